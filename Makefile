@@ -1,0 +1,28 @@
+# Two commands on a fresh machine (Python >= 3.10, a C++ compiler, git):
+#   make demo   environment, then train + evaluate a small ATC Mask R-CNN, with pictures
+#   make test   environment, then all tests and checks
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := work_dirs/demo
+
+.PHONY: demo test lint env clean
+
+$(VENV)/.installed: requirements.txt $(wildcard requirements/*.txt) setup.cfg tools/setup_env.sh
+	tools/setup_env.sh $(VENV)
+	touch $@
+
+env: $(VENV)/.installed
+
+demo: env
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh $(DEMO)
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: env lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(DEMO) data/shapes

@@ -1,0 +1,5 @@
+_base_ = './_base_/finetune_s.py'
+
+model = dict(
+    backbone=dict(merging=dict(type='AgglomerativeMerging', linkage='complete', keep_rate=0.5))
+)

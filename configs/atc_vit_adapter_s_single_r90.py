@@ -1,0 +1,5 @@
+_base_ = './_base_/finetune_s.py'
+
+model = dict(
+    backbone=dict(merging=dict(type='AgglomerativeMerging', linkage='single', keep_rate=0.9))
+)

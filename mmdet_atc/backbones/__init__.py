@@ -1,0 +1,6 @@
+"""Backbones, registered in mmdet's ``MODELS``."""
+
+from .atc_vit_adapter import ATCViTAdapter
+from .vit_adapter import ViTAdapter
+
+__all__ = ['ATCViTAdapter', 'ViTAdapter']

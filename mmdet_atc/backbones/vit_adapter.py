@@ -1,0 +1,358 @@
+"""ViT-Adapter (Chen et al., ICLR 2023): the dense baseline."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+from mmdet_atc.checkpoints import load_pretrained_vit
+from mmdet_atc.layers import (
+    Block,
+    DeformableTarget,
+    Extractor,
+    Injector,
+    Interaction,
+    MSDeformAttn,
+    SpatialPriorModule,
+)
+from mmdet_atc.merging import TokenClusters
+
+#: Keys of the classifier that the released checkpoints carry and detection never uses.
+CLASSIFIER_KEYS = ('cls_token', 'norm.weight', 'norm.bias', 'head.weight', 'head.bias')
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """All that depends on nothing but the size of the input.
+
+    Args:
+        grid (tuple[int, int]): Height and width of the patch grid.
+        pyramid (tuple): Heights and widths of the pyramid's levels at strides 8, 16, 32.
+        injector (DeformableTarget): Patches look at the pyramid.
+        extractor (DeformableTarget): The pyramid looks at the patches.
+    """
+
+    grid: tuple[int, int]
+    pyramid: tuple[tuple[int, int], ...]
+    injector: DeformableTarget
+    extractor: DeformableTarget
+
+    @classmethod
+    def of(cls, height: int, width: int, device: torch.device) -> Geometry:
+        grid = (height // 16, width // 16)
+        pyramid = tuple((height // stride, width // stride) for stride in (8, 16, 32))
+        return cls(
+            grid,
+            pyramid,
+            DeformableTarget.between((grid,), pyramid, device),
+            DeformableTarget.between(pyramid, (grid,), device),
+        )
+
+
+@MODELS.register_module()
+class ViTAdapter(BaseModule):
+    """ViT-Adapter backbone with global or windowed attention.
+
+    Args:
+        img_size (int): Side of the images that the ViT was pretrained on, in pixels; sets the
+            shape of ``pos_embed``. Default: 224.
+        patch_size (int): Side of a patch in pixels; the adapter's strides allow 16. Default: 16.
+        embed_dim (int): Channels of tokens and output maps. Default: 768.
+        depth (int): Number of Transformer blocks. Default: 12.
+        num_heads (int): Heads of the self-attention. Default: 12.
+        mlp_ratio (float): Hidden channels of the MLPs over ``embed_dim``. Default: 4.
+        qkv_bias (bool): Whether query, key and value have a bias. Default: True.
+        drop_path_rate (float): Stochastic depth rate of the last block (linear from 0) and of the
+            Extractors, in [0, 1). Default: 0.
+        layer_scale (bool): Whether blocks have learned channel-wise scales. Default: False.
+        pretrain_size (int): Same as ``img_size``, ViT-Adapter's second name of it. Default: 224.
+        conv_inplane (int): Channels of the spatial prior module's stem. Default: 64.
+        n_points (int): Sampling points of the deformable attention. Default: 4.
+        deform_num_heads (int): Heads of the deformable attention. Default: 6.
+        init_values (float): Initial value of the Injectors' gates. Default: 0.
+        interaction_indexes (Sequence[Sequence[int]], optional): First and last block of each
+            interaction; together they cover every block once, in order. None is
+            [[0, 2], [3, 5], [6, 8], [9, 11]]. Default: None.
+        with_cffn (bool): Whether Extractors have a convolutional FFN. Default: True.
+        cffn_ratio (float): Hidden channels of that FFN over ``embed_dim``. Default: 0.25.
+        deform_ratio (float): Channels of deformable values over ``embed_dim``. Default: 1.
+        add_vit_feature (bool): Whether the ViT's last feature is added to the maps. Default: True.
+        use_extra_extractor (bool): Whether the last interaction has two more. Default: True.
+        window_attn (bool | Sequence[bool]): Which blocks attend in windows. Default: False.
+        window_size (int | Sequence[int | None]): Side of the windows in patches. Default: 14.
+        with_cp (bool): Whether activations are recomputed in the backward pass, which saves
+            memory. Default: False.
+        norm_cfg (dict, optional): Norm of the convolutions and of the outputs. None is batch
+            norm, which the runner turns into SyncBN where ``sync_bn='torch'`` and training is
+            distributed (the configs' way). Default: None.
+        init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint=...)`` with a DeiT/ViT
+            classifier (local file, URL, ``timm://MODEL``) initialises the ViT. Default: None.
+
+    Raises:
+        ValueError: If an argument is out of range; the message names it.
+
+    Example:
+        >>> import torch
+        >>> from mmdet_atc.backbones import ViTAdapter
+        >>> model = ViTAdapter(embed_dim=192, num_heads=3).eval()
+        >>> for feature in model(torch.rand(1, 3, 64, 96)):
+        ...     print(tuple(feature.shape))
+        (1, 192, 16, 24)
+        (1, 192, 8, 12)
+        (1, 192, 4, 6)
+        (1, 192, 2, 3)
+    """
+
+    def __init__(
+        self,
+        img_size: int = 224,
+        patch_size: int = 16,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        layer_scale: bool = False,
+        pretrain_size: int = 224,
+        conv_inplane: int = 64,
+        n_points: int = 4,
+        deform_num_heads: int = 6,
+        init_values: float = 0.0,
+        interaction_indexes: Sequence[Sequence[int]] | None = None,
+        with_cffn: bool = True,
+        cffn_ratio: float = 0.25,
+        deform_ratio: float = 1.0,
+        add_vit_feature: bool = True,
+        use_extra_extractor: bool = True,
+        window_attn: bool | Sequence[bool] = False,
+        window_size: int | Sequence[int | None] = 14,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if patch_size != 16:
+            raise ValueError(f'patch_size must be 16 (the adapter has strides 8, 16, 32), got {patch_size!r}')
+        if img_size != pretrain_size or pretrain_size % patch_size or pretrain_size < patch_size:
+            raise ValueError(
+                'img_size and pretrain_size must be the same positive multiple of patch_size, '
+                f'got img_size={img_size!r}, pretrain_size={pretrain_size!r}'
+            )
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate!r}')
+        windows = _windows_per_block(window_attn, window_size, depth)
+        groups = _groups_of_blocks(interaction_indexes, depth)
+        norm_cfg = norm_cfg or dict(type='BN')
+
+        self.embed_dim = embed_dim
+        self.patch_size = patch_size
+        self.add_vit_feature = add_vit_feature
+        self.interaction_indexes = groups
+        self.window_sizes = windows
+        self.pretrain_grid = pretrain_size // patch_size
+
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.pretrain_grid**2, embed_dim))
+        self.level_embed = nn.Parameter(torch.zeros(3, embed_dim))
+        projection = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size)
+        self.patch_embed = nn.Sequential(OrderedDict(proj=projection))
+        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, mlp_ratio, qkv_bias, rate, layer_scale, window, with_cp)
+            for rate, window in zip(rates, windows, strict=True)
+        )
+
+        def extractor() -> Extractor:
+            return Extractor(
+                embed_dim,
+                deform_num_heads,
+                n_points,
+                deform_ratio,
+                with_cffn,
+                cffn_ratio,
+                drop_path_rate,
+                with_cp,
+            )
+
+        def interaction(is_last: bool) -> Interaction:
+            injector = Injector(
+                embed_dim, deform_num_heads, n_points, 3, deform_ratio, init_values, with_cp
+            )
+            extra = [extractor(), extractor()] if is_last and use_extra_extractor else None
+            return Interaction(injector, extractor(), extra)
+
+        self.spm = SpatialPriorModule(conv_inplane, embed_dim, norm_cfg)
+        self.interactions = nn.ModuleList(interaction(group is groups[-1]) for group in groups)
+        self.up = nn.ConvTranspose2d(embed_dim, embed_dim, 2, 2)
+        for level in range(1, 5):
+            self.add_module(f'norm{level}', build_norm_layer(norm_cfg, embed_dim)[1])
+        self._reset_parameters()
+        self._register_load_state_dict_pre_hook(_drop_classifier_keys)
+
+    def _reset_parameters(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+                nn.init.normal_(module.weight, std=math.sqrt(2 * module.groups / fan_out))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, MSDeformAttn):
+                module.init_weights()
+        trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.normal_(self.level_embed)
+
+    def init_weights(self) -> None:
+        """Load ``init_cfg``'s pretrained ViT, if any, into the patch embedding and the blocks.
+
+        Raises:
+            ValueError: If ``init_cfg`` is of another type, or the file does not fit the ViT.
+        """
+        if self.is_init or self.init_cfg is None:
+            return
+        if not isinstance(self.init_cfg, dict) or self.init_cfg.get('type') != 'Pretrained':
+            raise ValueError(
+                "init_cfg of a ViT-Adapter must be dict(type='Pretrained', checkpoint=...) or None, "
+                f'got {self.init_cfg!r}'
+            )
+        load_pretrained_vit(self, self.init_cfg['checkpoint'])
+        self._is_init = True
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Feature maps of a batch of images.
+
+        Args:
+            image (Tensor): ``(B, 3, H, W)``, normalised; H and W multiples of 32.
+
+        Returns:
+            tuple[Tensor, ...]: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
+
+        Raises:
+            ValueError: If H or W is not a multiple of 32.
+        """
+        return self._run(image)[0]
+
+    def _run(self, image: Tensor) -> tuple[tuple[Tensor, ...], tuple[TokenClusters, ...]]:
+        """Feature maps, and the clusters after each merge (none in the dense model)."""
+        height, width = image.shape[-2:]
+        if height % 32 or width % 32 or not height or not width:
+            raise ValueError(
+                f'input height and width must be multiples of 32, got {height}x{width}; '
+                'set pad_size_divisor=32 in the data preprocessor'
+            )
+        geometry = Geometry.of(height, width, image.device)
+        c1, *levels = self.spm(image)
+        pyramid = torch.cat(
+            [
+                level.flatten(2).transpose(1, 2) + embed
+                for level, embed in zip(levels, self.level_embed, strict=True)
+            ],
+            dim=1,
+        )
+        patches = self.patch_embed(image).flatten(2).transpose(1, 2)
+        patches = patches + self._resized_pos_embed(geometry.grid)
+
+        stages: tuple[TokenClusters, ...] = ()
+        for (first, last), interaction in zip(
+            self.interaction_indexes, self.interactions, strict=True
+        ):
+            patches = interaction.injector(patches, pyramid, geometry.injector)
+            patches, stages = self._run_blocks(patches, range(first, last + 1), geometry.grid, stages)
+            pyramid = interaction.extract(pyramid, patches, geometry.extractor, geometry.pyramid)
+        return self._outputs(c1, pyramid, patches, geometry), stages
+
+    def _run_blocks(
+        self,
+        patches: Tensor,
+        indices: range,
+        grid: tuple[int, int],
+        stages: tuple[TokenClusters, ...],
+    ) -> tuple[Tensor, tuple[TokenClusters, ...]]:
+        """The blocks between an Injector and its Extractor, full patch grid in and out."""
+        for index in indices:
+            patches = self.blocks[index](patches, grid)
+        return patches, stages
+
+    def _resized_pos_embed(self, grid: tuple[int, int]) -> Tensor:
+        """Position embedding of a grid, ``(1, N, C)``, bicubic from the pretraining grid."""
+        side = self.pretrain_grid
+        embed = self.pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        embed = F.interpolate(embed, size=grid, mode='bicubic', align_corners=False)
+        return embed.flatten(2).transpose(1, 2)
+
+    def _outputs(
+        self, c1: Tensor, pyramid: Tensor, patches: Tensor, geometry: Geometry
+    ) -> tuple[Tensor, ...]:
+        levels = pyramid.split([height * width for height, width in geometry.pyramid], dim=1)
+        c2, c3, c4 = (
+            _to_map(level, shape) for level, shape in zip(levels, geometry.pyramid, strict=True)
+        )
+        maps = [self.up(c2) + c1, c2, c3, c4]
+        if self.add_vit_feature:
+            feature = _to_map(patches, geometry.grid)
+            scaled = [
+                F.interpolate(feature, scale_factor=factor, mode='bilinear', align_corners=False)
+                for factor in (4, 2)
+            ]
+            scaled += [
+                feature,
+                F.interpolate(feature, scale_factor=0.5, mode='bilinear', align_corners=False),
+            ]
+            maps = [level + extra for level, extra in zip(maps, scaled, strict=True)]
+        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
+        return tuple(norm(level) for norm, level in zip(norms, maps, strict=True))
+
+
+def _to_map(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
+    """``(B, H * W, C)`` to ``(B, C, H, W)``."""
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, *shape).contiguous()
+
+
+def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:
+    """Load hook: forget the classifier's keys without a word about them."""
+    for key in CLASSIFIER_KEYS:
+        state_dict.pop(prefix + key, None)
+
+
+def _windows_per_block(
+    window_attn: bool | Sequence[bool], window_size: int | Sequence[int | None], depth: int
+) -> tuple[int | None, ...]:
+    """Window side of each block, None where attention is global."""
+    windowed = [window_attn] * depth if isinstance(window_attn, bool) else list(window_attn)
+    sizes = list(window_size) if isinstance(window_size, Sequence) else [window_size] * depth
+    for name, values in (('window_attn', windowed), ('window_size', sizes)):
+        if len(values) != depth:
+            raise ValueError(
+                f'{name} must be one value or one per block ({depth}), got {len(values)}: {values}'
+            )
+    for use, size in zip(windowed, sizes, strict=True):
+        if use and (not isinstance(size, int) or size < 1):
+            raise ValueError(f'window_size must be a positive number of patches, got {size!r}')
+    return tuple(size if use else None for use, size in zip(windowed, sizes, strict=True))
+
+
+def _groups_of_blocks(
+    interaction_indexes: Sequence[Sequence[int]] | None, depth: int
+) -> tuple[tuple[int, int], ...]:
+    """First and last block of each interaction, checked to cover every block once, in order."""
+    groups = interaction_indexes or ((0, 2), (3, 5), (6, 8), (9, 11))
+    covered = [index for group in groups for index in range(group[0], group[-1] + 1)]
+    if covered != list(range(depth)):
+        raise ValueError(
+            f'interaction_indexes must cover blocks 0..{depth - 1} once and in order, got {groups!r}'
+        )
+    return tuple((group[0], group[-1]) for group in groups)

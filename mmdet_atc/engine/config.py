@@ -1,0 +1,84 @@
+"""Read a config the way all tools do: file, then data root, then command line."""
+
+from __future__ import annotations
+
+import os
+import os.path as osp
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import find_latest_checkpoint
+
+#: Environment variables that tell the number of processes, by launcher.
+_WORLD_SIZE = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
+
+
+def load_config(
+    path: str, cfg_options: dict[str, Any] | None = None, work_dir: str | None = None
+) -> Config:
+    """Config of a run.
+
+    Args:
+        path (str): Config file.
+        cfg_options (dict, optional): Dotted keys and their values, which win over the file;
+            ``data_root`` moves every path below the file's data root.
+        work_dir (str, optional): Where the run writes; wins over the file. Without either it is
+            ``work_dirs/<name of the config>``.
+
+    Returns:
+        Config: The merged config.
+
+    Raises:
+        ValueError: If ``data_root`` is given for a config that has none.
+    """
+    cfg = Config.fromfile(path)
+    options = dict(cfg_options or {})
+    if 'data_root' in options:
+        if 'data_root' not in cfg:
+            raise ValueError(f'data_root is given, but {path} has no top-level data_root')
+        cfg = Config(_moved(cfg._cfg_dict, cfg.data_root, options['data_root']), filename=path)
+    cfg.merge_from_dict(options)
+    cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    return cfg
+
+
+def choose_start(cfg: Config, resume: str | None) -> None:
+    """Set ``cfg.load_from`` and ``cfg.resume`` for ``--resume [PATH]``.
+
+    ``'auto'`` resumes the last checkpoint of the work dir; where there is none, training starts
+    as without ``--resume``, from the config's ``load_from``.
+
+    Args:
+        cfg (Config): Config of a run, changed in place.
+        resume (str, optional): Checkpoint file, ``'auto'`` or None.
+
+    Raises:
+        FileNotFoundError: If the file that training is to start from does not exist.
+    """
+    if resume == 'auto':
+        resume = find_latest_checkpoint(cfg.work_dir)
+    if resume is not None:
+        cfg.resume, cfg.load_from = True, resume
+    start = cfg.get('load_from')
+    if start and '://' not in start and not osp.exists(start):
+        raise FileNotFoundError(
+            f'{"resume" if resume else "load_from"}: no checkpoint at {start!r}. Train the dense '
+            'model first, name another file with --cfg-options load_from=FILE, or start from '
+            'random weights with --cfg-options load_from=None'
+        )
+
+
+def world_size(launcher: str) -> int:
+    """Number of processes that a launcher (none, pytorch, slurm, mpi) started."""
+    return int(os.environ.get(_WORLD_SIZE.get(launcher, ''), 1))
+
+
+def _moved(node: Any, old: str, new: str) -> Any:
+    """``node`` with ``old`` replaced by ``new`` in every path at or below ``old``."""
+    if isinstance(node, dict):
+        return ConfigDict({key: _moved(value, old, new) for key, value in node.items()})
+    if isinstance(node, (list, tuple)):
+        return type(node)(_moved(value, old, new) for value in node)
+    if isinstance(node, str) and (node == old or node.startswith(old.rstrip('/') + '/')):
+        return new.rstrip('/') + node[len(old.rstrip('/')) :]
+    return node

@@ -1,0 +1,36 @@
+"""Fit a config that was written for GPUs to a machine that has none."""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+
+#: Arguments that AmpOptimWrapper has and OptimWrapper has not.
+_AMP_ARGS = ('loss_scale', 'dtype', 'use_fsdp')
+
+
+def adapt_to_device(cfg: Config) -> None:
+    """Without an accelerator: float32 optimizer, gloo, and batch norm that is not synchronised.
+
+    MMEngine's ``AmpOptimWrapper``, ``nn.SyncBatchNorm`` and nccl refuse to run on a CPU.
+
+    Args:
+        cfg (Config): Config of a run, changed in place.
+    """
+    if get_device() != 'cpu':
+        return
+    changes = []
+    if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
+        cfg.optim_wrapper.type = 'OptimWrapper'
+        for name in _AMP_ARGS:
+            cfg.optim_wrapper.pop(name, None)
+        changes.append('float32 instead of mixed precision')
+    if cfg.get('sync_bn'):
+        cfg.sync_bn = None
+        changes.append('batch norm per process instead of SyncBN')
+    if cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend') == 'nccl':
+        cfg.env_cfg.dist_cfg.backend = 'gloo'
+        changes.append('gloo instead of nccl')
+    if changes:
+        print_log('No accelerator found: ' + ', '.join(changes), logger='current')

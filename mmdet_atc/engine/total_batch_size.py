@@ -1,0 +1,54 @@
+"""One optimizer step sees the recipe's number of images on any number of processes."""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+#: Arguments of a by-iteration scheduler that count iterations.
+_ITERATION_ARGS = ('begin', 'end', 'T_max')
+
+
+def set_total_batch_size(cfg: Config, world_size: int) -> None:
+    """Accumulate gradients so that ``cfg.total_batch_size`` images make an optimizer step.
+
+    By-iteration schedules (warm-up) count optimizer steps in the recipe but iterations in
+    MMEngine, so they are stretched by the same factor. Nothing changes where the config has no
+    ``total_batch_size``, sets ``accumulative_counts`` itself, or scales the learning rate instead
+    (``auto_scale_lr.enable``).
+
+    Args:
+        cfg (Config): Config of a training run, changed in place.
+        world_size (int): Number of training processes.
+
+    Raises:
+        ValueError: If the total is not a multiple of the images that the processes load at once.
+    """
+    total = cfg.get('total_batch_size')
+    if total is None or cfg.get('auto_scale_lr', {}).get('enable', False):
+        return
+    if 'accumulative_counts' in cfg.optim_wrapper:
+        return
+    per_iteration = cfg.train_dataloader.batch_size * world_size
+    if total % per_iteration:
+        raise ValueError(
+            f'total_batch_size={total} must be a multiple of train_dataloader.batch_size x '
+            f'processes = {cfg.train_dataloader.batch_size} x {world_size}; change one of them '
+            'with --cfg-options (total_batch_size=None switches accumulation off)'
+        )
+    factor = total // per_iteration
+    cfg.optim_wrapper.accumulative_counts = factor
+    for scheduler in cfg.get('param_scheduler') or []:
+        if scheduler.get('by_epoch', True):
+            continue
+        for name in _ITERATION_ARGS:
+            if name in scheduler:
+                scheduler[name] *= factor
+        if 'milestones' in scheduler:
+            scheduler['milestones'] = [step * factor for step in scheduler['milestones']]
+    if factor > 1:
+        print_log(
+            f'Accumulating {factor} iterations of {per_iteration} images to the recipe\'s '
+            f'{total} per optimizer step; by-iteration schedules are {factor} times as long',
+            logger='current',
+        )

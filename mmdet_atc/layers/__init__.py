@@ -1,0 +1,21 @@
+"""Plain ``nn.Module`` parts of the backbones: ViT block, deformable attention, adapter."""
+
+from .adapter import Extractor, Injector, Interaction
+from .attention import Attention, WindowAttention, folded_attention, proportional_attention
+from .block import Block
+from .deformable_attention import DeformableTarget, MSDeformAttn
+from .spatial_prior import SpatialPriorModule
+
+__all__ = [
+    'Attention',
+    'Block',
+    'DeformableTarget',
+    'Extractor',
+    'Injector',
+    'Interaction',
+    'MSDeformAttn',
+    'SpatialPriorModule',
+    'WindowAttention',
+    'folded_attention',
+    'proportional_attention',
+]

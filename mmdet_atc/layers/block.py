@@ -1,0 +1,87 @@
+"""The Transformer block, in two halves so that tokens can be merged between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from timm.layers import DropPath, Mlp
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention import Attention, WindowAttention
+
+
+class Block(nn.Module):
+    """Pre-norm ViT block: :meth:`attend`, then :meth:`feed_forward`.
+
+    Args:
+        dim (int): Channels of the tokens.
+        num_heads (int): Number of attention heads.
+        mlp_ratio (float): Hidden channels of the MLP over ``dim``. Default: 4.
+        qkv_bias (bool): Whether query, key and value have a bias. Default: True.
+        drop_path (float): Stochastic depth rate, in [0, 1). Default: 0.
+        layer_scale (bool): Whether each half has a learned channel-wise scale. Default: False.
+        window_size (int, optional): Side in patches of the attention windows; None is global
+            attention. Default: None.
+        with_cp (bool): Whether activations are recomputed in the backward pass. Default: False.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path: float = 0.0,
+        layer_scale: bool = False,
+        window_size: int | None = None,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = (
+            Attention(dim, num_heads, qkv_bias)
+            if window_size is None
+            else WindowAttention(dim, num_heads, qkv_bias, window_size)
+        )
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.gamma1 = nn.Parameter(torch.ones(dim)) if layer_scale else None
+        self.gamma2 = nn.Parameter(torch.ones(dim)) if layer_scale else None
+        self.with_cp = with_cp
+
+    def attend(
+        self, x: Tensor, grid: tuple[int, int], sizes: Tensor | None = None, need_keys: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attention half; arguments and results as :meth:`Attention.forward`, with the residual."""
+
+        def run(x: Tensor) -> tuple[Tensor, Tensor | None]:
+            out, keys = self.attn(self.norm1(x), grid, sizes, need_keys)
+            return x + self.drop_path(_scaled(out, self.gamma1)), keys
+
+        return maybe_checkpoint(run, self.with_cp, x)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """MLP half with the residual, ``(B, T, C)`` to ``(B, T, C)``."""
+
+        def run(x: Tensor) -> Tensor:
+            return x + self.drop_path(_scaled(self.mlp(self.norm2(x)), self.gamma2))
+
+        return maybe_checkpoint(run, self.with_cp, x)
+
+    def forward(self, x: Tensor, grid: tuple[int, int], sizes: Tensor | None = None) -> Tensor:
+        """The whole block, ``(B, T, C)`` to ``(B, T, C)``."""
+        return self.feed_forward(self.attend(x, grid, sizes)[0])
+
+
+def maybe_checkpoint(run: Callable, with_cp: bool, *tensors: Tensor):
+    """Call ``run``, recomputing its activations in the backward pass if asked and of use."""
+    if with_cp and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return checkpoint(run, *tensors, use_reentrant=False)
+    return run(*tensors)
+
+
+def _scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
+    return x if gamma is None else gamma * x

@@ -1,0 +1,56 @@
+"""Spatial prior module of ViT-Adapter (Chen et al., ICLR 2023, section 3.3)."""
+
+from __future__ import annotations
+
+from mmcv.cnn import build_norm_layer
+from torch import Tensor, nn
+
+
+class SpatialPriorModule(nn.Module):
+    """A small convolutional pyramid: what a plain ViT lacks of local spatial detail.
+
+    Args:
+        inplanes (int): Channels of the stem. Default: 64.
+        embed_dim (int): Channels of the outputs. Default: 384.
+        norm_cfg (dict, optional): Config of the norm layers; batch norm if None. Default: None.
+        in_channels (int): Channels of the image. Default: 3.
+    """
+
+    def __init__(
+        self,
+        inplanes: int = 64,
+        embed_dim: int = 384,
+        norm_cfg: dict | None = None,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        norm_cfg = norm_cfg or dict(type='BN')
+
+        def conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+            return [
+                nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+                build_norm_layer(norm_cfg, outputs)[1],
+                nn.ReLU(inplace=True),
+            ]
+
+        self.stem = nn.Sequential(
+            *conv(in_channels, inplanes, 2),
+            *conv(inplanes, inplanes, 1),
+            *conv(inplanes, inplanes, 1),
+            nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+        )
+        self.conv2 = nn.Sequential(*conv(inplanes, 2 * inplanes, 2))
+        self.conv3 = nn.Sequential(*conv(2 * inplanes, 4 * inplanes, 2))
+        self.conv4 = nn.Sequential(*conv(4 * inplanes, 4 * inplanes, 2))
+        self.fc1 = nn.Conv2d(inplanes, embed_dim, 1)
+        self.fc2 = nn.Conv2d(2 * inplanes, embed_dim, 1)
+        self.fc3 = nn.Conv2d(4 * inplanes, embed_dim, 1)
+        self.fc4 = nn.Conv2d(4 * inplanes, embed_dim, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``(B, 3, H, W)`` to the four maps ``(B, embed_dim, H / s, W / s)``, s = 4, 8, 16, 32."""
+        c1 = self.stem(image)
+        c2 = self.conv2(c1)
+        c3 = self.conv3(c2)
+        c4 = self.conv4(c3)
+        return self.fc1(c1), self.fc2(c2), self.fc3(c3), self.fc4(c4)

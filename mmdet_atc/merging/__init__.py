@@ -1,0 +1,16 @@
+"""Token merging: from attention keys to clusters, and between clusters and the patch grid."""
+
+from .agglomerative import AgglomerativeMerging
+from .base import TokenMerger
+from .bipartite import BipartiteMerging
+from .clusters import TokenClusters, segment_mean
+from .registry import TOKEN_MERGERS
+
+__all__ = [
+    'TOKEN_MERGERS',
+    'AgglomerativeMerging',
+    'BipartiteMerging',
+    'TokenClusters',
+    'TokenMerger',
+    'segment_mean',
+]

@@ -1,0 +1,48 @@
+"""Agglomerative Token Clustering (Haurum et al., ECCV 2024, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mmdet_atc.clustering import agglomerative_clustering
+
+from .base import TokenMerger
+from .registry import TOKEN_MERGERS
+
+LINKAGES = ('single', 'complete', 'average')
+BACKENDS = ('auto', 'cpu', 'cuda', 'sklearn')
+
+
+@TOKEN_MERGERS.register_module()
+class AgglomerativeMerging(TokenMerger):
+    """Exact bottom-up hierarchical clustering of the tokens' keys in cosine distance.
+
+    Args:
+        keep_rate (float | Sequence[float]): Share of the tokens that stays at a merge, in (0, 1];
+            one for all merge blocks or one per merge block. Default: 0.5.
+        linkage (str): ``'single'``, ``'complete'`` or ``'average'``. Default: ``'average'``.
+        backend (str): Clustering backend, see
+            :func:`mmdet_atc.clustering.agglomerative_clustering`. Default: ``'auto'``.
+
+    Raises:
+        ValueError: If ``keep_rate``, ``linkage`` or ``backend`` is not one of the above.
+    """
+
+    def __init__(
+        self,
+        keep_rate: float | Sequence[float] = 0.5,
+        linkage: str = 'average',
+        backend: str = 'auto',
+    ) -> None:
+        super().__init__(keep_rate)
+        if linkage not in LINKAGES:
+            raise ValueError(f'linkage must be one of {LINKAGES}, got {linkage!r}')
+        if backend not in BACKENDS:
+            raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
+        self.linkage = linkage
+        self.backend = backend
+
+    def assign(self, keys: Tensor, num_clusters: int) -> Tensor:
+        return agglomerative_clustering(keys, num_clusters, self.linkage, self.backend)

@@ -1,0 +1,67 @@
+"""What every token merger shares: keep rates and the number of clusters of a stage."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+class TokenMerger(ABC):
+    """Assigns the tokens of a Transformer block to clusters; it has no learned parameters.
+
+    A subclass implements :meth:`assign` and registers itself in ``TOKEN_MERGERS``.
+
+    Args:
+        keep_rate (float | Sequence[float]): Share of the current tokens that stays, in (0, 1];
+            one for all merge blocks or one per merge block.
+
+    Raises:
+        ValueError: If a keep rate is not in (0, 1].
+    """
+
+    def __init__(self, keep_rate: float | Sequence[float]) -> None:
+        per_stage = isinstance(keep_rate, Sequence) and not isinstance(keep_rate, str)
+        rates = tuple(keep_rate) if per_stage else (keep_rate,)
+        for rate in rates:
+            is_number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+            if not is_number or not 0 < rate <= 1:
+                raise ValueError(f'keep_rate must be in (0, 1], got {rate!r} in {keep_rate!r}')
+        if not rates:
+            raise ValueError('keep_rate must not be an empty sequence')
+        self._rates = rates
+        self._per_stage = per_stage
+
+    def keep_rates(self, num_stages: int) -> tuple[float, ...]:
+        """The keep rate of each of ``num_stages`` merge blocks.
+
+        Raises:
+            ValueError: If keep rates were given per merge block and their number differs.
+        """
+        if not self._per_stage:
+            return self._rates * num_stages
+        if len(self._rates) != num_stages:
+            raise ValueError(
+                f'keep_rate must be one float or one per merge block ({num_stages}), '
+                f'got {len(self._rates)}: {self._rates}'
+            )
+        return self._rates
+
+    def num_clusters(self, num_tokens: int, keep_rate: float) -> int:
+        """``int(keep_rate * num_tokens)``, but at least one cluster."""
+        return max(1, math.floor(keep_rate * num_tokens))
+
+    @abstractmethod
+    def assign(self, keys: Tensor, num_clusters: int) -> Tensor:
+        """Assign each token to a cluster.
+
+        Args:
+            keys (Tensor): The attention keys averaged over heads, ``(B, T, D)``, any float dtype.
+            num_clusters (int): How many clusters to make of the T tokens, from
+                :meth:`num_clusters`.
+
+        Returns:
+            Tensor: ``(B, T)`` int64, every value of ``0 .. num_clusters - 1`` at least once.
+        """

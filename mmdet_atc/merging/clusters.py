@@ -1,0 +1,86 @@
+"""The state that token merging threads through a backbone: which patch is in which cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenClusters:
+    """A partition of the patch grid, composed over all merges so far.
+
+    A cluster of clusters is one cluster of patches, so one label map and the cluster sizes are
+    the whole state: back-projection is one gather, and re-merging the full grid one segment mean,
+    equal to the nested size-weighted means of the stages.
+
+    Args:
+        labels (Tensor): Cluster of each patch, ``(B, N)`` int64.
+        sizes (Tensor): Number of patches of each cluster, ``(B, K)`` float32, all at least 1.
+    """
+
+    labels: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def identity(cls, batch: int, num_patches: int, device: torch.device) -> TokenClusters:
+        """Every patch is its own cluster."""
+        labels = torch.arange(num_patches, device=device).expand(batch, -1)
+        return cls(labels, torch.ones(batch, num_patches, device=device))
+
+    @property
+    def num_clusters(self) -> int:
+        return self.sizes.shape[1]
+
+    def merge(self, patches: Tensor) -> Tensor:
+        """Mean of each cluster's patches: ``(B, N, C)`` to ``(B, K, C)``."""
+        return segment_mean(patches, self.labels, self.sizes)
+
+    def unmerge(self, tokens: Tensor) -> Tensor:
+        """Back-project to the grid, each patch its cluster's token: ``(B, K, C)`` to ``(B, N, C)``."""
+        return tokens.gather(1, _channelwise(self.labels, tokens))
+
+    def merge_tokens(self, tokens: Tensor, labels: Tensor, num_clusters: int) -> tuple[Tensor, TokenClusters]:
+        """Merge clusters further (paper eq. 1: the size-weighted mean).
+
+        Args:
+            tokens (Tensor): One token per current cluster, ``(B, K, C)``.
+            labels (Tensor): New cluster of each current cluster, ``(B, K)`` int64, in
+                ``0 .. num_clusters - 1``, each at least once.
+            num_clusters (int): Number of new clusters.
+
+        Returns:
+            tuple: The merged tokens ``(B, num_clusters, C)`` and the composed clusters.
+        """
+        sizes = self.sizes.new_zeros(len(labels), num_clusters).scatter_add_(1, labels, self.sizes)
+        merged = segment_mean(tokens, labels, sizes, weights=self.sizes)
+        return merged, TokenClusters(labels.gather(1, self.labels), sizes)
+
+
+def segment_mean(x: Tensor, labels: Tensor, totals: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Weighted mean of the rows of ``x`` that share a label, differentiable in ``x``.
+
+    Sums are taken in float32 or better whatever the dtype of ``x``.
+
+    Args:
+        x (Tensor): ``(B, N, C)``, any float dtype.
+        labels (Tensor): ``(B, N)`` int64 in ``0 .. K - 1``.
+        totals (Tensor): Sum of the weights of each label, ``(B, K)``.
+        weights (Tensor, optional): ``(B, N)``; ones if None.
+
+    Returns:
+        Tensor: ``(B, K, C)`` in the dtype of ``x``.
+    """
+    rows = x.to(torch.promote_types(x.dtype, torch.float32))
+    if weights is not None:
+        rows = rows * weights.to(rows.dtype).unsqueeze(-1)
+    sums = rows.new_zeros(len(x), totals.shape[1], x.shape[2])
+    sums = sums.scatter_add(1, _channelwise(labels, x), rows)
+    return (sums / totals.to(rows.dtype).unsqueeze(-1)).to(x.dtype)
+
+
+def _channelwise(labels: Tensor, x: Tensor) -> Tensor:
+    """``labels`` as an index for every channel of ``x``; a view, nothing is copied."""
+    return labels.unsqueeze(-1).expand(-1, -1, x.shape[-1])

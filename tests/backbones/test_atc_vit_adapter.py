@@ -1,0 +1,212 @@
+"""The merging backbone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.merging import TokenClusters
+
+from .micro import MICRO, micro
+
+AVERAGE = dict(type='AgglomerativeMerging', linkage='average', keep_rate=0.5)
+TOME = dict(type='BipartiteMerging', keep_rate=0.7)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(merging=dict(keep_rate=0)), r'keep_rate must be in \(0, 1\], got 0'),
+        (dict(merging=dict(keep_rate=1.5)), r'keep_rate must be in \(0, 1\], got 1.5'),
+        (dict(merging=dict(keep_rate=float('nan'))), r'keep_rate must be in \(0, 1\], got nan'),
+        (dict(merging=dict(keep_rate=(0.5, 0.5))), r'keep_rate must be one float or one per merge'),
+        (dict(merging=dict(linkage='ward')), 'linkage must be one of'),
+        (dict(merging=AVERAGE, merge_blocks=(3, 12)), r'merge_blocks must be .* 0..11, got 12'),
+        (dict(merging=AVERAGE, merge_blocks=(-1,)), 'merge_blocks must be'),
+        (dict(merging=AVERAGE, merge_blocks=(3, 3)), 'merge_blocks must be increasing'),
+        (dict(merging=AVERAGE, merge_blocks=()), 'merge_blocks must not be empty'),
+        (dict(merging=AVERAGE, window_attn=True), 'window_attn must be False from the first merge'),
+    ],
+)
+def test_bad_arguments_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        ATCViTAdapter(**{**MICRO, **kwargs})
+
+
+def test_unknown_merger_names_the_registry():
+    with pytest.raises(KeyError, match='NoSuchMerging is not in the .*token merger registry'):
+        ATCViTAdapter(merging=dict(type='NoSuchMerging'), **MICRO)
+
+
+@pytest.mark.parametrize(
+    ('keep_rate', 'expected'),
+    [(0.5, [12, 6, 3]), (0.9, [21, 18, 16]), ((0.9, 0.5, 0.25), [21, 10, 2]), (0.01, [1, 1, 1])],
+)
+@pytest.mark.parametrize('linkage', ['single', 'complete', 'average'])
+def test_token_counts_and_back_projection(keep_rate, expected, linkage):
+    model = micro(dict(type='AgglomerativeMerging', linkage=linkage, keep_rate=keep_rate)).eval()
+    with torch.no_grad():
+        features, stages = model.forward_with_clusters(torch.randn(2, 3, 64, 96))
+    assert [stage.num_clusters for stage in stages] == expected
+    assert [tuple(f.shape[-2:]) for f in features] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    for coarse, fine in zip(stages[1:], stages):
+        for image in range(2):
+            pairs = set(zip(fine.labels[image].tolist(), coarse.labels[image].tolist()))
+            assert len(pairs) == fine.num_clusters  # a later merge never splits a cluster
+
+
+def test_merging_everything_away_still_trains():
+    model = micro(dict(type='AgglomerativeMerging', keep_rate=0.01)).train()
+    sum(f.square().mean() for f in model(torch.randn(2, 3, 64, 64))).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize('merging', [None, dict(keep_rate=1.0)])
+def test_keeping_every_token_is_the_dense_model(merging):
+    image = torch.randn(1, 3, 64, 96)
+    dense, merged = micro().eval(), micro(merging, merge_blocks=(3, 6, 9)).eval()
+    merged.load_state_dict(dense.state_dict())
+    with torch.no_grad():
+        for a, b in zip(dense(image), merged(image)):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('merging', [AVERAGE, TOME])
+def test_images_of_a_batch_do_not_depend_on_each_other(merging):
+    model = micro(merging).eval()
+    images = torch.randn(3, 3, 64, 96)
+    with torch.no_grad():
+        together = model(images)
+        for i in range(3):
+            for whole, alone in zip(together, model(images[i : i + 1])):
+                torch.testing.assert_close(whole[i], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def nested_reference(model: ATCViTAdapter, image: torch.Tensor) -> torch.Tensor:
+    """Tokens after the blocks of the second interaction, with plain loops over images and tokens.
+
+    Back-projects through each stage in turn, as the authors' lists of closures do.
+    """
+    patches = image
+    grid = (4, 6)
+    tokens = patches
+    maps: list[torch.Tensor] = []
+    sizes = None
+    for index in range(3, 12):
+        block = model.blocks[index]
+        if index in (6, 9):  # an Injector would act here: to the full grid and back
+            full = tokens
+            for labels in reversed(maps):
+                full = torch.stack([full[b, labels[b]] for b in range(len(full))])
+            level, weights = full, torch.ones(full.shape[:2])
+            for labels in maps:
+                count = int(labels.max()) + 1
+                rows, totals = [], []
+                for b in range(len(full)):
+                    members = [labels[b] == c for c in range(count)]
+                    totals.append(torch.stack([weights[b][m].sum() for m in members]))
+                    rows.append(
+                        torch.stack(
+                            [(level[b][m] * weights[b][m, None]).sum(0) / weights[b][m].sum() for m in members]
+                        )
+                    )
+                level, weights = torch.stack(rows), torch.stack(totals)
+            tokens = level
+        tokens, keys = block.attend(tokens, grid, sizes, need_keys=True)
+        if index in (3, 6, 9):
+            count = model.merger.num_clusters(tokens.shape[1], 0.5)
+            labels = model.merger.assign(keys, count)
+            weights = torch.ones(tokens.shape[:2]) if sizes is None else sizes
+            merged, totals = [], []
+            for b in range(len(tokens)):
+                members = [labels[b] == c for c in range(count)]
+                totals.append(torch.stack([weights[b][m].sum() for m in members]))
+                merged.append(
+                    torch.stack(
+                        [(tokens[b][m] * weights[b][m, None]).sum(0) / weights[b][m].sum() for m in members]
+                    )
+                )
+            tokens, sizes = torch.stack(merged), torch.stack(totals)
+            maps.append(labels)
+        tokens = block.feed_forward(tokens)
+    for labels in reversed(maps):
+        tokens = torch.stack([tokens[b, labels[b]] for b in range(len(tokens))])
+    return tokens
+
+
+def test_composed_state_equals_nested_merging_in_the_blocks():
+    model = micro(AVERAGE).eval()
+    patches = torch.randn(2, 24, 48)
+    with torch.no_grad():
+        out, stages = patches, ()
+        for indices in (range(3, 6), range(6, 9), range(9, 12)):
+            out, stages = model._run_blocks(out, indices, (4, 6), stages)
+        torch.testing.assert_close(out, nested_reference(model, patches), rtol=1e-4, atol=1e-5)
+
+
+def test_proportional_attention_can_be_switched_off():
+    image = torch.randn(1, 3, 64, 96)
+    on, off = micro(AVERAGE).eval(), micro(AVERAGE, proportional_attn=False).eval()
+    off.load_state_dict(on.state_dict())
+    with torch.no_grad():
+        a, b = on.forward_with_clusters(image), off.forward_with_clusters(image)
+    # The first merge comes before any size differs from one.
+    assert torch.equal(a[1][0].labels, b[1][0].labels)
+    assert not torch.allclose(a[0][2], b[0][2], atol=1e-4)
+
+
+@pytest.mark.parametrize('merging', [None, AVERAGE, TOME])
+def test_activation_checkpointing_gives_equal_gradients(merging):
+    image = torch.randn(2, 3, 64, 64)
+    grads = []
+    for with_cp in (False, True):
+        model = micro(merging, with_cp=with_cp, drop_path_rate=0.2).train()
+        torch.manual_seed(1)
+        sum(f.square().mean() for f in model(image)).backward()
+        grads.append({name: p.grad for name, p in model.named_parameters()})
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, msg=lambda m, name=name: f'{name}: {m}')
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('merging', [None, AVERAGE, TOME])
+def test_autocast(dtype, merging):
+    model = micro(merging).eval()
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        full = model(image)
+        with torch.autocast('cpu', dtype=dtype):
+            half, stages = model._run(image)
+    for stage in stages:
+        assert stage.sizes.dtype == torch.float32
+    for a, b in zip(full, half):
+        assert b.isfinite().all()
+        # Clusters may differ where keys are rounded, so features only agree on the whole.
+        assert (a - b.float()).norm() / a.norm() < 0.25
+
+
+def test_training_in_bfloat16_reaches_every_parameter():
+    model = micro(AVERAGE).train()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        loss = sum(f.square().mean() for f in model(torch.randn(2, 3, 64, 64)))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_clusters_are_outside_the_graph():
+    model = micro(AVERAGE).train()
+    _, stages = model.forward_with_clusters(torch.randn(1, 3, 64, 64))
+    for stage in stages:
+        assert isinstance(stage, TokenClusters)
+        assert not stage.labels.requires_grad
+        assert not stage.sizes.requires_grad
+
+
+@pytest.mark.parametrize('keep_rate', [0.5])
+def test_full_size_input(keep_rate):
+    """800x1333 padded to 800x1344: 4,200 tokens, a batch of two different images."""
+    model = micro(dict(linkage='average', keep_rate=keep_rate)).eval()
+    with torch.no_grad():
+        _, stages = model.forward_with_clusters(torch.randn(2, 3, 800, 1344))
+    assert [stage.num_clusters for stage in stages] == [2100, 1050, 525]

@@ -1,0 +1,34 @@
+"""Where tests find the repository and the data that is not part of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / 'shared'
+
+
+@pytest.fixture(scope='session')
+def golden_dir() -> Path:
+    """Outputs of the authors' model; they are not ours to distribute."""
+    path = SHARED / 'golden'
+    if not path.is_dir():
+        pytest.skip(f'the authors\' golden outputs are not at {path}')
+    return path
+
+
+@pytest.fixture(scope='session')
+def coco_tiny() -> Path:
+    """A small part of COCO-2017; not ours to distribute."""
+    path = SHARED / 'data' / 'coco_tiny'
+    if not path.is_dir():
+        pytest.skip(f'no COCO images at {path}')
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)

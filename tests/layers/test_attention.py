@@ -1,0 +1,90 @@
+"""Attention against its definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmdet_atc.layers import Attention, WindowAttention, folded_attention, proportional_attention
+
+
+def by_definition(q, k, v, sizes):
+    """ToMe, eq. 1: softmax(q k / sqrt(d) + log size) v."""
+    logits = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5 + sizes.log()[:, None, None, :]
+    return logits.softmax(-1) @ v
+
+
+@pytest.mark.parametrize('attention', [proportional_attention, folded_attention])
+@pytest.mark.parametrize('head_dim', [16, 20, 64])
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+def test_proportional_attention(attention, head_dim, dtype, tolerance):
+    q, k, v = torch.randn(3, 2, 3, 37, head_dim, dtype=dtype)
+    sizes = torch.randint(1, 500, (2, 37)).to(dtype)
+    error = attention(q, k, v, sizes) - by_definition(q, k, v, sizes)
+    assert error.abs().max() < tolerance
+
+
+def test_a_token_of_size_n_counts_as_n_equal_tokens():
+    q, k, v = torch.randn(3, 1, 2, 6, 16, dtype=torch.float64)
+    repeats = torch.tensor([1, 4, 2, 1, 3, 1])
+    many = torch.nn.functional.scaled_dot_product_attention(
+        q, k.repeat_interleave(repeats, 2), v.repeat_interleave(repeats, 2)
+    )
+    torch.testing.assert_close(proportional_attention(q, k, v, repeats[None].double()), many)
+
+
+def test_both_forms_have_the_gradients_of_the_definition():
+    sizes = torch.randint(1, 50, (2, 9)).double()
+    inputs = [torch.randn(2, 2, 9, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    grads = [
+        torch.autograd.grad(attention(*inputs, sizes).square().sum(), inputs)
+        for attention in (by_definition, proportional_attention, folded_attention)
+    ]
+    for form in grads[1:]:
+        for grad, expected in zip(form, grads[0]):
+            torch.testing.assert_close(grad, expected)
+
+
+def test_keys_are_averaged_over_heads():
+    attention = Attention(24, 3)
+    x = torch.randn(2, 10, 24)
+    _, keys = attention(x, (2, 5), need_keys=True)
+    expected = attention.qkv(x)[..., 24:48].reshape(2, 10, 3, 8).mean(2)
+    torch.testing.assert_close(keys, expected)
+    assert attention(x, (2, 5))[1] is None
+
+
+def windows_by_definition(attention, x, grid, side):
+    """Each window on its own; cells beyond the grid have zero query, key and value."""
+    batch, _, dim = x.shape
+    height, width = grid
+    qkv = attention.qkv(x).reshape(batch, height, width, 3, attention.num_heads, -1)
+    out = torch.zeros(batch, height, width, dim)
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            window = qkv[:, top : top + side, left : left + side]
+            rows, cols = window.shape[1:3]
+            padded = qkv.new_zeros(batch, side, side, *qkv.shape[3:])
+            padded[:, :rows, :cols] = window
+            q, k, v = padded.flatten(1, 2).permute(2, 0, 3, 1, 4)
+            logits = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+            merged = (logits.softmax(-1) @ v).transpose(1, 2).reshape(batch, side, side, dim)
+            out[:, top : top + side, left : left + side] = merged[:, :rows, :cols]
+    return attention.proj(out.flatten(1, 2))
+
+
+@pytest.mark.parametrize('grid', [(6, 9), (3, 3), (7, 5), (2, 2)])
+def test_window_attention(grid):
+    attention = WindowAttention(24, 3, window_size=3)
+    x = torch.randn(2, grid[0] * grid[1], 24)
+    out, _ = attention(x, grid)
+    torch.testing.assert_close(out, windows_by_definition(attention, x, grid, 3))
+
+
+def test_bad_heads_and_windows_are_refused():
+    with pytest.raises(ValueError, match='num_heads must divide the embedding dimension 24, got 5'):
+        Attention(24, 5)
+    with pytest.raises(ValueError, match='window_size'):
+        WindowAttention(24, 3, window_size=0)
+    with pytest.raises(ValueError, match='global blocks'):
+        WindowAttention(24, 3)(torch.zeros(1, 4, 24), (2, 2), need_keys=True)

@@ -1,0 +1,72 @@
+"""The rules on what imports what."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import ROOT
+
+PACKAGE = ROOT / 'mmdet_atc'
+#: Lower layers first: a layer imports only from those before it.
+LAYERS = [
+    'clustering',
+    'merging',
+    'checkpoints',
+    'layers',
+    'backbones',
+    'datasets',
+    'engine',
+    'visualization',
+]
+#: clustering/ may be used without OpenMMLab.
+CLUSTERING_MAY_IMPORT = {'torch', 'numpy', 'scipy', 'sklearn', 'triton', 'mmdet_atc'}
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+
+
+@pytest.mark.parametrize('layer', LAYERS)
+def test_imports_point_downwards(layer):
+    allowed = LAYERS[: LAYERS.index(layer) + 1]
+    for path in (PACKAGE / layer).rglob('*.py'):
+        for module in imported_modules(path):
+            parts = module.split('.')
+            if parts[0] == 'mmdet_atc':
+                assert parts[1] in allowed, f'{path.name} of {layer} imports {module}'
+
+
+def test_every_folder_is_a_layer():
+    folders = {path.name for path in PACKAGE.iterdir() if (path / '__init__.py').exists()}
+    assert folders == set(LAYERS)
+
+
+def test_clustering_imports_nothing_of_openmmlab():
+    for path in (PACKAGE / 'clustering').rglob('*.py'):
+        for module in imported_modules(path):
+            root = module.split('.')[0]
+            assert root in CLUSTERING_MAY_IMPORT | sys.stdlib_module_names, f'{path}: {module}'
+
+
+def test_clustering_works_without_openmmlab():
+    code = (
+        'import sys\n'
+        'class Absent:\n'
+        '    def find_spec(self, name, path=None, target=None):\n'
+        '        if name.split(".")[0] in {"mmcv", "mmdet", "mmengine", "timm"}:\n'
+        '            raise ModuleNotFoundError(name)\n'
+        'sys.meta_path.insert(0, Absent())\n'
+        'import torch\n'
+        'from mmdet_atc.clustering import agglomerative_clustering\n'
+        'labels = agglomerative_clustering(torch.eye(4)[None], 2)\n'
+        'assert labels.shape == (1, 4) and set(labels.flatten().tolist()) == {0, 1}\n'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
+# On several machines: NNODES, NODE_RANK, MASTER_ADDR and PORT as torchrun knows them.
+set -euo pipefail
+config=${1:?usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]}
+checkpoint=${2:?usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]}
+gpus=${3:?usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]}
+
+"${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+    --nproc_per_node="$gpus" \
+    "$(dirname "${BASH_SOURCE[0]}")/test.py" "$config" "$checkpoint" --launcher pytorch "${@:4}"

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Makes a virtual environment with everything mmdet_atc needs, from nothing.
+#   tools/setup_env.sh [VENV_DIR]          (default .venv; `make env` calls it)
+# PYTHON chooses the interpreter, MMDET_ATC_CACHE the folder where the built mmcv wheel
+# is kept for the next environment (default ~/.cache/mmdet_atc).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+venv=${1:-.venv}
+python=${PYTHON:-python3}
+cache=${MMDET_ATC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mmdet_atc}
+
+say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
+die() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
+
+command -v "$python" >/dev/null || die "no '$python' on PATH; install Python >= 3.10 or set PYTHON"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    die "$("$python" --version) is too old: Python >= 3.10 is needed (set PYTHON)"
+
+[ -x "$venv/bin/python" ] || { say "creating $venv"; "$python" -m venv "$venv"; }
+py=$venv/bin/python
+pip() { "$py" -m pip --disable-pip-version-check "$@"; }
+
+say "build tools, then torch and torchvision as one matching set (a few GB the first time)"
+pip install -q -r requirements/build.txt
+pip install -q -r requirements/torch.txt
+
+# Everything that changes the binary is in the folder's name, so a stale wheel is never used.
+abi=$("$py" - <<'PY'
+import sys, sysconfig, torch
+cuda = f'cu{torch.version.cuda}' if torch.cuda.is_available() else 'cpu'
+print(f'cp{sys.version_info.major}{sys.version_info.minor}-torch{torch.__version__.split("+")[0]}'
+      f'-{cuda}-{sysconfig.get_platform()}')
+PY
+)
+wheels=$cache/wheels/$abi
+mmcv=$(grep -v '^#' requirements/mmcv.txt)
+# Checked on the compiled module itself: a build without ops imports as plain `mmcv`.
+has_ops() { "$py" -c 'import mmcv.ops' >/dev/null 2>&1; }
+
+if ! has_ops; then
+    if ! ls "$wheels"/mmcv-*.whl >/dev/null 2>&1; then
+        command -v "${CXX:-g++}" >/dev/null || die "mmcv's ops need a C++ compiler (Debian: apt install g++)"
+        say "building $mmcv with its ops (about 10 minutes on 2 cores; kept in $wheels)"
+        mkdir -p "$wheels"
+        build=$(mktemp -d "$wheels/.build-XXXXXX")
+        trap 'rm -rf "$build"' EXIT
+        # torch's CUDA headers come from PyPI packages, which nvcc does not search by itself.
+        cuda_include=$("$py" -c 'import sysconfig; print(sysconfig.get_path("purelib") + "/nvidia/cu13/include")')
+        PATH="$PWD/$venv/bin:$PATH" MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} \
+            CPATH="${CPATH:+$CPATH:}$cuda_include" \
+            "$py" -m pip wheel --no-build-isolation --no-deps -w "$build" "$mmcv" >"$wheels/build.log" 2>&1 ||
+            die "building $mmcv failed; the log is $wheels/build.log: $(tail -n 1 "$wheels/build.log")"
+        mv "$build"/mmcv-*.whl "$wheels/"
+    fi
+    say "installing $(basename "$wheels"/mmcv-*.whl)"
+    pip install -q --no-build-isolation "$wheels"/mmcv-*.whl
+    has_ops || die "mmcv was installed, but 'import mmcv.ops' fails: $("$py" -c 'import mmcv.ops' 2>&1 | tail -n 1). Delete $wheels and $venv and run again"
+fi
+
+say "mmengine, mmdet, timm, pycocotools, test tools"
+pip install -q --no-build-isolation -r requirements.txt -r requirements/tests.txt \
+    -c requirements/torch.txt -c requirements/mmcv.txt
+if [ -f setup.cfg ]; then
+    say "mmdet_atc (editable)"
+    pip install -q --no-build-isolation --no-deps -e .
+fi
+say "done: $("$py" -c 'import torch, mmcv, mmdet, mmengine, timm; print(f"torch {torch.__version__}, mmcv {mmcv.__version__}, mmdet {mmdet.__version__}, mmengine {mmengine.__version__}, timm {timm.__version__}")')"
