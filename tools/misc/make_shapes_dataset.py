@@ -1,0 +1,25 @@
+#!/usr/bin/env python
+"""Generate a small COCO-format set: ``tools/misc/make_shapes_dataset.py data/shapes``."""
+
+import argparse
+import sys
+
+from mmdet_atc.datasets import generate_shapes_dataset
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='Generate a small COCO-format set of shapes')
+    parser.add_argument('out_dir', help='folder to write; kept if it holds the same set already')
+    parser.add_argument('--num-train', type=int, default=400, help='training images')
+    parser.add_argument('--num-val', type=int, default=80, help='validation images')
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    try:
+        path = generate_shapes_dataset(args.out_dir, args.num_train, args.num_val, args.seed)
+    except (ValueError, FileExistsError) as error:
+        sys.exit(f'error: {error}')
+    print(f'shapes set in {path}')
+
+
+if __name__ == '__main__':
+    main()
