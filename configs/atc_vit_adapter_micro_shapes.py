@@ -22,9 +22,9 @@ model = dict(
     neck=dict(in_channels=[_dim] * 4, out_channels=64, norm_cfg=_norm),
     rpn_head=dict(in_channels=64, feat_channels=64),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64),
+        bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2)),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=_num_classes),
-        mask_roi_extractor=dict(out_channels=64),
+        mask_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2)),
         mask_head=dict(
             num_convs=2,
             in_channels=64,
@@ -45,10 +45,10 @@ total_batch_size = 4
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3, weight_decay=0.05), clip_grad=dict(max_norm=1.0, norm_type=2)
 )
-train_cfg = dict(max_epochs=12, val_interval=4)
+train_cfg = dict(max_epochs=6, val_interval=2)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', T_max=12, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=6, by_epoch=True, convert_to_iter_based=True),
 ]
-default_hooks = dict(checkpoint=dict(interval=4, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=2, max_keep_ckpts=1))
 randomness = dict(seed=0)

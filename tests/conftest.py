@@ -16,7 +16,7 @@ def golden_dir() -> Path:
     """Outputs of the authors' model; they are not ours to distribute."""
     path = SHARED / 'golden'
     if not path.is_dir():
-        pytest.skip(f'the authors\' golden outputs are not at {path}')
+        pytest.skip(f"the authors' golden outputs are not at {path}")
     return path
 
 

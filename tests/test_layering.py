@@ -59,11 +59,14 @@ def test_clustering_imports_nothing_of_openmmlab():
 def test_clustering_works_without_openmmlab():
     code = (
         'import sys\n'
-        'class Absent:\n'
-        '    def find_spec(self, name, path=None, target=None):\n'
+        'from importlib.machinery import PathFinder\n'
+        'class WithoutOpenMMLab(PathFinder):\n'
+        '    @classmethod\n'
+        '    def find_spec(cls, name, path=None, target=None):\n'
         '        if name.split(".")[0] in {"mmcv", "mmdet", "mmengine", "timm"}:\n'
-        '            raise ModuleNotFoundError(name)\n'
-        'sys.meta_path.insert(0, Absent())\n'
+        '            return None\n'
+        '        return super().find_spec(name, path, target)\n'
+        'sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutOpenMMLab\n'
         'import torch\n'
         'from mmdet_atc.clustering import agglomerative_clustering\n'
         'labels = agglomerative_clustering(torch.eye(4)[None], 2)\n'

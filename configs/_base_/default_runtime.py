@@ -6,6 +6,8 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, save_best='auto'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Augments and samples alike whether training was interrupted or not.
+    epoch_seed=dict(type='EpochSeedHook'),
     # Draws nothing until `draw=True` (tools/test.py --show-dir sets it).
     visualization=dict(type='DetVisualizationHook'),
 )

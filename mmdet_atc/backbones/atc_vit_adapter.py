@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from mmdet_atc.layers import Block
 from mmdet_atc.merging import TOKEN_MERGERS, TokenClusters, TokenMerger
 
-from .vit_adapter import ViTAdapter
+from .vit_adapter import Features, ViTAdapter
 
 
 @MODELS.register_module()
@@ -68,9 +70,7 @@ class ATCViTAdapter(ViTAdapter):
         self.merger = TOKEN_MERGERS.build({'type': 'AgglomerativeMerging', **merging})
         self.keep_rates = dict(zip(blocks, self.merger.keep_rates(len(blocks)), strict=True))
 
-    def forward_with_clusters(
-        self, image: Tensor
-    ) -> tuple[tuple[Tensor, ...], tuple[TokenClusters, ...]]:
+    def forward_with_clusters(self, image: Tensor) -> tuple[Features, tuple[TokenClusters, ...]]:
         """:meth:`forward`, and the partition of the patch grid after each merge block.
 
         Args:
@@ -92,14 +92,16 @@ class ATCViTAdapter(ViTAdapter):
             return super()._run_blocks(patches, indices, grid, stages)
         tokens = stages[-1].merge(patches) if stages else patches
         for index in indices:
-            block = self.blocks[index]
+            block = cast(Block, self.blocks[index])
             sizes = stages[-1].sizes if stages and self.proportional_attn else None
             if index not in self.keep_rates:
                 tokens = block(tokens, grid, sizes)
                 continue
             tokens, keys = block.attend(tokens, grid, sizes, need_keys=True)
-            clusters = stages[-1] if stages else TokenClusters.identity(
-                len(tokens), tokens.shape[1], tokens.device
+            clusters = (
+                stages[-1]
+                if stages
+                else TokenClusters.identity(len(tokens), tokens.shape[1], tokens.device)
             )
             tokens, clusters = self._merge(tokens, keys, clusters, self.keep_rates[index])
             stages = (*stages, clusters)
@@ -109,6 +111,7 @@ class ATCViTAdapter(ViTAdapter):
     def _merge(
         self, tokens: Tensor, keys: Tensor, clusters: TokenClusters, keep_rate: float
     ) -> tuple[Tensor, TokenClusters]:
+        assert self.merger is not None
         num_tokens = tokens.shape[1]
         num_clusters = self.merger.num_clusters(num_tokens, keep_rate)
         if num_clusters == num_tokens:

@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,8 @@ from mmdet_atc.layers import (
 )
 from mmdet_atc.merging import TokenClusters
 
+#: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
+Features = tuple[Tensor, Tensor, Tensor, Tensor]
 #: Keys of the classifier that the released checkpoints carry and detection never uses.
 CLASSIFIER_KEYS = ('cls_token', 'norm.weight', 'norm.bias', 'head.weight', 'head.bias')
 
@@ -143,7 +146,9 @@ class ViTAdapter(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if patch_size != 16:
-            raise ValueError(f'patch_size must be 16 (the adapter has strides 8, 16, 32), got {patch_size!r}')
+            raise ValueError(
+                f'patch_size must be 16 (the adapter has strides 8, 16, 32), got {patch_size!r}'
+            )
         if img_size != pretrain_size or pretrain_size % patch_size or pretrain_size < patch_size:
             raise ValueError(
                 'img_size and pretrain_size must be the same positive multiple of patch_size, '
@@ -226,13 +231,13 @@ class ViTAdapter(BaseModule):
             return
         if not isinstance(self.init_cfg, dict) or self.init_cfg.get('type') != 'Pretrained':
             raise ValueError(
-                "init_cfg of a ViT-Adapter must be dict(type='Pretrained', checkpoint=...) or None, "
-                f'got {self.init_cfg!r}'
+                "init_cfg of a ViT-Adapter must be dict(type='Pretrained', checkpoint=...) "
+                f'or None, got {self.init_cfg!r}'
             )
         load_pretrained_vit(self, self.init_cfg['checkpoint'])
         self._is_init = True
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Features:
         """Feature maps of a batch of images.
 
         Args:
@@ -246,7 +251,7 @@ class ViTAdapter(BaseModule):
         """
         return self._run(image)[0]
 
-    def _run(self, image: Tensor) -> tuple[tuple[Tensor, ...], tuple[TokenClusters, ...]]:
+    def _run(self, image: Tensor) -> tuple[Features, tuple[TokenClusters, ...]]:
         """Feature maps, and the clusters after each merge (none in the dense model)."""
         height, width = image.shape[-2:]
         if height % 32 or width % 32 or not height or not width:
@@ -267,11 +272,12 @@ class ViTAdapter(BaseModule):
         patches = patches + self._resized_pos_embed(geometry.grid)
 
         stages: tuple[TokenClusters, ...] = ()
-        for (first, last), interaction in zip(
-            self.interaction_indexes, self.interactions, strict=True
-        ):
+        for index, (first, last) in enumerate(self.interaction_indexes):
+            interaction = cast(Interaction, self.interactions[index])
             patches = interaction.injector(patches, pyramid, geometry.injector)
-            patches, stages = self._run_blocks(patches, range(first, last + 1), geometry.grid, stages)
+            patches, stages = self._run_blocks(
+                patches, range(first, last + 1), geometry.grid, stages
+            )
             pyramid = interaction.extract(pyramid, patches, geometry.extractor, geometry.pyramid)
         return self._outputs(c1, pyramid, patches, geometry), stages
 
@@ -296,7 +302,7 @@ class ViTAdapter(BaseModule):
 
     def _outputs(
         self, c1: Tensor, pyramid: Tensor, patches: Tensor, geometry: Geometry
-    ) -> tuple[Tensor, ...]:
+    ) -> Features:
         levels = pyramid.split([height * width for height, width in geometry.pyramid], dim=1)
         c2, c3, c4 = (
             _to_map(level, shape) for level, shape in zip(levels, geometry.pyramid, strict=True)
@@ -313,8 +319,8 @@ class ViTAdapter(BaseModule):
                 F.interpolate(feature, scale_factor=0.5, mode='bilinear', align_corners=False),
             ]
             maps = [level + extra for level, extra in zip(maps, scaled, strict=True)]
-        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
-        return tuple(norm(level) for norm, level in zip(norms, maps, strict=True))
+        c1, c2, c3, c4 = maps
+        return self.norm1(c1), self.norm2(c2), self.norm3(c3), self.norm4(c4)
 
 
 def _to_map(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -353,6 +359,7 @@ def _groups_of_blocks(
     covered = [index for group in groups for index in range(group[0], group[-1] + 1)]
     if covered != list(range(depth)):
         raise ValueError(
-            f'interaction_indexes must cover blocks 0..{depth - 1} once and in order, got {groups!r}'
+            f'interaction_indexes must cover blocks 0..{depth - 1} once and in order, '
+            f'got {groups!r}'
         )
     return tuple((group[0], group[-1]) for group in groups)

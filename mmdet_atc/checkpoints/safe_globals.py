@@ -19,9 +19,17 @@ _STATISTICS = ('min', 'max', 'current', 'mean')
 
 def allow_mmengine_checkpoints() -> None:
     """Allow-list the classes of MMEngine's training state for ``torch.load``."""
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    # numpy 2 renamed the module that numpy 1 pickles its arrays with.
+    multiarray = getattr(np, '_core', None) or np.core
+    multiarray = multiarray.multiarray
     dtypes = {type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'float32', 'float64')}
-    allowed: list = [HistoryBuffer, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype]
+    allowed: list = [
+        HistoryBuffer,
+        multiarray._reconstruct,
+        multiarray.scalar,
+        np.ndarray,
+        np.dtype,
+    ]
     # A history pickles its methods as getattr(HistoryBuffer, name); plain getattr would open
     # every attribute of every object to a hostile file.
     allowed.append((_history_method, 'builtins.getattr'))
@@ -31,5 +39,7 @@ def allow_mmengine_checkpoints() -> None:
 def _history_method(owner: object, name: str) -> Callable:
     """``getattr`` for the statistics methods of ``HistoryBuffer`` only."""
     if owner is not HistoryBuffer or name not in _STATISTICS:
-        raise ValueError(f'checkpoint asks for attribute {name!r} of {owner!r}, which is not allowed')
+        raise ValueError(
+            f'checkpoint asks for attribute {name!r} of {owner!r}, which is not allowed'
+        )
     return getattr(HistoryBuffer, name)

@@ -22,7 +22,7 @@ IMAGE_SIZES = ((128, 160), (160, 128), (128, 128), (96, 160))
 
 def generate_shapes_dataset(
     out_dir: str | Path,
-    num_train: int = 400,
+    num_train: int = 600,
     num_val: int = 80,
     seed: int = 0,
     image_sizes: Sequence[tuple[int, int]] = IMAGE_SIZES,
@@ -35,7 +35,7 @@ def generate_shapes_dataset(
 
     Args:
         out_dir (str | Path): Gets ``train2017/``, ``val2017/`` and ``annotations/``.
-        num_train (int): Training images. Default: 400.
+        num_train (int): Training images. Default: 600.
         num_val (int): Validation images, of other seeds. Default: 80.
         seed (int): Which of the sets of this kind. Default: 0.
         image_sizes (Sequence[tuple[int, int]]): Heights and widths in pixels, taken in turn.
@@ -54,11 +54,15 @@ def generate_shapes_dataset(
     if not sizes or any(len(size) != 2 or min(size) < 64 for size in sizes):
         raise ValueError(f'image_sizes must be (height, width) pairs of at least 64, got {sizes}')
     out_dir = Path(out_dir)
-    stamp = dict(version=_VERSION, num_train=num_train, num_val=num_val, seed=seed, image_sizes=sizes)
+    stamp = dict(
+        version=_VERSION, num_train=num_train, num_val=num_val, seed=seed, image_sizes=sizes
+    )
     stamp = json.loads(json.dumps(stamp))
     if out_dir.exists() and any(out_dir.iterdir()):
         if not (out_dir / STAMP).exists():
-            raise FileExistsError(f'{out_dir} is not empty and was not made here; choose another folder')
+            raise FileExistsError(
+                f'{out_dir} is not empty and was not made here; choose another folder'
+            )
         if json.loads((out_dir / STAMP).read_text()) == stamp:
             return out_dir
         raise FileExistsError(f'{out_dir} holds a shapes set of other arguments; delete it first')
@@ -90,7 +94,9 @@ def _write_split(
         images.append(dict(id=index + 1, file_name=file_name, height=height, width=width))
         for annotation in _annotations(scene):
             annotations.append(dict(id=len(annotations) + 1, image_id=index + 1, **annotation))
-    categories = [dict(id=i + 1, name=c, supercategory='shape') for i, c in enumerate(SHAPES_CLASSES)]
+    categories = [
+        dict(id=i + 1, name=c, supercategory='shape') for i, c in enumerate(SHAPES_CLASSES)
+    ]
     content = dict(images=images, annotations=annotations, categories=categories)
     path = root / 'annotations' / f'instances_{name}.json'
     path.write_text(json.dumps(content))
@@ -122,13 +128,15 @@ def _annotations(scene: Scene) -> list[dict[str, Any]]:
 
 def _polygons(mask: np.ndarray) -> list[list[float]]:
     """Outlines of a mask's parts in COCO's flat form; specks of under 3 corners are left out."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
     return [c.reshape(-1).astype(float).tolist() for c in contours if len(c) >= 3]
 
 
 def _uncompressed_rle(mask: np.ndarray) -> dict[str, Any]:
     """Column-major run lengths, starting with background, as COCO's crowds have them."""
     flat = mask.flatten(order='F').astype(np.int8)
-    changes = np.flatnonzero(np.diff(np.concatenate([[0], flat]))) if flat.size else []
+    changes = np.flatnonzero(np.diff(np.concatenate([[0], flat])))
     counts = np.diff(np.concatenate([[0], changes, [flat.size]])).astype(int)
     return dict(counts=counts.tolist(), size=list(mask.shape))

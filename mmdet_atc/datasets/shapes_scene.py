@@ -9,7 +9,7 @@ import numpy as np
 
 SHAPES_CLASSES = ('circle', 'rectangle', 'triangle', 'star')
 #: An object of which less than this share stays visible is left out.
-_MIN_VISIBLE = 0.3
+_MIN_VISIBLE = 0.4
 _EMPTY_EVERY = 20
 _CROWD_EVERY = 10
 
@@ -48,10 +48,12 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, index: int) ->
     if index % _EMPTY_EVERY != _EMPTY_EVERY - 1:
         if index % _CROWD_EVERY == _CROWD_EVERY // 2:
             drawn.append(_crowd(rng, height, width))
-        for _ in range(rng.integers(1, 5)):
+        for _ in range(rng.integers(1, 4)):
             name = SHAPES_CLASSES[rng.integers(len(SHAPES_CLASSES))]
-            radius = rng.uniform(0.14, 0.26) * min(height, width)
-            centre = rng.uniform((0.6 * radius, 0.6 * radius), (width - 0.6 * radius, height - 0.6 * radius))
+            radius = rng.uniform(0.18, 0.32) * min(height, width)
+            centre = rng.uniform(
+                (0.6 * radius, 0.6 * radius), (width - 0.6 * radius, height - 0.6 * radius)
+            )
             drawn.append((name, _shape_mask(rng, name, centre, radius, (height, width)), False))
     hidden = np.zeros((height, width), dtype=bool)
     objects = []

@@ -38,7 +38,11 @@ def load_config(
             raise ValueError(f'data_root is given, but {path} has no top-level data_root')
         cfg = Config(_moved(cfg._cfg_dict, cfg.data_root, options['data_root']), filename=path)
     cfg.merge_from_dict(options)
-    cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    cfg.work_dir = (
+        work_dir
+        or cfg.get('work_dir')
+        or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    )
     return cfg
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
@@ -13,13 +14,16 @@ _AMP_ARGS = ('loss_scale', 'dtype', 'use_fsdp')
 def adapt_to_device(cfg: Config) -> None:
     """Without an accelerator: float32 optimizer, gloo, and batch norm that is not synchronised.
 
-    MMEngine's ``AmpOptimWrapper``, ``nn.SyncBatchNorm`` and nccl refuse to run on a CPU.
+    Call it before the runner is built, with ``cfg.launcher`` set. MMEngine's ``AmpOptimWrapper``,
+    ``nn.SyncBatchNorm`` and nccl refuse to run on a CPU.
 
     Args:
         cfg (Config): Config of a run, changed in place.
     """
     if get_device() != 'cpu':
         return
+    if cfg.get('launcher') == 'pytorch':
+        _join_processes(cfg)
     changes = []
     if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
         cfg.optim_wrapper.type = 'OptimWrapper'
@@ -34,3 +38,19 @@ def adapt_to_device(cfg: Config) -> None:
         changes.append('gloo instead of nccl')
     if changes:
         print_log('No accelerator found: ' + ', '.join(changes), logger='current')
+
+
+def _join_processes(cfg: Config) -> None:
+    """Start torchrun's process group, and wrap the model for it, without MMEngine's CUDA calls.
+
+    MMEngine keeps a process group that it finds, but always selects a CUDA device for a new one
+    and for the model's wrapper.
+    """
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )

@@ -48,7 +48,7 @@ def set_total_batch_size(cfg: Config, world_size: int) -> None:
             scheduler['milestones'] = [step * factor for step in scheduler['milestones']]
     if factor > 1:
         print_log(
-            f'Accumulating {factor} iterations of {per_iteration} images to the recipe\'s '
+            f"Accumulating {factor} iterations of {per_iteration} images to the recipe's "
             f'{total} per optimizer step; by-iteration schedules are {factor} times as long',
             logger='current',
         )

@@ -25,7 +25,9 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int = 8, qkv_bias: bool = True) -> None:
         super().__init__()
         if num_heads < 1 or dim % num_heads:
-            raise ValueError(f'num_heads must divide the embedding dimension {dim}, got {num_heads}')
+            raise ValueError(
+                f'num_heads must divide the embedding dimension {dim}, got {num_heads}'
+            )
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
@@ -80,7 +82,10 @@ def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Te
 
 
 def folded_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
-    """:func:`proportional_attention` without a mask: ``[q, 1/s] . [k, log size] s = q . k s + log size``."""
+    """:func:`proportional_attention` without a mask.
+
+    With the scale s, ``s [q, 1 / s] . [k, log size] = s q . k + log size``.
+    """
     head_dim = q.shape[-1]
     scale = head_dim**-0.5
     pad = _HEAD_DIM_MULTIPLE - head_dim % _HEAD_DIM_MULTIPLE
@@ -111,14 +116,18 @@ class WindowAttention(Attention):
     ) -> None:
         super().__init__(dim, num_heads, qkv_bias)
         if window_size < 1:
-            raise ValueError(f'window_size must be a positive number of patches, got {window_size!r}')
+            raise ValueError(
+                f'window_size must be a positive number of patches, got {window_size!r}'
+            )
         self.window_size = window_size
 
     def forward(
         self, x: Tensor, grid: tuple[int, int], sizes: Tensor | None = None, need_keys: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         if sizes is not None or need_keys:
-            raise ValueError('windowed attention needs the full patch grid: merge tokens only in global blocks')
+            raise ValueError(
+                'windowed attention needs the full patch grid: merge tokens only in global blocks'
+            )
         batch, num_tokens, dim = x.shape
         height, width = grid
         side = self.window_size
@@ -130,7 +139,8 @@ class WindowAttention(Attention):
         qkv = qkv.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(
             3, batch * rows * cols, self.num_heads, side * side, dim // self.num_heads
         )
-        out = F.scaled_dot_product_attention(*qkv.unbind(0))
+        q, k, v = qkv.unbind(0)
+        out = F.scaled_dot_product_attention(q, k, v)
         out = out.reshape(batch, rows, cols, self.num_heads, side, side, -1)
         out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, rows * side, cols * side, dim)
         return self.proj(out[:, :height, :width].reshape(batch, num_tokens, dim)), None

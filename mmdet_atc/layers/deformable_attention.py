@@ -73,7 +73,8 @@ class MSDeformAttn(nn.Module):
         value_dim = int(dim * ratio)
         if n_heads < 1 or value_dim % n_heads:
             raise ValueError(
-                f'deform_num_heads must divide int(embed_dim * deform_ratio) = {value_dim}, got {n_heads}'
+                'deform_num_heads must divide int(embed_dim * deform_ratio) = '
+                f'{value_dim}, got {n_heads}'
             )
         self.n_levels = n_levels
         self.n_heads = n_heads
@@ -123,7 +124,9 @@ class MSDeformAttn(nn.Module):
             cells = target.spatial_shapes.flip(-1).to(full)[:, None]
             reference = target.reference_points.to(full)[:, :, None, :, None]
             locations = reference + offsets / cells
-            weights = weights.to(full).reshape(batch, num_queries, heads, levels * points).softmax(-1)
+            weights = (
+                weights.to(full).reshape(batch, num_queries, heads, levels * points).softmax(-1)
+            )
             weights = weights.reshape(batch, num_queries, heads, levels, points)
             value = value.to(full)
             if value.is_cuda:

@@ -23,16 +23,15 @@ class TokenMerger(ABC):
     """
 
     def __init__(self, keep_rate: float | Sequence[float]) -> None:
-        per_stage = isinstance(keep_rate, Sequence) and not isinstance(keep_rate, str)
-        rates = tuple(keep_rate) if per_stage else (keep_rate,)
+        self._per_stage = isinstance(keep_rate, Sequence)
+        rates = tuple(keep_rate) if isinstance(keep_rate, Sequence) else (keep_rate,)
         for rate in rates:
             is_number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
             if not is_number or not 0 < rate <= 1:
                 raise ValueError(f'keep_rate must be in (0, 1], got {rate!r} in {keep_rate!r}')
         if not rates:
             raise ValueError('keep_rate must not be an empty sequence')
-        self._rates = rates
-        self._per_stage = per_stage
+        self._rates: tuple[float, ...] = rates
 
     def keep_rates(self, num_stages: int) -> tuple[float, ...]:
         """The keep rate of each of ``num_stages`` merge blocks.

@@ -39,10 +39,12 @@ class TokenClusters:
         return segment_mean(patches, self.labels, self.sizes)
 
     def unmerge(self, tokens: Tensor) -> Tensor:
-        """Back-project to the grid, each patch its cluster's token: ``(B, K, C)`` to ``(B, N, C)``."""
+        """Back-project: give each patch its cluster's token, ``(B, K, C)`` to ``(B, N, C)``."""
         return tokens.gather(1, _channelwise(self.labels, tokens))
 
-    def merge_tokens(self, tokens: Tensor, labels: Tensor, num_clusters: int) -> tuple[Tensor, TokenClusters]:
+    def merge_tokens(
+        self, tokens: Tensor, labels: Tensor, num_clusters: int
+    ) -> tuple[Tensor, TokenClusters]:
         """Merge clusters further (paper eq. 1: the size-weighted mean).
 
         Args:
@@ -59,7 +61,9 @@ class TokenClusters:
         return merged, TokenClusters(labels.gather(1, self.labels), sizes)
 
 
-def segment_mean(x: Tensor, labels: Tensor, totals: Tensor, weights: Tensor | None = None) -> Tensor:
+def segment_mean(
+    x: Tensor, labels: Tensor, totals: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """Weighted mean of the rows of ``x`` that share a label, differentiable in ``x``.
 
     Sums are taken in float32 or better whatever the dtype of ``x``.

@@ -71,7 +71,9 @@ def draw_cluster_stages(
         ValueError: If there is not one title per stage, or there is no stage.
     """
     if not stages or len(stages) != len(titles):
-        raise ValueError(f'need one title per stage and a stage, got {len(titles)} and {len(stages)}')
+        raise ValueError(
+            f'need one title per stage and a stage, got {len(titles)} and {len(stages)}'
+        )
     tiles = [image, *(draw_clusters(image, labels, patch_size) for labels in stages)]
     width = max(tile.shape[1] for tile in tiles)
     # Small images are enlarged by a whole factor, so that titles fit and patches stay sharp.

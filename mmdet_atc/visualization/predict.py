@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from mmcv.transforms import Compose
-from torch import nn
+from mmdet.models.detectors import BaseDetector
 
 from mmdet_atc.backbones import ATCViTAdapter
 
@@ -37,11 +37,11 @@ class ImageClusters:
 
 
 @torch.no_grad()
-def predict_clusters(model: nn.Module, pipeline: Compose, path: str) -> ImageClusters:
+def predict_clusters(model: BaseDetector, pipeline: Compose, path: str) -> ImageClusters:
     """Run an image file through a detector's backbone.
 
     Args:
-        model (nn.Module): A detector with an ``ATCViTAdapter`` that merges, in eval mode.
+        model (BaseDetector): A detector with an ``ATCViTAdapter`` that merges, in eval mode.
         pipeline (Compose): The test pipeline without annotations.
         path (str): Image file.
 

@@ -35,7 +35,7 @@ def test_bad_arguments_are_refused(kwargs, message):
 
 
 def test_unknown_merger_names_the_registry():
-    with pytest.raises(KeyError, match='NoSuchMerging is not in the .*token merger registry'):
+    with pytest.raises(KeyError, match=r'NoSuchMerging is not in the .*token merger registry'):
         ATCViTAdapter(merging=dict(type='NoSuchMerging'), **MICRO)
 
 
@@ -108,7 +108,10 @@ def nested_reference(model: ATCViTAdapter, image: torch.Tensor) -> torch.Tensor:
                     totals.append(torch.stack([weights[b][m].sum() for m in members]))
                     rows.append(
                         torch.stack(
-                            [(level[b][m] * weights[b][m, None]).sum(0) / weights[b][m].sum() for m in members]
+                            [
+                                (level[b][m] * weights[b][m, None]).sum(0) / weights[b][m].sum()
+                                for m in members
+                            ]
                         )
                     )
                 level, weights = torch.stack(rows), torch.stack(totals)
@@ -124,7 +127,10 @@ def nested_reference(model: ATCViTAdapter, image: torch.Tensor) -> torch.Tensor:
                 totals.append(torch.stack([weights[b][m].sum() for m in members]))
                 merged.append(
                     torch.stack(
-                        [(tokens[b][m] * weights[b][m, None]).sum(0) / weights[b][m].sum() for m in members]
+                        [
+                            (tokens[b][m] * weights[b][m, None]).sum(0) / weights[b][m].sum()
+                            for m in members
+                        ]
                     )
                 )
             tokens, sizes = torch.stack(merged), torch.stack(totals)

@@ -37,7 +37,10 @@ def test_input_not_a_multiple_of_32_is_refused(shape):
         (dict(interaction_indexes=[[0, 2], [3, 5]]), 'interaction_indexes must cover blocks 0..11'),
         (dict(interaction_indexes=[[0, 6], [6, 11]]), 'interaction_indexes must cover'),
         (dict(window_attn=[True, False]), 'window_attn must be one value or one per block'),
-        (dict(window_attn=True, window_size=[14]), 'window_size must be one value or one per block'),
+        (
+            dict(window_attn=True, window_size=[14]),
+            'window_size must be one value or one per block',
+        ),
         (dict(window_attn=True, window_size=0), 'window_size must be a positive number'),
     ],
 )
@@ -91,7 +94,10 @@ def test_stochastic_depth_drops_only_in_training():
     image = torch.randn(1, 3, 64, 64)
     model.eval()
     assert torch.equal(model(image)[3], model(image)[3])
-    assert [round(getattr(b.drop_path, 'drop_prob', 0.0), 3) for b in model.blocks][::11] == [0, 0.5]
+    assert [round(getattr(b.drop_path, 'drop_prob', 0.0), 3) for b in model.blocks][::11] == [
+        0,
+        0.5,
+    ]
     for norm in model.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.eval()

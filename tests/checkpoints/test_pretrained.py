@@ -49,7 +49,9 @@ def test_a_file_of_another_size_is_refused(tmp_path, classifier):
     torch.save(classifier.state_dict(), tmp_path / 'deit.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'deit.pth'))
     model = ViTAdapter(embed_dim=384, num_heads=6, init_cfg=init_cfg)
-    with pytest.raises(ValueError, match=r'does not fit the ViT .* 0 tensors missing .* of another shape'):
+    with pytest.raises(
+        ValueError, match=r'does not fit the ViT .* 0 tensors missing .* of another shape'
+    ):
         model.init_weights()
 
 
@@ -61,7 +63,9 @@ def test_a_file_without_a_vit_is_refused(tmp_path):
 
 
 def test_other_init_types_are_refused():
-    with pytest.raises(ValueError, match="init_cfg of a ViT-Adapter must be dict\\(type='Pretrained'"):
+    with pytest.raises(
+        ValueError, match="init_cfg of a ViT-Adapter must be dict\\(type='Pretrained'"
+    ):
         ViTAdapter(**TINY, init_cfg=dict(type='Xavier', layer='Linear')).init_weights()
 
 

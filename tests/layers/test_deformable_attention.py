@@ -27,7 +27,9 @@ def by_definition(attention, query, feature, target):
     heads, levels, points = attention.n_heads, attention.n_levels, attention.n_points
     batch, num_queries, _ = query.shape
     value = attention.value_proj(feature).reshape(batch, feature.shape[1], heads, -1)
-    offsets = attention.sampling_offsets(query).reshape(batch, num_queries, heads, levels, points, 2)
+    offsets = attention.sampling_offsets(query).reshape(
+        batch, num_queries, heads, levels, points, 2
+    )
     weights = attention.attention_weights(query).reshape(batch, num_queries, heads, -1).softmax(-1)
     weights = weights.reshape(batch, num_queries, heads, levels, points)
     out = torch.zeros(batch, num_queries, heads, value.shape[-1], dtype=query.dtype)

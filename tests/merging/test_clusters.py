@@ -74,7 +74,9 @@ def test_images_of_a_batch_do_not_mix():
     patches, history = merged()
     for tokens, clusters, _ in history:
         for image in range(2):
-            alone = TokenClusters(clusters.labels[image : image + 1], clusters.sizes[image : image + 1])
+            alone = TokenClusters(
+                clusters.labels[image : image + 1], clusters.sizes[image : image + 1]
+            )
             torch.testing.assert_close(alone.merge(patches[image : image + 1])[0], tokens[image])
 
 

@@ -14,16 +14,18 @@ BOTH = [AgglomerativeMerging, BipartiteMerging]
 
 
 @pytest.mark.parametrize('merger', BOTH)
-@pytest.mark.parametrize('keep_rate', [0, -0.1, 1.5, math.nan, math.inf, '0.5', None, True, [], [0.5, 0]])
+@pytest.mark.parametrize(
+    'keep_rate', [0, -0.1, 1.5, math.nan, math.inf, '0.5', None, True, [], [0.5, 0]]
+)
 def test_bad_keep_rate_is_refused(merger, keep_rate):
     with pytest.raises(ValueError, match='keep_rate'):
         merger(keep_rate=keep_rate)
 
 
 def test_unknown_linkage_and_backend_are_refused():
-    with pytest.raises(ValueError, match="linkage must be one of .* got 'ward'"):
+    with pytest.raises(ValueError, match=r"linkage must be one of .* got 'ward'"):
         AgglomerativeMerging(linkage='ward')
-    with pytest.raises(ValueError, match="backend must be one of .* got 'gpu'"):
+    with pytest.raises(ValueError, match=r"backend must be one of .* got 'gpu'"):
         AgglomerativeMerging(backend='gpu')
 
 
@@ -36,7 +38,14 @@ def test_keep_rates_per_block():
 
 @pytest.mark.parametrize(
     ('num_tokens', 'keep_rate', 'agglomerative', 'bipartite'),
-    [(24, 0.5, 12, 12), (25, 0.5, 12, 13), (25, 0.25, 6, 13), (7, 0.9, 6, 6), (2, 0.25, 1, 1), (1, 0.25, 1, 1)],
+    [
+        (24, 0.5, 12, 12),
+        (25, 0.5, 12, 13),
+        (25, 0.25, 6, 13),
+        (7, 0.9, 6, 6),
+        (2, 0.25, 1, 1),
+        (1, 0.25, 1, 1),
+    ],
 )
 def test_number_of_clusters(num_tokens, keep_rate, agglomerative, bipartite):
     assert AgglomerativeMerging(keep_rate).num_clusters(num_tokens, keep_rate) == agglomerative
@@ -66,7 +75,9 @@ def test_tome_merges_the_most_similar_pairs(num_tokens, keep_rate):
     labels = merger.assign(keys, num_clusters)
     assert labels.dtype == torch.int64
     for image in range(3):
-        clusters = [set(torch.nonzero(labels[image] == c).flatten().tolist()) for c in range(num_clusters)]
+        clusters = [
+            set(torch.nonzero(labels[image] == c).flatten().tolist()) for c in range(num_clusters)
+        ]
         expected = tome_by_its_definition(keys[image].float(), num_tokens - num_clusters)
         assert sorted(clusters, key=min) == expected
 

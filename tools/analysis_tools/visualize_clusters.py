@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import mmcv
+from mmcv.transforms import Compose
 from mmdet.apis import init_detector
 from mmdet.utils import get_test_pipeline_cfg
-from mmcv.transforms import Compose
 from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 

@@ -1,0 +1,110 @@
+"""The two public functions: argument checks, distances, choice of a backend."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .hierarchy import scipy_labels, sklearn_labels
+
+LINKAGES = ('single', 'complete', 'average')
+BACKENDS = ('auto', 'cpu', 'cuda', 'sklearn')
+
+
+@torch.no_grad()
+def agglomerative_clustering(
+    features: Tensor, num_clusters: int, linkage: str = 'average', backend: str = 'auto'
+) -> Tensor:
+    """Cluster each image's features bottom-up by cosine distance (ATC, section 3).
+
+    Distances are 1 - cosine, in float32 or better whatever the dtype of the features and the
+    autocast state. A zero vector has distance 1 to every other, as in scikit-learn.
+
+    Args:
+        features (Tensor): ``(B, N, C)``, any float dtype, any device.
+        num_clusters (int): Number of clusters per image, in ``1 .. N``.
+        linkage (str): ``'single'``, ``'complete'`` or ``'average'``. Default: ``'average'``.
+        backend (str): As :func:`linkage_clustering`. Default: ``'auto'``.
+
+    Returns:
+        Tensor: Labels ``(B, N)`` int64 on the device of the features, every value of
+        ``0 .. num_clusters - 1``, clusters numbered by their smallest member's position. Never
+        part of a graph.
+
+    Raises:
+        ValueError: If an argument is out of range, or the features are not finite; the message
+            names the argument.
+    """
+    _check(features, 'features', num_clusters, linkage, backend)
+    with torch.autocast(features.device.type, enabled=False):
+        full = torch.promote_types(features.dtype, torch.float32)
+        directions = F.normalize(features.detach().to(full), dim=-1)
+        distances = 1 - directions @ directions.transpose(1, 2)
+    return _cluster(distances, num_clusters, linkage, backend)
+
+
+@torch.no_grad()
+def linkage_clustering(
+    distances: Tensor, num_clusters: int, linkage: str = 'average', backend: str = 'auto'
+) -> Tensor:
+    """Cluster bottom-up by given distances.
+
+    Args:
+        distances (Tensor): ``(B, N, N)``, symmetric, any float dtype, any device.
+        num_clusters (int): Number of clusters per image, in ``1 .. N``.
+        linkage (str): ``'single'``, ``'complete'`` or ``'average'``. Default: ``'average'``.
+        backend (str): ``'cpu'`` (SciPy), ``'sklearn'`` (scikit-learn, what the authors run and
+            what all backends must equal), ``'cuda'`` (for CUDA tensors) or ``'auto'``.
+            Default: ``'auto'``.
+
+    Returns:
+        Tensor: Labels ``(B, N)``, as :func:`agglomerative_clustering`.
+
+    Raises:
+        ValueError: If an argument is out of range, or a distance is not finite; the message names
+            the argument.
+        ImportError: If ``backend='sklearn'`` and scikit-learn is not installed.
+    """
+    _check(distances, 'distances', num_clusters, linkage, backend)
+    if distances.shape[1] != distances.shape[2]:
+        raise ValueError(f'distances must be (B, N, N), got {tuple(distances.shape)}')
+    return _cluster(distances.detach(), num_clusters, linkage, backend)
+
+
+def _cluster(distances: Tensor, num_clusters: int, linkage: str, backend: str) -> Tensor:
+    if backend == 'cuda' and not distances.is_cuda:
+        raise ValueError(f"backend='cuda' needs CUDA tensors, got one on {distances.device}")
+    labels_of = sklearn_labels if backend == 'sklearn' else scipy_labels
+    matrices = distances.to(torch.promote_types(distances.dtype, torch.float32)).cpu().numpy()
+    labels = [torch.from_numpy(labels_of(matrix, num_clusters, linkage)) for matrix in matrices]
+    if not labels:
+        return torch.empty(distances.shape[:2], dtype=torch.int64, device=distances.device)
+    return _numbered_by_smallest_member(torch.stack(labels), num_clusters).to(distances.device)
+
+
+def _check(x: Tensor, name: str, num_clusters: int, linkage: str, backend: str) -> None:
+    if x.ndim != 3 or not x.is_floating_point():
+        raise ValueError(
+            f'{name} must be a batch of float matrices, got {tuple(x.shape)} {x.dtype}'
+        )
+    is_int = isinstance(num_clusters, int) and not isinstance(num_clusters, bool)
+    if not is_int or not 1 <= num_clusters <= x.shape[1]:
+        raise ValueError(f'num_clusters must be an int in 1..{x.shape[1]}, got {num_clusters!r}')
+    if linkage not in LINKAGES:
+        raise ValueError(f'linkage must be one of {LINKAGES}, got {linkage!r}')
+    if backend not in BACKENDS:
+        raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
+    finite = x.detach().isfinite().flatten(1).all(dim=1)
+    if not finite.all():
+        bad = torch.nonzero(~finite).flatten().tolist()
+        raise ValueError(f'{name} must be finite, but image(s) {bad} of the batch hold NaN or Inf')
+
+
+def _numbered_by_smallest_member(labels: Tensor, num_clusters: int) -> Tensor:
+    """Renumber labels ``(B, N)`` so that clusters come in the order of their first token."""
+    batch, num_tokens = labels.shape
+    positions = torch.arange(num_tokens).expand(batch, -1)
+    first = torch.full((batch, num_clusters), num_tokens)
+    first = first.scatter_reduce_(1, labels, positions, 'amin')
+    return first.argsort(dim=1).argsort(dim=1).gather(1, labels)

@@ -1,0 +1,76 @@
+"""How tools read a config."""
+
+from __future__ import annotations
+
+import pytest
+from mmengine.config import Config
+
+from mmdet_atc.engine import choose_start, load_config, world_size
+
+from ..conftest import ROOT
+
+CONFIG = str(ROOT / 'configs' / 'atc_vit_adapter_t_average_r50.py')
+
+
+def test_data_root_on_the_command_line_wins(monkeypatch):
+    monkeypatch.setenv('COCO_ROOT', '/from/environment')
+    cfg = load_config(CONFIG, dict(data_root='/mine/'))
+    assert cfg.data_root == '/mine/'
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.data_root == '/mine'
+    assert cfg.test_evaluator.ann_file == '/mine/annotations/instances_val2017.json'
+
+
+def test_a_single_path_can_still_be_given():
+    cfg = load_config(CONFIG, {'data_root': '/mine', 'val_evaluator.ann_file': '/other.json'})
+    assert cfg.val_evaluator.ann_file == '/other.json'
+    assert cfg.test_evaluator.ann_file == '/mine/annotations/instances_val2017.json'
+
+
+def test_data_root_needs_one_in_the_config(tmp_path):
+    (tmp_path / 'c.py').write_text('a = 1\n')
+    with pytest.raises(ValueError, match='no top-level data_root'):
+        load_config(str(tmp_path / 'c.py'), dict(data_root='/mine'))
+
+
+def test_work_dir():
+    assert load_config(CONFIG).work_dir == 'work_dirs/atc_vit_adapter_t_average_r50'
+    assert load_config(CONFIG, dict(work_dir='/a')).work_dir == '/a'
+    assert load_config(CONFIG, dict(work_dir='/a'), '/b').work_dir == '/b'
+
+
+def test_a_missing_dense_checkpoint_says_what_to_do():
+    with pytest.raises(FileNotFoundError, match=r'load_from: no checkpoint at .*load_from=None'):
+        choose_start(Config(dict(load_from='no/such.pth', work_dir='w')), None)
+
+
+def test_resume_auto_takes_the_last_checkpoint_and_not_load_from(tmp_path):
+    dense, last = tmp_path / 'dense.pth', tmp_path / 'epoch_2.pth'
+    dense.touch()
+    cfg = Config(dict(load_from=str(dense), work_dir=str(tmp_path), resume=False))
+    choose_start(cfg, 'auto')  # nothing to resume yet: a fresh start from the dense model
+    assert (cfg.resume, cfg.load_from) == (False, str(dense))
+    last.touch()
+    (tmp_path / 'last_checkpoint').write_text(str(last))
+    choose_start(cfg, 'auto')
+    assert (cfg.resume, cfg.load_from) == (True, str(last))
+
+
+def test_resume_from_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match='resume: no checkpoint at'):
+        choose_start(Config(dict(work_dir=str(tmp_path))), str(tmp_path / 'no.pth'))
+
+
+def test_remote_checkpoints_are_left_to_mmengine():
+    cfg = Config(dict(load_from='https://example.org/a.pth', work_dir='w'))
+    choose_start(cfg, None)
+    assert cfg.load_from == 'https://example.org/a.pth'
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'variable'), [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS')]
+)
+def test_world_size(monkeypatch, launcher, variable):
+    monkeypatch.setenv(variable, '4')
+    assert world_size(launcher) == 4
+    assert world_size('none') == 1

@@ -1,0 +1,48 @@
+"""The optimizer sees the recipe's batch on any number of processes."""
+
+from __future__ import annotations
+
+import pytest
+from mmengine.config import Config
+
+from mmdet_atc.engine import load_config, set_total_batch_size
+
+from ..conftest import ROOT
+
+
+@pytest.mark.parametrize(('gpus', 'factor'), [(1, 8), (2, 4), (4, 2), (8, 1)])
+def test_total_of_16_on_1_2_4_8_gpus(gpus, factor):
+    cfg = load_config(str(ROOT / 'configs' / 'atc_vit_adapter_s_average_r50.py'))
+    set_total_batch_size(cfg, gpus)
+    assert cfg.optim_wrapper.accumulative_counts == factor
+    assert factor * gpus * cfg.train_dataloader.batch_size == 16
+    warmup, steps = cfg.param_scheduler
+    assert (warmup.begin, warmup.end) == (0, 500 * factor)
+    assert (steps.begin, steps.end, steps.milestones) == (0, 4, [3])
+
+
+def config(**kwargs) -> Config:
+    base = dict(train_dataloader=dict(batch_size=3), optim_wrapper=dict(), total_batch_size=16)
+    return Config({**base, **kwargs})
+
+
+def test_a_total_that_cannot_be_reached_is_an_error():
+    with pytest.raises(ValueError, match=r'total_batch_size=16 must be a multiple of .* 3 x 2'):
+        set_total_batch_size(config(), 2)
+    with pytest.raises(ValueError, match='total_batch_size=16'):
+        set_total_batch_size(config(train_dataloader=dict(batch_size=32)), 1)
+
+
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(total_batch_size=None),
+        dict(auto_scale_lr=dict(enable=True)),
+        dict(optim_wrapper=dict(accumulative_counts=3)),
+    ],
+)
+def test_it_stays_out_of_the_way(kwargs):
+    cfg = config(**kwargs)
+    before = cfg.optim_wrapper.get('accumulative_counts')
+    set_total_batch_size(cfg, 2)
+    assert cfg.optim_wrapper.get('accumulative_counts') == before

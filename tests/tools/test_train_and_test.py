@@ -1,0 +1,185 @@
+"""The tools as a user runs them, on generated data."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmdet_atc.datasets import generate_shapes_dataset
+
+from ..conftest import ROOT
+
+CONFIG = 'configs/atc_vit_adapter_micro_shapes.py'
+SMALL = [
+    'model.backbone.embed_dim=48',
+    'model.backbone.drop_path_rate=0.1',
+    'model.neck.in_channels=[48,48,48,48]',
+    'train_cfg.max_epochs=2',
+    'train_cfg.val_interval=2',
+    'default_hooks.logger.interval=1',
+    'default_hooks.checkpoint.interval=1',
+    'default_hooks.checkpoint.max_keep_ckpts=2',
+    'train_dataloader.batch_size=4',
+]
+
+
+def run(data: Path, *args: str, check: bool = True, **env: str) -> subprocess.CompletedProcess:
+    result = subprocess.run(
+        [sys.executable, *args],
+        cwd=ROOT,
+        env={**os.environ, 'SHAPES_ROOT': str(data), **env},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert not check or result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result
+
+
+def losses(work_dir: Path) -> dict[int, float]:
+    """Loss of each training iteration, over all runs in a work dir."""
+    found = {}
+    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            record = json.loads(line)
+            if 'loss' in record:
+                found[record['iter']] = record['loss']
+    return found
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return generate_shapes_dataset(tmp_path_factory.mktemp('data') / 'shapes', 18, 6)
+
+
+@pytest.fixture(scope='module')
+def trained(data, tmp_path_factory):
+    """Work dir of an uninterrupted training run of two epochs."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    run(data, 'tools/train.py', CONFIG, '--work-dir', str(work_dir), '--cfg-options', *SMALL)
+    return work_dir
+
+
+@pytest.mark.slow
+def test_training_writes_checkpoints_logs_and_figures(trained):
+    assert (trained / 'epoch_1.pth').exists()
+    assert (trained / 'last_checkpoint').read_text() == str(trained / 'epoch_2.pth')
+    assert sorted(losses(trained)) == list(range(1, 11))
+    log = next(trained.glob('*/*.log')).read_text()
+    assert 'eta:' in log
+    assert 'coco/segm_mAP' in log
+
+
+@pytest.mark.slow
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(data, trained, tmp_path):
+    train = ['tools/train.py', CONFIG, '--work-dir', str(tmp_path)]
+    stop = Path(__file__).with_name('stop_after_epoch.py')
+    interrupted = run(data, str(stop), *train, '--cfg-options', *SMALL, check=False)
+    assert interrupted.returncode == 75, interrupted.stderr[-3000:]
+    assert not (tmp_path / 'epoch_2.pth').exists()
+    assert max(losses(tmp_path)) == 5
+
+    resumed = run(data, *train, '--resume', '--cfg-options', *SMALL)
+    assert 'resumed epoch: 1' in resumed.stdout + resumed.stderr
+    assert losses(tmp_path) == losses(trained)
+
+
+@pytest.mark.slow
+def test_evaluation_prints_the_12_figures_of_boxes_and_masks(data, trained, tmp_path):
+    out = tmp_path / 'predictions.pkl'
+    checkpoint = str(trained / 'epoch_2.pth')
+    result = run(
+        data, 'tools/test.py', CONFIG, checkpoint, '--work-dir', str(tmp_path), '--out', str(out),
+        '--show-dir', 'pictures', '--cfg-options', *SMALL,
+    )  # fmt: skip
+    text = result.stdout + result.stderr
+    assert text.count('Average Precision  (AP)') == 12
+    assert text.count('Average Recall     (AR)') == 12
+    assert len(pickle.loads(out.read_bytes())) == 6
+    assert len(list(tmp_path.glob('*/pictures/*.png'))) == 6
+    last = next(trained.glob('*/vis_data/scalars.json')).read_text().splitlines()[-1]
+    figures = json.loads(next(tmp_path.glob('*/*.json')).read_text())
+    for name, value in json.loads(last).items():
+        if name.startswith('coco/'):
+            assert figures[name] == value, name
+    table = run(data, 'tools/misc/print_ap_table.py', str(tmp_path)).stdout
+    assert 'boxes' in table
+    assert 'masks' in table
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_evaluate(data, trained, tmp_path):
+    env = dict(PYTHON=sys.executable, PORT='29611', SHAPES_ROOT=str(data), OMP_NUM_THREADS='1')
+    command = ['tools/dist_train.sh', CONFIG, '2', '--work-dir', str(tmp_path), '--cfg-options']
+    options = [*SMALL, 'train_dataloader.batch_size=2', 'train_cfg.max_epochs=1']
+    subprocess.run(
+        [*command, *options], cwd=ROOT, env={**os.environ, **env}, check=True, timeout=500
+    )
+    assert (tmp_path / 'epoch_1.pth').exists()
+
+    checkpoint = str(trained / 'epoch_2.pth')
+    command = ['tools/dist_test.sh', CONFIG, checkpoint, '2', '--work-dir', str(tmp_path / 'test')]
+    subprocess.run(
+        [*command, '--cfg-options', *SMALL],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        check=True,
+        timeout=500,
+    )
+    alone = json.loads(next(trained.glob('*/vis_data/scalars.json')).read_text().splitlines()[-1])
+    together = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text())
+    figures = {k: v for k, v in alone.items() if k.startswith('coco/')}
+    assert figures == {k: together[k] for k in figures}
+
+
+@pytest.mark.slow
+def test_cluster_pictures_and_detections(data, trained, tmp_path):
+    images = [str(data / 'val2017' / f'00000000000{i}.png') for i in (1, 2)]
+    common = ['--config', CONFIG, '--out-dir', str(tmp_path)]
+    small = [option for option in SMALL if option.startswith('model.')]
+    checkpoint = str(trained / 'epoch_2.pth')
+    run(
+        data, 'tools/analysis_tools/visualize_clusters.py', *images, *common,
+        '--checkpoint', checkpoint, '--cfg-options', *small,
+    )  # fmt: skip
+    assert (tmp_path / '000000000001_clusters.png').stat().st_size > 1000
+    assert (tmp_path / '000000000002_clusters.png').exists()
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['configs/atc_vit_adapter_s_average_r50.py'], 'load_from: no checkpoint at'),
+        ([CONFIG, '--resume', 'no/such.pth'], 'resume: no checkpoint at'),
+        ([CONFIG, '--cfg-options', 'train_dataloader.batch_size=3'], 'total_batch_size='),
+    ],
+)
+def test_mistakes_end_in_one_line(data, tmp_path, args, message):
+    result = run(data, 'tools/train.py', *args, '--work-dir', str(tmp_path), check=False)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith('error: ')
+    assert message in last
+
+
+def test_drawing_needs_a_merging_backbone_and_images(data, tmp_path):
+    tool = 'tools/analysis_tools/visualize_clusters.py'
+    result = run(data, tool, 'no.png', '--config', CONFIG, check=False)
+    assert result.stderr.strip().endswith('error: no such image: no.png')
+    image = str(data / 'val2017' / '000000000001.png')
+    dense = 'configs/vit_adapter_t_global_3x.py'
+    result = run(data, tool, image, '--config', dense, check=False)
+    assert 'merges no tokens' in result.stderr.strip().splitlines()[-1]
+
+
+def test_the_generator_refuses_to_overwrite(data, tmp_path):
+    result = run(
+        data, 'tools/misc/make_shapes_dataset.py', str(data), '--num-train', '5', check=False
+    )
+    assert 'other arguments' in result.stderr.splitlines()[-1]
