@@ -10,6 +10,8 @@ _base_ = [
 _dim = 96
 _norm = dict(type='GN', num_groups=16)
 _num_classes = 4
+# Objects are 40 to 80 pixels wide: take their features from the level of stride 8.
+_roi_extractor = dict(out_channels=64, finest_scale=28, roi_layer=dict(sampling_ratio=2))
 model = dict(
     backbone=dict(
         type='ATCViTAdapter',
@@ -22,9 +24,9 @@ model = dict(
     neck=dict(in_channels=[_dim] * 4, out_channels=64, norm_cfg=_norm),
     rpn_head=dict(in_channels=64, feat_channels=64),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2)),
+        bbox_roi_extractor=_roi_extractor,
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=_num_classes),
-        mask_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2)),
+        mask_roi_extractor=_roi_extractor,
         mask_head=dict(
             num_convs=2,
             in_channels=64,
@@ -36,19 +38,21 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=200, max_per_img=100),
-        rcnn=dict(sampler=dict(num=48)),
+        rcnn=dict(sampler=dict(num=32, pos_fraction=0.5)),
     ),
     test_cfg=dict(rpn=dict(nms_pre=250, max_per_img=100), rcnn=dict(max_per_img=30)),
 )
 
 total_batch_size = 4
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, weight_decay=0.05), clip_grad=dict(max_norm=1.0, norm_type=2)
+    optimizer=dict(lr=1e-3, weight_decay=0.05, fused=True),
+    clip_grad=dict(max_norm=1.0, norm_type=2),
+    paramwise_cfg=None,
 )
-train_cfg = dict(max_epochs=6, val_interval=2)
+train_cfg = dict(max_epochs=5, val_interval=5)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', T_max=6, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=5, by_epoch=True, convert_to_iter_based=True),
 ]
-default_hooks = dict(checkpoint=dict(interval=2, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=5, max_keep_ckpts=1))
 randomness = dict(seed=0)

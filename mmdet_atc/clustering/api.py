@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import native
 from .hierarchy import scipy_labels, sklearn_labels
 
 LINKAGES = ('single', 'complete', 'average')
@@ -37,11 +38,17 @@ def agglomerative_clustering(
             names the argument.
     """
     _check(features, 'features', num_clusters, linkage, backend)
+    full = torch.promote_types(features.dtype, torch.float32)
     with torch.autocast(features.device.type, enabled=False):
-        full = torch.promote_types(features.dtype, torch.float32)
         directions = F.normalize(features.detach().to(full), dim=-1)
-        distances = 1 - directions @ directions.transpose(1, 2)
-    return _cluster(distances, num_clusters, linkage, backend)
+        if not _is_native(features, backend):
+            return _one_by_one(_cosine_distances(directions), num_clusters, linkage, backend)
+        # As many images at a time as there are threads: that many matrices are in memory.
+        labels = [
+            native.cluster_in_place(_cosine_distances(group), num_clusters, linkage)
+            for group in directions.split(torch.get_num_threads())
+        ]
+    return torch.cat(labels) if labels else directions.new_empty(0, dtype=torch.int64)
 
 
 @torch.no_grad()
@@ -54,7 +61,8 @@ def linkage_clustering(
         distances (Tensor): ``(B, N, N)``, symmetric, any float dtype, any device.
         num_clusters (int): Number of clusters per image, in ``1 .. N``.
         linkage (str): ``'single'``, ``'complete'`` or ``'average'``. Default: ``'average'``.
-        backend (str): ``'cpu'`` (SciPy), ``'sklearn'`` (scikit-learn, what the authors run and
+        backend (str): ``'cpu'`` (the C++ engine; SciPy where it cannot be compiled), ``'sklearn'``
+            (scikit-learn, what the authors run and
             what all backends must equal), ``'cuda'`` (for CUDA tensors) or ``'auto'``.
             Default: ``'auto'``.
 
@@ -69,17 +77,31 @@ def linkage_clustering(
     _check(distances, 'distances', num_clusters, linkage, backend)
     if distances.shape[1] != distances.shape[2]:
         raise ValueError(f'distances must be (B, N, N), got {tuple(distances.shape)}')
-    return _cluster(distances.detach(), num_clusters, linkage, backend)
+    if not _is_native(distances, backend):
+        return _one_by_one(distances.detach(), num_clusters, linkage, backend)
+    full = torch.promote_types(distances.dtype, torch.float32)
+    labels = [
+        # The engine overwrites its input, which is the caller's here.
+        native.cluster_in_place(group.to(full, copy=True).contiguous(), num_clusters, linkage)
+        for group in distances.detach().split(torch.get_num_threads())
+    ]
+    return torch.cat(labels)
 
 
-def _cluster(distances: Tensor, num_clusters: int, linkage: str, backend: str) -> Tensor:
-    if backend == 'cuda' and not distances.is_cuda:
-        raise ValueError(f"backend='cuda' needs CUDA tensors, got one on {distances.device}")
+def _is_native(x: Tensor, backend: str) -> bool:
+    return x.device.type == 'cpu' and backend in ('auto', 'cpu') and native.is_available()
+
+
+def _cosine_distances(directions: Tensor) -> Tensor:
+    """``(B, N, C)`` unit vectors to ``(B, N, N)`` distances, without a second matrix."""
+    return torch.matmul(directions, directions.transpose(1, 2)).neg_().add_(1)
+
+
+def _one_by_one(distances: Tensor, num_clusters: int, linkage: str, backend: str) -> Tensor:
+    """Through SciPy or scikit-learn, image by image on the host."""
     labels_of = sklearn_labels if backend == 'sklearn' else scipy_labels
     matrices = distances.to(torch.promote_types(distances.dtype, torch.float32)).cpu().numpy()
     labels = [torch.from_numpy(labels_of(matrix, num_clusters, linkage)) for matrix in matrices]
-    if not labels:
-        return torch.empty(distances.shape[:2], dtype=torch.int64, device=distances.device)
     return _numbered_by_smallest_member(torch.stack(labels), num_clusters).to(distances.device)
 
 
@@ -95,6 +117,8 @@ def _check(x: Tensor, name: str, num_clusters: int, linkage: str, backend: str) 
         raise ValueError(f'linkage must be one of {LINKAGES}, got {linkage!r}')
     if backend not in BACKENDS:
         raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
+    if backend == 'cuda' and not x.is_cuda:
+        raise ValueError(f"backend='cuda' needs CUDA tensors, got one on {x.device}")
     finite = x.detach().isfinite().flatten(1).all(dim=1)
     if not finite.all():
         bad = torch.nonzero(~finite).flatten().tolist()

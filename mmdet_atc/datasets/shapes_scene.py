@@ -76,7 +76,7 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def _paint(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
     """Plain or striped colour for the pixels of a mask, ``(n, 3)`` float."""
     first, second = rng.uniform(0, 255, (2, 3))
-    if rng.random() < 0.6:
+    if rng.random() < 0.8:
         return np.broadcast_to(first, (int(mask.sum()), 3))
     y, x = np.nonzero(mask)
     angle, period = rng.uniform(0, np.pi), rng.uniform(8, 20)

@@ -1,0 +1,56 @@
+"""Compiling the engine: races, and machines without a compiler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ..conftest import ROOT
+
+CODE = """
+import torch, warnings
+from mmdet_atc.clustering import agglomerative_clustering, native
+torch.manual_seed(0)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    for _ in range(2):
+        labels = agglomerative_clustering(torch.randn(2, 50, 8), 20)
+print(native.is_available(), [str(w.message) for w in caught], labels.sum().item())
+"""
+
+
+def start(**env: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, '-W', 'ignore', '-c', CODE],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_processes_may_compile_at_once_into_an_empty_cache(tmp_path):
+    processes = [start(MMDET_ATC_CACHE=str(tmp_path)) for _ in range(3)]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert len(set(outputs)) == 1
+    assert outputs[0].startswith('True []')
+    assert len(list((tmp_path / 'clustering').iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ('env', 'message'),
+    [
+        (dict(PATH='/nowhere', CXX=''), 'no C++ compiler'),
+        (dict(CXX='/bin/false'), 'compiling the clustering engine with /bin/false failed'),
+    ],
+)
+def test_without_a_working_compiler_scipy_takes_over_with_one_warning(tmp_path, env, message):
+    native = start(MMDET_ATC_CACHE=str(tmp_path / 'native')).communicate(timeout=300)[0]
+    output = start(MMDET_ATC_CACHE=str(tmp_path), **env).communicate(timeout=300)[0]
+    assert output.startswith('False')
+    assert output.count('falls') == 1
+    assert message in output
+    assert output.split()[-1] == native.split()[-1]
