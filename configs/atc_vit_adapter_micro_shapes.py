@@ -10,7 +10,7 @@ _base_ = [
 _dim = 96
 _norm = dict(type='GN', num_groups=16)
 _num_classes = 4
-# Objects are 40 to 80 pixels wide: take their features from the level of stride 8.
+# Objects are 50 to 90 pixels wide: take their features from the level of stride 8.
 _roi_extractor = dict(out_channels=64, finest_scale=28, roi_layer=dict(sampling_ratio=2))
 model = dict(
     backbone=dict(
@@ -19,6 +19,8 @@ model = dict(
         num_heads=3,
         mlp_ratio=2,
         conv_inplane=16,
+        interaction_indexes=[[0, 5], [6, 11]],
+        use_extra_extractor=False,
         merging=dict(type='AgglomerativeMerging', linkage='average', keep_rate=0.5),
     ),
     neck=dict(in_channels=[_dim] * 4, out_channels=64, norm_cfg=_norm),
@@ -43,16 +45,18 @@ model = dict(
     test_cfg=dict(rpn=dict(nms_pre=250, max_per_img=100), rcnn=dict(max_per_img=30)),
 )
 
-total_batch_size = 4
+# Many small steps: at this size they teach more than few large ones.
+total_batch_size = 2
+train_dataloader = dict(batch_size=2)
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=1.0, norm_type=2),
     paramwise_cfg=None,
 )
-train_cfg = dict(max_epochs=5, val_interval=5)
+train_cfg = dict(max_epochs=4, val_interval=4)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', T_max=5, by_epoch=True, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=200),
+    dict(type='CosineAnnealingLR', T_max=4, by_epoch=True, convert_to_iter_based=True),
 ]
-default_hooks = dict(checkpoint=dict(interval=5, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=4, max_keep_ckpts=1))
 randomness = dict(seed=0)

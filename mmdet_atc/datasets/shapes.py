@@ -29,7 +29,7 @@ def generate_shapes_dataset(
 ) -> Path:
     """Write the set, or keep it where the same set is already there.
 
-    Four classes that differ in shape, not in colour, on textured ground: with occlusion (masks are
+    Four classes that differ in shape and pattern, not in colour. With occlusion (masks are
     the visible parts, possibly several polygons), crowds (``iscrowd=1``, uncompressed RLE), images
     without objects and several image sizes. The same arguments give the same bytes.
 

@@ -50,7 +50,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, index: int) ->
             drawn.append(_crowd(rng, height, width))
         for _ in range(rng.integers(1, 4)):
             name = SHAPES_CLASSES[rng.integers(len(SHAPES_CLASSES))]
-            radius = rng.uniform(0.18, 0.32) * min(height, width)
+            radius = rng.uniform(0.22, 0.36) * min(height, width)
             centre = rng.uniform(
                 (0.6 * radius, 0.6 * radius), (width - 0.6 * radius, height - 0.6 * radius)
             )
@@ -62,26 +62,32 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, index: int) ->
         if visible.sum() >= max(24, _MIN_VISIBLE * mask.sum()):
             objects.append(ShapeObject(name, visible, is_crowd))
             hidden |= mask
-            image[visible] = _paint(rng, visible)
+            image[visible] = _paint(rng, name, visible)
     noise = rng.normal(0, 6, image.shape)
     return Scene(np.clip(image + noise, 0, 255).astype(np.uint8), tuple(reversed(objects)))
 
 
 def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Smooth random texture, ``(H, W, 3)`` float."""
-    coarse = rng.uniform(40, 215, (rng.integers(2, 6), rng.integers(2, 6), 3))
+    coarse = rng.uniform(90, 165, (rng.integers(2, 6), rng.integers(2, 6), 3))
     return np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0, 255)
 
 
-def _paint(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
-    """Plain or striped colour for the pixels of a mask, ``(n, 3)`` float."""
-    first, second = rng.uniform(0, 255, (2, 3))
-    if rng.random() < 0.8:
-        return np.broadcast_to(first, (int(mask.sum()), 3))
+def _paint(rng: np.random.Generator, name: str, mask: np.ndarray) -> np.ndarray:
+    """Random colours in a pattern typical of the class, ``(n, 3)`` float for the mask's pixels."""
+    first = rng.uniform(0, 255, 3)
+    second = (first + 128) % 256
     y, x = np.nonzero(mask)
-    angle, period = rng.uniform(0, np.pi), rng.uniform(8, 20)
-    phase = (x * np.cos(angle) + y * np.sin(angle)) / period
-    return np.where((phase % 1 < 0.5)[:, None], first, 0.6 * first + 0.4 * second)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(10, 16)
+    along = (x * np.cos(angle) + y * np.sin(angle)) / period % 1 < 0.5
+    across = (y * np.cos(angle) - x * np.sin(angle)) / period % 1 < 0.5
+    pattern = dict(
+        circle=np.zeros(len(x), dtype=bool),
+        rectangle=along,
+        triangle=along == across,
+        star=np.hypot(x - x.mean(), y - y.mean()) % period < 0.5 * period,
+    )[name]
+    return np.where(pattern[:, None], second, first)
 
 
 def _crowd(rng: np.random.Generator, height: int, width: int) -> tuple[str, np.ndarray, bool]:

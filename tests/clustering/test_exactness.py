@@ -118,7 +118,7 @@ def test_partitions_equal_scikit_learns_up_to_ties(family, linkage):
         theirs = linkage_clustering(tensor, num_clusters, linkage, backend='sklearn')[0]
         if family in (random, clustered):
             assert torch.equal(ours, theirs)
-        if linkage == 'single' and 1 < num_clusters:
+        if linkage == 'single' and num_clusters > 1:
             # The partition of single linkage is decided by its cut height up to equal edges.
             tree = scipy_linkage(squareform(distances.astype(float), checks=False), 'single')
             cut = tree[len(distances) - num_clusters - 1, 2] if num_clusters < 120 else -1.0

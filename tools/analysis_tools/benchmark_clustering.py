@@ -1,0 +1,196 @@
+#!/usr/bin/env python
+"""Time clustering backends and their peers side by side: ``benchmark_clustering.py --help``.
+
+Features are 16x16 patches of real images, mean-free per channel, projected to 64 channels by one
+fixed random matrix: they stand for the keys of a trained ViT. Every method gets the same features;
+the methods take turns within a repeat, so that drifts of the machine hit all of them.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.utils import track_iter_progress
+
+from mmdet_atc.clustering import agglomerative_clustering
+
+#: Patch grids of the token counts that are asked for.
+GRIDS = {196: (14, 14), 1024: (32, 32), 2100: (42, 50), 4200: (50, 84), 9216: (96, 96)}
+
+
+def patch_features(paths: list[Path], grid: tuple[int, int]) -> torch.Tensor:
+    """Projected patches of images resized to a grid, ``(B, N, 64)`` float32."""
+    height, width = 16 * grid[0], 16 * grid[1]
+    batch = []
+    for path in paths:
+        image = cv2.resize(cv2.imread(str(path)), (width, height)).astype(np.float32)
+        batch.append(torch.from_numpy(image).permute(2, 0, 1))
+    patches = F.unfold(torch.stack(batch), 16, stride=16).transpose(1, 2)
+    patches = patches - patches.mean(dim=(0, 1))
+    projection = torch.randn(patches.shape[-1], 64, generator=torch.Generator().manual_seed(0))
+    return patches @ projection
+
+
+def distances_of(features: torch.Tensor) -> torch.Tensor:
+    directions = F.normalize(features, dim=-1)
+    return 1 - directions @ directions.transpose(1, 2)
+
+
+def with_scipy(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    from scipy.cluster import hierarchy
+
+    for matrix in distances_of(features).numpy():
+        upper = matrix[np.triu_indices(len(matrix), k=1)]
+        tree = hierarchy.linkage(upper, linkage)
+        hierarchy.fcluster(tree, num_clusters, 'maxclust')
+
+
+def with_fastcluster(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    import fastcluster
+    from scipy.cluster import hierarchy
+
+    for matrix in distances_of(features).numpy():
+        upper = matrix[np.triu_indices(len(matrix), k=1)].astype(np.float64)
+        tree = fastcluster.linkage(upper, linkage, preserve_input=False)
+        hierarchy.fcluster(tree, num_clusters, 'maxclust')
+
+
+def with_backend(backend: str) -> Callable:
+    def run(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+        agglomerative_clustering(features, num_clusters, linkage, backend)
+        if features.is_cuda:
+            torch.cuda.synchronize()
+
+    return run
+
+
+METHODS: dict[str, Callable] = {
+    'ours (cpu)': with_backend('cpu'),
+    'scikit-learn': with_backend('sklearn'),
+    'SciPy': with_scipy,
+    'fastcluster': with_fastcluster,
+}
+
+
+def available(names: list[str]) -> list[str]:
+    found = []
+    for name in names:
+        try:
+            METHODS[name](torch.randn(1, 8, 4), 4, 'average')
+            found.append(name)
+        except ImportError:
+            print(f'{name}: not installed, left out', file=sys.stderr)
+    return found
+
+
+def measure(args: argparse.Namespace) -> list[dict]:
+    paths = sorted(p for p in Path(args.images).iterdir() if p.suffix in {'.jpg', '.png'})
+    names = available(args.methods)
+    cases = [
+        (size, batch, linkage, rate)
+        for size in args.sizes
+        for batch in args.batches
+        for linkage in args.linkages
+        for rate in args.keep_rates
+    ]
+    rows = []
+    for size, batch, linkage, rate in track_iter_progress(cases, file=sys.stderr):
+        features = patch_features(paths[:batch], GRIDS[size])
+        times: dict[str, list[float]] = {name: [] for name in names}
+        for repeat in range(args.repeats + 1):
+            for name in names:
+                start = time.perf_counter()
+                METHODS[name](features, int(rate * size), linkage)
+                if repeat:  # the first round warms up
+                    times[name].append(time.perf_counter() - start)
+        for name in names:
+            rows.append(
+                dict(
+                    method=name,
+                    tokens=size,
+                    batch=batch,
+                    linkage=linkage,
+                    keep_rate=rate,
+                    median_s=statistics.median(times[name]),
+                    min_s=min(times[name]),
+                    max_s=max(times[name]),
+                )
+            )
+    return rows
+
+
+def as_table(rows: list[dict]) -> str:
+    """Markdown: milliseconds (median) and how many times faster the first method is."""
+    names = list(dict.fromkeys(row['method'] for row in rows))
+    lines = [
+        '| tokens | batch | linkage | keep rate | ' + ' | '.join(f'{n}, ms' for n in names) + ' |'
+    ]
+    lines.append('|' + ' --- |' * (4 + len(names)))
+    for index in range(0, len(rows), len(names)):
+        group = rows[index : index + len(names)]
+        first = group[0]
+        cells = [f'{first["median_s"] * 1e3:.1f}']
+        cells += [
+            f'{r["median_s"] * 1e3:.1f} ({r["median_s"] / first["median_s"]:.1f}x)'
+            for r in group[1:]
+        ]
+        head = (
+            f'| {first["tokens"]} | {first["batch"]} | {first["linkage"]} | {first["keep_rate"]} | '
+        )
+        lines.append(head + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Seconds over tokens, one line per method and linkage, both axes logarithmic."""
+    from matplotlib.figure import Figure
+
+    linkages = list(dict.fromkeys(row['linkage'] for row in rows))
+    figure = Figure(figsize=(4.5 * len(linkages), 4), layout='constrained')
+    for axes, linkage in zip(figure.subplots(1, len(linkages), squeeze=False)[0], linkages):
+        for name in dict.fromkeys(row['method'] for row in rows):
+            chosen = [r for r in rows if r['method'] == name and r['linkage'] == linkage]
+            chosen = [r for r in chosen if r['batch'] == chosen[0]['batch']]
+            chosen = [r for r in chosen if r['keep_rate'] == chosen[0]['keep_rate']]
+            axes.loglog(
+                [r['tokens'] for r in chosen], [r['median_s'] for r in chosen], 'o-', label=name
+            )
+        axes.set(title=f'{linkage} linkage', xlabel='tokens', ylabel='seconds (median)')
+        axes.grid(True, which='both', alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('images', help='folder of images')
+    parser.add_argument('--sizes', type=int, nargs='+', default=[1024, 2100, 4200], choices=GRIDS)
+    parser.add_argument('--batches', type=int, nargs='+', default=[1])
+    parser.add_argument('--linkages', nargs='+', default=['single', 'complete', 'average'])
+    parser.add_argument('--keep-rates', type=float, nargs='+', default=[0.5])
+    parser.add_argument('--methods', nargs='+', default=list(METHODS), choices=list(METHODS))
+    parser.add_argument('--repeats', type=int, default=5)
+    parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark_clustering'))
+    args = parser.parse_args()
+    rows = measure(args)
+    machine = dict(
+        processor=platform.processor(), threads=torch.get_num_threads(), torch=torch.__version__
+    )
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    (args.out_dir / 'times.json').write_text(json.dumps(dict(machine=machine, rows=rows), indent=1))
+    (args.out_dir / 'times.md').write_text(as_table(rows) + '\n')
+    plot(rows, args.out_dir / 'times.png')
+    print('\n' + as_table(rows))
+
+
+if __name__ == '__main__':
+    main()
