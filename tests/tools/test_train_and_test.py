@@ -26,6 +26,7 @@ SMALL = [
     'default_hooks.checkpoint.interval=1',
     'default_hooks.checkpoint.max_keep_ckpts=2',
     'train_dataloader.batch_size=4',
+    'total_batch_size=4',
 ]
 
 
@@ -150,6 +151,14 @@ def test_cluster_pictures_and_detections(data, trained, tmp_path):
     )  # fmt: skip
     assert (tmp_path / '000000000001_clusters.png').stat().st_size > 1000
     assert (tmp_path / '000000000002_clusters.png').exists()
+
+    config = str(trained / Path(CONFIG).name)  # as the run saved it, with the options
+    run(
+        data, 'demo/image_demo.py', *images, '--config', config, '--checkpoint', checkpoint,
+        '--out-dir', str(tmp_path), '--device', 'cpu',
+    )  # fmt: skip
+    assert (tmp_path / 'vis' / '000000000001.png').exists()
+    assert 'scores' in json.loads((tmp_path / 'preds' / '000000000002.json').read_text())
 
 
 @pytest.mark.parametrize(
