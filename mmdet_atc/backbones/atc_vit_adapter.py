@@ -109,9 +109,10 @@ class ATCViTAdapter(ViTAdapter):
         return stages[-1].unmerge(tokens), stages
 
     def _merge(
-        self, tokens: Tensor, keys: Tensor, clusters: TokenClusters, keep_rate: float
+        self, tokens: Tensor, keys: Tensor | None, clusters: TokenClusters, keep_rate: float
     ) -> tuple[Tensor, TokenClusters]:
         assert self.merger is not None
+        assert keys is not None
         num_tokens = tokens.shape[1]
         num_clusters = self.merger.num_clusters(num_tokens, keep_rate)
         if num_clusters == num_tokens:
