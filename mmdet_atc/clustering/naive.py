@@ -7,7 +7,7 @@ each named by its smallest member; for single linkage the pair of tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def naive_labels(distances: np.ndarray, num_clusters: int, linkage: str) -> np.n
     if linkage == 'single':
         _merge_lowest_edges(distances, clusters, num_clusters)
     else:
-        reduce: Callable = dict(complete=np.max, average=np.mean)[linkage]
+        reduce: Any = np.max if linkage == 'complete' else np.mean
         while len(clusters) > num_clusters:
             _, i, j = min(
                 (reduce(distances[np.ix_(clusters[i], clusters[j])]), i, j)
