@@ -171,7 +171,7 @@ class ViTAdapter(BaseModule):
         self.level_embed = nn.Parameter(torch.zeros(3, embed_dim))
         projection = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size)
         self.patch_embed = nn.Sequential(OrderedDict(proj=projection))
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = [drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio, qkv_bias, rate, layer_scale, window, with_cp)
             for rate, window in zip(rates, windows, strict=True)
