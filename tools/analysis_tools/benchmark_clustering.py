@@ -42,7 +42,8 @@ def patch_features(paths: list[Path], grid: tuple[int, int]) -> torch.Tensor:
 
 def distances_of(features: torch.Tensor) -> torch.Tensor:
     directions = F.normalize(features, dim=-1)
-    return 1 - directions @ directions.transpose(1, 2)
+    # SciPy refuses the tiny negative distances that rounding gives equal patches.
+    return (1 - directions @ directions.transpose(1, 2)).clamp_(min=0)
 
 
 def with_scipy(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
