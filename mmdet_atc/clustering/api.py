@@ -99,6 +99,8 @@ def _cosine_distances(directions: Tensor) -> Tensor:
 
 def _one_by_one(distances: Tensor, num_clusters: int, linkage: str, backend: str) -> Tensor:
     """Through SciPy or scikit-learn, image by image on the host."""
+    if not len(distances):
+        return torch.empty(distances.shape[:2], dtype=torch.int64, device=distances.device)
     labels_of = sklearn_labels if backend == 'sklearn' else scipy_labels
     matrices = distances.to(torch.promote_types(distances.dtype, torch.float32)).cpu().numpy()
     labels = [torch.from_numpy(labels_of(matrix, num_clusters, linkage)) for matrix in matrices]

@@ -107,7 +107,8 @@ def test_extremes(linkage):
     assert agglomerative_clustering(features, 9, linkage).tolist() == [list(range(9))] * 2
     assert agglomerative_clustering(features, 1, linkage).tolist() == [[0] * 9] * 2
     assert agglomerative_clustering(features[:, :1], 1, linkage).tolist() == [[0]] * 2
-    assert agglomerative_clustering(features[:0], 3, linkage).shape == (0, 9)
+    for backend in ('cpu', 'sklearn'):
+        assert agglomerative_clustering(features[:0], 3, linkage, backend).shape == (0, 9)
 
 
 @pytest.mark.parametrize('linkage', LINKAGES)
