@@ -15,6 +15,7 @@ from mmdet_atc.backbones import ViTAdapter
 from mmdet_atc.checkpoints import CheckpointError, DownloadError
 from mmdet_atc.checkpoints.digests import PUBLISHED_SHA256
 from mmdet_atc.checkpoints.hub_scheme import HubFile
+from mmdet_atc.reproduction import all_cells
 
 from .hub_server import MAIN, TAGGED, HubServer
 
@@ -231,9 +232,12 @@ def test_published_digests_are_checked_unless_another_is_pinned(hub):
     assert len(load(f'{path}#sha256={hashlib.sha256(CONTENT).hexdigest()}')) == 5000
 
 
-def test_published_digests_are_well_formed():
+def test_published_digests_are_of_released_files():
+    released = {cell.checkpoint({}, 'hf://joakimbh') for cell in all_cells(regimes=['fine-tuned'])}
     for name, digest in PUBLISHED_SHA256.items():
         assert HubFile.parse(f'hf://{name}#sha256={digest}').sha256 == digest
+        assert f'hf://{name}' in released
+    assert len(set(PUBLISHED_SHA256.values())) == len(PUBLISHED_SHA256)
 
 
 def test_a_refused_class_is_named_with_a_way_out(hub):

@@ -15,6 +15,8 @@ from .torch_tree import tree_labels
 #: ``1``: Triton kernels. They have been compiled for GPUs and run in Triton's interpreter, but not
 #: yet on a GPU; until they have, plain torch is what a CUDA tensor gets by default.
 ENVIRONMENT = 'MMDET_ATC_TRITON'
+#: The kernels count within a matrix in 32 bits.
+_MOST_TOKENS = 2**15
 
 
 def cluster_directions(directions: Tensor, num_clusters: int, linkage: str) -> Tensor:
@@ -31,7 +33,7 @@ def cluster_directions(directions: Tensor, num_clusters: int, linkage: str) -> T
     """
     directions = directions.nan_to_num(0, 0, 0)
     working = torch.float64 if linkage == 'average' else directions.dtype
-    if directions.dtype == torch.float32 and use_triton(directions.device):
+    if directions.dtype == torch.float32 and use_triton(directions.device, directions.shape[1]):
         from .triton_distances import cosine_square
 
         square = cosine_square(directions, working)
@@ -61,9 +63,17 @@ def cluster_square(distances: Tensor, num_clusters: int, linkage: str) -> Tensor
     return _cluster(square.double() if linkage == 'average' else square, num_clusters, linkage)
 
 
-def use_triton(device: torch.device) -> bool:
-    """Whether the kernels are asked for and can run; says once why where they cannot."""
-    if os.environ.get(ENVIRONMENT) != '1':
+def use_triton(device: torch.device, num_tokens: int) -> bool:
+    """Whether the kernels are asked for and can run; says once why where they cannot.
+
+    Args:
+        device (torch.device): Where the tensors are.
+        num_tokens (int): Tokens per image.
+
+    Returns:
+        bool: True only where the environment's ``MMDET_ATC_TRITON`` is 1.
+    """
+    if os.environ.get(ENVIRONMENT) != '1' or num_tokens > _MOST_TOKENS:
         return False
     return _triton_works(device)
 
@@ -93,7 +103,7 @@ def _cluster(square: Tensor, num_clusters: int, linkage: str) -> Tensor:
     batch, num_tokens, _ = square.shape
     if num_clusters == num_tokens or not batch:
         return torch.arange(num_tokens, device=square.device).repeat(batch, 1)
-    triton = use_triton(square.device)
+    triton = use_triton(square.device, num_tokens)
     if linkage == 'single':
         if triton:
             from . import triton_tree

@@ -157,8 +157,8 @@ def test_missing_triton_is_said_once(monkeypatch):
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
-            assert not engine.use_triton(device)
-            assert not engine.use_triton(device)
+            assert not engine.use_triton(device, 9)
+            assert not engine.use_triton(device, 9)
     finally:
         engine._triton_works.cache_clear()
     (note,) = caught

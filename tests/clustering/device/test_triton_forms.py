@@ -117,7 +117,8 @@ def test_features_to_labels(linkage):
     directions = torch.nn.functional.normalize(torch.randn(2, 40, 16, generator=generator), dim=-1)
     exact = 1 - directions.double() @ directions.double().mT
     expected = linkage_clustering(exact, 15, linkage, backend='cpu')
-    assert engine.use_triton(torch.device(DEVICE))
+    assert engine.use_triton(torch.device(DEVICE), 40)
+    assert not engine.use_triton(torch.device(DEVICE), 2**15 + 1)
     assert torch.equal(cluster_directions(directions.to(DEVICE), 15, linkage).cpu(), expected)
 
 
