@@ -24,6 +24,7 @@ LAYERS = [
     'visualization',
     'benchmarking',
     'reproduction',
+    'analysis',
 ]
 #: clustering/ may be used without OpenMMLab.
 CLUSTERING_MAY_IMPORT = {'torch', 'numpy', 'scipy', 'sklearn', 'triton', 'mmdet_atc'}

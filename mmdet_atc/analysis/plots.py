@@ -1,0 +1,143 @@
+"""Plots of an analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .agreement import MEASURES
+from .collect import Analysis, Partition
+from .report import bin_name, survival
+from .survival import REGIONS
+
+_MARKERS = 'osD^vP*X<>'
+
+
+def plot_agreement(analyses: Mapping[str, Analysis], path: Path) -> None:
+    """Each measure over the tokens that are left, one line per detector through its merges.
+
+    Dashed: as many regular blocks (of the detector with the most points). Dotted: single patches,
+    the best that any merging can reach.
+
+    Args:
+        analyses (Mapping[str, Analysis]): By the name of the detector.
+        path (Path): Picture to write.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    figure = Figure(figsize=(11, 8.5 + 0.18 * len(analyses)), layout='constrained')
+    panels = figure.subplots(2, 2).ravel()
+    every = list(analyses.values())
+    blocks = {_left(a.patches, b): b for a in every for b in a.blocks}
+    for axes, measure in zip(panels, MEASURES, strict=True):
+        for index, (name, analysis) in enumerate(analyses.items()):
+            x = [_left(analysis.patches, stage) for stage in analysis.stages]
+            y = [100 * stage.mean(measure) for stage in analysis.stages]
+            axes.plot(x, y, **_style(index), label=name)
+        levels = sorted(blocks)
+        regular = [100 * blocks[level].mean(measure) for level in levels]
+        axes.plot(levels, regular, '--', color='black', linewidth=1, label='regular blocks')
+        bound = 100 * every[0].patches.mean(measure)
+        axes.axhline(bound, color='black', linestyle=':', linewidth=1, label='single patches')
+        better = 'lower' if 'error' in measure else 'higher'
+        axes.set(
+            title=f'{measure.replace("_", " ")} ({better} is better)',
+            xlabel='tokens left, %',
+            ylabel='%',
+            xscale='log',
+        )
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+    _legend_below(figure, panels[0])
+    figure.savefig(path, dpi=120)
+
+
+def plot_sizes(analyses: Mapping[str, Analysis], path: Path) -> None:
+    """Clusters per image by their size in patches, one panel per merge block.
+
+    Args:
+        analyses (Mapping[str, Analysis]): By the name of the detector.
+        path (Path): Picture to write.
+    """
+    from matplotlib.figure import Figure
+
+    blocks = _merge_blocks(analyses)
+    figure = Figure(
+        figsize=(1.5 + 4 * len(blocks), 4.5 + 0.18 * len(analyses)), layout='constrained'
+    )
+    panels = figure.subplots(1, len(blocks), sharey=True, squeeze=False)[0]
+    for axes, block in zip(panels, blocks, strict=True):
+        bins = 1
+        for index, (name, analysis) in enumerate(analyses.items()):
+            stage = next((s for s in analysis.stages if s.block == block), None)
+            if stage is None:
+                continue
+            bins = max(bins, len(stage.sizes))
+            counts = stage.sizes / len(stage.tokens)
+            shown = np.where(counts > 0, counts, np.nan)
+            axes.plot(range(len(shown)), shown, **_style(index), label=name)
+        axes.set(title=f'after block {block}', xlabel='patches in a cluster', yscale='log')
+        axes.set_xticks(range(bins), [bin_name(i) for i in range(bins)], rotation=45)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel('clusters per image')
+    _legend_below(figure, panels[0])
+    figure.savefig(path, dpi=120)
+
+
+def plot_survival(analyses: Mapping[str, Analysis], path: Path) -> None:
+    """Share of each region's tokens that is left, one panel per merge block.
+
+    Args:
+        analyses (Mapping[str, Analysis]): By the name of the detector.
+        path (Path): Picture to write.
+    """
+    from matplotlib.figure import Figure
+
+    blocks = _merge_blocks(analyses)
+    patches = next(iter(analyses.values())).patches
+    shown = [i for i, count in enumerate(patches.regions) if count > 0]
+    figure = Figure(
+        figsize=(1.5 + 4 * len(blocks), 4.5 + 0.18 * len(analyses)), layout='constrained'
+    )
+    panels = figure.subplots(1, len(blocks), squeeze=False)[0]
+    for axes, block in zip(panels, blocks, strict=True):
+        for index, (name, analysis) in enumerate(analyses.items()):
+            stage = next((s for s in analysis.stages if s.block == block), None)
+            if stage is None:
+                continue
+            rates = 100 * survival(analysis.patches, stage)[shown]
+            axes.plot(range(len(shown)), rates, **_style(index), label=name)
+        axes.set(title=f'after block {block}')
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(
+            range(len(shown)), [REGIONS[i] for i in shown], rotation=30, horizontalalignment='right'
+        )
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("tokens left, % of the region's patches")
+    _legend_below(figure, panels[0])
+    figure.savefig(path, dpi=120)
+
+
+def _left(patches: Partition, stage: Partition) -> float:
+    """Tokens left of all, in per cent."""
+    return 100 * sum(stage.tokens) / sum(patches.tokens)
+
+
+def _merge_blocks(analyses: Mapping[str, Analysis]) -> list[int]:
+    return sorted({stage.block for analysis in analyses.values() for stage in analysis.stages})
+
+
+def _style(index: int) -> dict:
+    """A colour and a marker that together are told apart for up to a hundred lines."""
+    marker = _MARKERS[(index + index // 10) % len(_MARKERS)]
+    return dict(color=f'C{index % 10}', marker=marker, markersize=5, linewidth=1.2)
+
+
+def _legend_below(figure, axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside lower center', ncols=2, fontsize=9)
