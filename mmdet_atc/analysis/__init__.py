@@ -8,6 +8,14 @@ from .agreement import (
 )
 from .blocks import regular_blocks
 from .collect import Analysis, Partition, analyse
+from .pareto import (
+    benchmarked_speeds,
+    pareto_front,
+    pareto_table,
+    plot_pareto,
+    points,
+    read_cells,
+)
 from .plots import plot_agreement, plot_sizes, plot_survival
 from .report import agreement_table, as_json, size_table, survival_table
 from .segments import Segments, cluster_overlap, patch_overlap
@@ -22,16 +30,22 @@ __all__ = [
     'agreement_table',
     'analyse',
     'as_json',
+    'benchmarked_speeds',
     'cluster_overlap',
     'cluster_sizes',
     'load_weights',
     'object_purity',
     'object_under_segmentation_error',
+    'pareto_front',
+    'pareto_table',
     'patch_overlap',
     'plot_agreement',
+    'plot_pareto',
     'plot_sizes',
     'plot_survival',
+    'points',
     'purity',
+    'read_cells',
     'region_shares',
     'regular_blocks',
     'size_table',

@@ -1,0 +1,60 @@
+#!/usr/bin/env python
+"""Plot AP over speed: ``plot_pareto.py SWEEP_DIR [--benchmark benchmark.json]``.
+
+SWEEP_DIR is the ``--out-dir`` of ``tools/reproduce_table3.py``. Without a benchmark the speed is
+that of the evaluation, with loading and post-processing; with the JSON of
+``tools/analysis_tools/benchmark.py`` it is that of the backbone or of the detector. Writes
+pareto.json, pareto.md and pareto.png.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from mmdet_atc.analysis import (
+    benchmarked_speeds,
+    pareto_front,
+    pareto_table,
+    plot_pareto,
+    points,
+    read_cells,
+)
+from mmdet_atc.benchmarking.measure import KINDS
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('sweep', type=Path, help='--out-dir of tools/reproduce_table3.py')
+    parser.add_argument('--benchmark', type=Path, help='benchmark.json; its configs only')
+    parser.add_argument('--measure', choices=KINDS, default='detector', help='of the benchmark')
+    parser.add_argument('--batch', type=int, help='of the benchmark; the first by default')
+    parser.add_argument('--out-dir', type=Path, help='default: SWEEP_DIR')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        speeds = None
+        if args.benchmark:
+            speeds = benchmarked_speeds(args.benchmark, args.measure, args.batch)
+        found = points(read_cells(args.sweep), speeds)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f'error: {error}')
+    speed = 'evaluation' if speeds is None else f'{args.measure}, {args.benchmark.name}'
+    out_dir = args.out_dir or args.sweep
+    out_dir.mkdir(parents=True, exist_ok=True)
+    text = pareto_table(found)
+    fronts = {ap: [p.cell.name for p in pareto_front(found, ap)] for ap in ('box_ap', 'mask_ap')}
+    records = [dict(name=point.cell.name, **dataclasses.asdict(point)) for point in found]
+    content = dict(speed=speed, points=records, fronts=fronts)
+    (out_dir / 'pareto.json').write_text(json.dumps(content, indent=1))
+    (out_dir / 'pareto.md').write_text(text + '\n')
+    plot_pareto(found, out_dir / 'pareto.png', speed)
+    print(text)
+
+
+if __name__ == '__main__':
+    main()
