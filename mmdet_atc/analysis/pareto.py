@@ -167,6 +167,8 @@ def pareto_table(found: Sequence[Point]) -> str:
 def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
     """Box and mask AP over speed: colour per method, marker per size, hollow if off-the-shelf.
 
+    The larger the keep rate, the larger the marker.
+
     Args:
         found (Sequence[Point]): Points.
         path (Path): Picture to write.
@@ -188,24 +190,22 @@ def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
             [getattr(p, ap) for p in front],
             color='0.75',
             linewidth=6,
-            solid_capstyle='round',
+            drawstyle='steps-post',
             zorder=0,
         )
         for (size, regime, method), line in groups.items():
             line = sorted(line, key=lambda p: p.cell.keep_rate)
-            axes.plot(
-                [p.images_per_s for p in line],
-                [getattr(p, ap) for p in line],
+            x, y = [p.images_per_s for p in line], [getattr(p, ap) for p in line]
+            axes.plot(x, y, color=colours[method], linewidth=1)
+            axes.scatter(
+                x,
+                y,
+                s=[_area(p.cell.keep_rate) for p in line],
                 marker='o' if size == 'tiny' else 's',
-                color=colours[method],
-                markerfacecolor='white' if regime == 'off-the-shelf' else colours[method],
-                linewidth=1,
-                markersize=6,
+                edgecolors=colours[method],
+                facecolors='white' if regime == 'off-the-shelf' else colours[method],
+                zorder=2,
             )
-        for point in front:
-            rate = '' if point.cell.method == 'dense' else f'.{point.cell.keep_rate}'
-            place = (point.images_per_s, getattr(point, ap))
-            axes.annotate(rate, place, (4, 5), textcoords='offset points', fontsize=8)
         axes.set(xlabel=f'images/s, {speed}', ylabel=ap.replace('_ap', ' AP, %'))
         axes.grid(alpha=0.3)
     handles = [Line2D([], [], color=colours[m], label=m) for m in methods]
@@ -214,7 +214,23 @@ def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
         Line2D([], [], marker='o', label='T', **grey),
         Line2D([], [], marker='s', label='S', **grey),
         Line2D([], [], marker='o', markerfacecolor='white', label='off-the-shelf', **grey),
-        Line2D([], [], color='0.75', linewidth=6, label='Pareto front (with keep rates)'),
+        *(
+            Line2D(
+                [],
+                [],
+                marker='o',
+                markersize=_area(rate) ** 0.5,
+                label=f'keep rate .{rate}',
+                **grey,
+            )
+            for rate in sorted({p.cell.keep_rate for p in found if p.cell.method != 'dense'})
+        ),
+        Line2D([], [], color='0.75', linewidth=6, label='Pareto front'),
     ]
-    figure.legend(handles=handles, loc='outside lower center', ncols=5)
+    figure.legend(handles=handles, loc='outside lower center', ncols=6)
     figure.savefig(path, dpi=120)
+
+
+def _area(keep_rate: int) -> float:
+    """Of a marker, in square points."""
+    return 8 + 0.6 * keep_rate
