@@ -112,7 +112,7 @@ class ViTAdapter(BaseModule):
     Raises:
         ValueError: If an argument is out of range; the message names it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mmdet_atc.backbones import ViTAdapter
         >>> model = ViTAdapter(embed_dim=192, num_heads=3).eval()
@@ -365,7 +365,10 @@ class ViTAdapter(BaseModule):
             ]
             maps = [add_residual(*pair) for pair in zip(maps, scaled, strict=True)]
         c1, c2, c3, c4 = maps
-        return self.norm1(c1), self.norm2(c2), self.norm3(c3), self.norm4(c4)
+        # A neck hands on the memory format of its inputs, and mmcv's RoIAlign on the CPU reads
+        # every map as if its channels came first, without a word.
+        c1, c2, c3, c4 = self.norm1(c1), self.norm2(c2), self.norm3(c3), self.norm4(c4)
+        return c1.contiguous(), c2.contiguous(), c3.contiguous(), c4.contiguous()
 
     def _upsampled(self, tokens: Tensor, shape: tuple[int, int]) -> Tensor:
         """``self.up`` of a level of the pyramid, ``(B, H * W, C)`` to ``(B, C, 2 H, 2 W)``."""
