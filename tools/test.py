@@ -12,7 +12,13 @@ from mmengine.config import DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmdet_atc.engine import adapt_to_device, choose_start, faults_in_one_line, load_config
+from mmdet_atc.engine import (
+    adapt_to_device,
+    check_launched,
+    choose_start,
+    faults_in_one_line,
+    load_config,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,6 +51,7 @@ def main() -> None:
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     try:
+        check_launched(args.launcher)
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
         cfg.launcher = args.launcher
         cfg.load_from = args.checkpoint

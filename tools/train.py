@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from mmdet_atc.engine import (
     adapt_to_device,
+    check_launched,
     choose_start,
     faults_in_one_line,
     load_config,
@@ -56,6 +57,7 @@ def main() -> None:
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
     try:
+        check_launched(args.launcher)
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
         cfg.launcher = args.launcher
         if args.amp:

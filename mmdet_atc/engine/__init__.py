@@ -2,11 +2,12 @@
 
 from .checkpoint_fit import CheckpointFitHook
 from .checkpoint_hook import AtomicCheckpointHook
-from .config import choose_start, load_config, world_size
+from .config import choose_start, load_config
 from .device import adapt_to_device
 from .epoch_seed import EpochSeedHook, seed_worker
 from .faults import faults_in_one_line
 from .finite_check import FiniteCheckHook
+from .launchers import check_launched, world_size
 from .total_batch_size import set_total_batch_size
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     'EpochSeedHook',
     'FiniteCheckHook',
     'adapt_to_device',
+    'check_launched',
     'choose_start',
     'faults_in_one_line',
     'load_config',

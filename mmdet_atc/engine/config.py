@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import os.path as osp
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
 from mmdet_atc.checkpoints import find_resumable_checkpoint, verify_checkpoint
-
-#: Environment variables that tell the number of processes, by launcher.
-_WORLD_SIZE = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 
 
 def load_config(
@@ -75,11 +71,6 @@ def choose_start(cfg: Config, resume: str | None) -> None:
             'random weights with --cfg-options load_from=None'
         )
     verify_checkpoint(start)
-
-
-def world_size(launcher: str) -> int:
-    """Number of processes that a launcher (none, pytorch, slurm, mpi) started."""
-    return int(os.environ.get(_WORLD_SIZE.get(launcher, ''), 1))
 
 
 def _moved(node: Any, old: str, new: str) -> Any:

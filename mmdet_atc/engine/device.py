@@ -7,12 +7,16 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
+from .launchers import speak_torchrun
+
 #: Arguments that AmpOptimWrapper has and OptimWrapper has not.
 _AMP_ARGS = ('loss_scale', 'dtype', 'use_fsdp')
 
 
 def adapt_to_device(cfg: Config) -> None:
-    """Without an accelerator: float32 optimizer, gloo, and batch norm that is not synchronised.
+    """Without an accelerator: float32 optimizer, gloo, and batch norm that each process does alone.
+
+    The running statistics of batch norm are averaged over the processes after each epoch.
 
     Call it before the runner is built, with ``cfg.launcher`` set. MMEngine's ``AmpOptimWrapper``,
     ``nn.SyncBatchNorm`` and nccl refuse to run on a CPU.
@@ -22,7 +26,7 @@ def adapt_to_device(cfg: Config) -> None:
     """
     if get_device() != 'cpu':
         return
-    if cfg.get('launcher') == 'pytorch':
+    if cfg.get('launcher', 'none') != 'none':
         _join_processes(cfg)
     changes = []
     if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
@@ -32,6 +36,8 @@ def adapt_to_device(cfg: Config) -> None:
         changes.append('float32 instead of mixed precision')
     if cfg.get('sync_bn'):
         cfg.sync_bn = None
+        # Each process would keep, and evaluate with, the statistics of its own images.
+        cfg.setdefault('default_hooks', {}).sync_buffers = dict(type='SyncBuffersHook')
         changes.append('batch norm per process instead of SyncBN')
     if cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend') == 'nccl':
         cfg.env_cfg.dist_cfg.backend = 'gloo'
@@ -41,12 +47,13 @@ def adapt_to_device(cfg: Config) -> None:
 
 
 def _join_processes(cfg: Config) -> None:
-    """Start torchrun's process group, and wrap the model for it, without MMEngine's CUDA calls.
+    """Start the launcher's process group, and wrap the model for it, without MMEngine's CUDA calls.
 
     MMEngine keeps a process group that it finds, but always selects a CUDA device for a new one
     and for the model's wrapper.
     """
     if not torch.distributed.is_initialized():
+        speak_torchrun(cfg.launcher)
         torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',

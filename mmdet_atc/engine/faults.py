@@ -17,6 +17,10 @@ FAULTS = (DataError, NonFiniteError, OSError)
 _FROM_WORKER = re.compile(r'Caught \w+ in DataLoader worker process')
 _QUALIFIED_NAME = re.compile(r'^[\w.]+: ')
 _WORKER_DIED = re.compile(r'DataLoader worker \(pid[^)]*\)')
+#: What gloo and nccl say when the process at the other end is gone.
+_PEER_DIED = re.compile(
+    r'gloo.*(?:closed by peer|reset by peer|Broken pipe|Timed out)|remote process exited', re.S
+)
 
 
 @contextmanager
@@ -33,12 +37,25 @@ def faults_in_one_line() -> Iterator[None]:
     except FAULTS as error:
         sys.exit(f'error: {_one_line(error)}')
     except RuntimeError as error:
-        if not _WORKER_DIED.match(str(error)):
+        advice = _advice(str(error))
+        if advice is None:
             raise
-        sys.exit(
-            f'error: {_one_line(error)} A process that loads data died: out of memory or shared '
-            'memory? Continue with --resume, if need be with fewer *_dataloader.num_workers'
+        sys.exit(f'error: {advice}')
+
+
+def _advice(message: str) -> str | None:
+    """What to do about a process that died, None where it is another error."""
+    if _WORKER_DIED.match(message):
+        return (
+            f'{message.strip().splitlines()[0]} A process that loads data died: out of memory or '
+            'shared memory? Continue with --resume, if need be with fewer *_dataloader.num_workers'
         )
+    if _PEER_DIED.search(message):
+        return (
+            'another process of this run has ended, see its message or, if it has none, whether '
+            f'it was killed; continue with --resume ({message.strip().splitlines()[0]})'
+        )
+    return None
 
 
 def _one_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmdet_atc.engine import choose_start, load_config, world_size
+from mmdet_atc.engine import choose_start, load_config
 
 from ..conftest import ROOT
 
@@ -66,12 +66,3 @@ def test_remote_checkpoints_are_left_to_mmengine():
     cfg = Config(dict(load_from='https://example.org/a.pth', work_dir='w'))
     choose_start(cfg, None)
     assert cfg.load_from == 'https://example.org/a.pth'
-
-
-@pytest.mark.parametrize(
-    ('launcher', 'variable'), [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS')]
-)
-def test_world_size(monkeypatch, launcher, variable):
-    monkeypatch.setenv(variable, '4')
-    assert world_size(launcher) == 4
-    assert world_size('none') == 1

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 
 from mmdet_atc.engine import adapt_to_device, load_config
 
+from ..backbones.micro import micro
 from ..conftest import ROOT
 
 CONFIG = str(ROOT / 'configs' / 'atc_vit_adapter_t_average_r50.py')
@@ -18,6 +21,7 @@ def test_without_an_accelerator(monkeypatch):
     assert cfg.optim_wrapper.type == 'OptimWrapper'
     assert not {'loss_scale', 'dtype'} & set(cfg.optim_wrapper)
     assert cfg.sync_bn is None
+    assert cfg.default_hooks.sync_buffers == dict(type='SyncBuffersHook')
     assert cfg.env_cfg.dist_cfg.backend == 'gloo'
 
 
@@ -27,3 +31,20 @@ def test_with_one_nothing_changes(monkeypatch, device):
     cfg = load_config(CONFIG)
     adapt_to_device(cfg)
     assert cfg.to_dict() == load_config(CONFIG).to_dict()
+
+
+def test_sync_bn_of_the_backbone_is_batch_norm_where_nothing_is_synchronised():
+    """MMEngine turns one into the other, for GPUs and back."""
+    image = torch.rand(2, 3, 64, 64)
+    model = micro()
+    keys, expected = list(model.state_dict()), model.eval()(image)
+    synced = convert_sync_batchnorm(model, 'torch')
+    kinds = {type(module) for module in synced.modules()}
+    assert torch.nn.SyncBatchNorm in kinds
+    assert torch.nn.BatchNorm2d not in kinds
+    assert list(synced.state_dict()) == keys
+    for output, wanted in zip(synced.eval()(image), expected):
+        torch.testing.assert_close(output, wanted)
+    reverted = revert_sync_batchnorm(synced).train()
+    sum(output.sum() for output in reverted(image)).backward()
+    assert reverted.spm.stem[0].weight.grad.isfinite().all()

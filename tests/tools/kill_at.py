@@ -25,7 +25,7 @@ class Kill(Hook):
     priority = 'LOWEST'
 
     def after_train_iter(self, runner, *args, **kwargs):
-        if moment == 'iteration' and runner.iter == 7:
+        if moment == 'iteration' and runner.iter == 4:
             kill()
         if moment == 'rank1' and os.environ['RANK'] == '1':
             kill()

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,8 +15,10 @@ from mmdet_atc.datasets import generate_shapes_dataset
 from mmdet_atc.engine import load_config
 
 from ..checkpoints.hub_server import HubServer
+from ..checkpoints.test_hub_scheme import use_endpoint
 from ..conftest import ROOT
-from .test_train_and_test import CONFIG, SMALL, run
+from .micro_runs import CONFIG, SMALL, detections
+from .processes import run, run_afresh
 
 MODEL = [option for option in SMALL if option.startswith('model.')]
 REPO, FILE = 'someone/atc_micro', 'atc_micro-05-average.pth'
@@ -66,11 +64,11 @@ def hub(released):
 
 
 @pytest.fixture(scope='module')
-def env(hub, data, tmp_path_factory) -> dict[str, str]:
+def env(hub, tmp_path_factory) -> dict[str, str]:
     home = tmp_path_factory.mktemp('hf_home')
     # Sums differ in the last digit with the number of threads.
     threads = dict(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1')
-    return dict(HF_ENDPOINT=hub.endpoint, HF_HOME=str(home), SHAPES_ROOT=str(data), **threads)
+    return dict(HF_ENDPOINT=hub.endpoint, HF_HOME=str(home), **threads)
 
 
 def figures(work_dir: Path) -> dict[str, float]:
@@ -78,18 +76,11 @@ def figures(work_dir: Path) -> dict[str, float]:
     return {name: value for name, value in values.items() if name.startswith('coco/')}
 
 
-def detections(path: Path) -> list[tuple[int, list, list]]:
-    return [
-        (found['img_id'], *(found['pred_instances'][k].tolist() for k in ('bboxes', 'scores')))
-        for found in pickle.loads(path.read_bytes())
-    ]
-
-
 @pytest.mark.slow
 def test_the_hub_then_its_cache_on_one_and_on_two_processes(hub, data, env, tmp_path):
     path = f'hf://{REPO}/{FILE}@main'
     outputs = [tmp_path / 'alone.pkl', tmp_path / 'together.pkl']
-    result = run(
+    result = run_afresh(
         data, 'tools/test.py', CONFIG, path, '--work-dir', str(tmp_path / 'hub'),
         '--out', str(outputs[0]), '--cfg-options', *MODEL, **env,
     )  # fmt: skip
@@ -100,12 +91,9 @@ def test_the_hub_then_its_cache_on_one_and_on_two_processes(hub, data, env, tmp_
     assert len(hub.fetched) == 1
 
     asked = len(hub.asked)
-    subprocess.run(
-        ['tools/dist_test.sh', CONFIG, path, '2', '--work-dir', str(tmp_path / 'two'),
-         '--out', str(outputs[1]), '--cfg-options', *MODEL],
-        cwd=ROOT, check=True, timeout=500,
-        env={**os.environ, **env, 'PYTHON': sys.executable, 'PORT': '29613',
-             'HF_HUB_OFFLINE': '1'},
+    run_afresh(
+        data, 'tools/dist_test.sh', CONFIG, path, '2', '--work-dir', str(tmp_path / 'two'),
+        '--out', str(outputs[1]), '--cfg-options', *MODEL, **env, PORT='29613', HF_HUB_OFFLINE='1',
     )  # fmt: skip
     assert len(hub.asked) == asked
     assert len(figures(tmp_path / 'hub')) == 12
@@ -116,9 +104,8 @@ def test_the_hub_then_its_cache_on_one_and_on_two_processes(hub, data, env, tmp_
     assert alone == together
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ('tool', 'message'),
+    ('args', 'message'),
     [
         (['tools/test.py', CONFIG, 'hf://no/such/file.pth'], 'has no repository no/such'),
         (
@@ -127,12 +114,17 @@ def test_the_hub_then_its_cache_on_one_and_on_two_processes(hub, data, env, tmp_
         ),
     ],
 )
-def test_a_missing_checkpoint_ends_in_one_line(data, env, tmp_path, tool, message):
-    result = run(data, *tool, '--work-dir', str(tmp_path), check=False, **env)
-    assert result.returncode == 1
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith('error: cannot load hf://')
-    assert message in last
+def test_a_missing_checkpoint_ends_in_one_line(
+    data, hub, tool, tmp_path, monkeypatch, args, message
+):
+    use_endpoint(monkeypatch, hub.endpoint)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', False)
+    monkeypatch.setenv('SHAPES_ROOT', str(data))
+    monkeypatch.chdir(ROOT)
+    line = tool(*args, '--work-dir', tmp_path / 'work')
+    assert line.startswith('error: cannot load hf://')
+    assert message in line
 
 
 @pytest.mark.slow

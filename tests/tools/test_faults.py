@@ -6,10 +6,8 @@ import argparse
 import json
 import os
 import resource
-import runpy
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,8 @@ from mmdet_atc.datasets import generate_shapes_dataset
 from mmdet_atc.engine import load_config
 
 from ..conftest import ROOT
-from .test_train_and_test import CONFIG, SMALL
+from .micro_runs import CONFIG, SMALL
+from .processes import run, run_together
 
 FAST = [*SMALL, 'train_cfg.max_epochs=1', 'train_dataloader.num_workers=0']
 KILL_AT = str(Path(__file__).with_name('kill_at.py'))
@@ -41,23 +40,6 @@ def data(clean, tmp_path, monkeypatch):
     return Path(shutil.copytree(clean, tmp_path / 'shapes'))
 
 
-@pytest.fixture
-def tool(monkeypatch):
-    """Run a tool in this process and return the line that it ends with."""
-
-    def run(*args: str) -> str:
-        monkeypatch.setattr(sys, 'argv', [str(arg) for arg in args])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(sys.argv[0], run_name='__main__')
-        line = end.value.code
-        assert isinstance(line, str)  # which Python turns into status 1
-        assert line.startswith('error: ')
-        assert '\n' not in line
-        return line
-
-    return run
-
-
 def train(tool, work_dir, *options, resume=()):
     return tool(
         'tools/train.py', CONFIG, '--work-dir', work_dir, *resume, '--cfg-options', *FAST, *options
@@ -71,11 +53,16 @@ def spoil(data: Path, change) -> None:
     path.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize('workers', [0, 1])
 @pytest.mark.parametrize(
-    ('content', 'what'), [(None, 'No such file'), (b'', '000000000003.png'), (b'no image', 'load')]
+    ('content', 'what', 'workers'),
+    [
+        (None, 'No such file', 0),
+        (b'', '000000000003.png', 0),
+        (b'no image', 'load', 0),
+        (b'no image', 'load', 1),
+    ],
 )
-def test_a_missing_or_damaged_image(data, tool, tmp_path, workers, content, what):
+def test_a_missing_or_damaged_image(data, tool, tmp_path, content, what, workers):
     image = data / 'train2017' / '000000000003.png'
     image.unlink() if content is None else image.write_bytes(content)
     error = train(tool, tmp_path / 'w', f'train_dataloader.num_workers={workers}')
@@ -173,11 +160,10 @@ def test_nan_weights_in_a_checkpoint(data, tool, tmp_path, merging):
 
 @pytest.mark.slow
 def test_a_killed_data_loader_worker_ends_the_run(data, tmp_path):
-    command = [KILL_AT, 'worker', 'tools/train.py', CONFIG, '--work-dir', str(tmp_path / 'w')]
     options = [*SMALL, 'train_cfg.max_epochs=50', 'train_dataloader.num_workers=1']
-    result = subprocess.run(
-        [sys.executable, *command, '--cfg-options', *options],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    result = run(
+        data, KILL_AT, 'worker', 'tools/train.py', CONFIG, '--work-dir', str(tmp_path / 'w'),
+        '--cfg-options', *options, check=False,
     )  # fmt: skip
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
@@ -187,12 +173,14 @@ def test_a_killed_data_loader_worker_ends_the_run(data, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_of_several_ends_the_others(data, tmp_path):
-    command = [
-        sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-        KILL_AT, 'rank1', 'tools/train.py', CONFIG, '--launcher', 'pytorch',
+    """By themselves: torchrun, and srun with --kill-on-bad-exit, would end them too."""
+    survivor, killed = run_together(
+        data, 2, KILL_AT, 'rank1', 'tools/train.py', CONFIG, '--launcher', 'pytorch',
         '--work-dir', str(tmp_path / 'w'), '--cfg-options', *FAST,
-        'train_dataloader.batch_size=2', 'train_cfg.max_epochs=50',
-    ]  # fmt: skip
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert result.returncode not in (0, None)
-    assert 'Signal 9 (SIGKILL)' in result.stderr
+        'train_dataloader.batch_size=2', 'train_cfg.max_epochs=50', check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+    assert survivor.returncode == 1
+    last = survivor.stderr.strip().splitlines()[-1]
+    assert last.startswith('error: another process of this run has ended')
+    assert '--resume' in last

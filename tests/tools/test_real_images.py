@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .test_train_and_test import losses, run
+from .micro_runs import losses
+from .processes import run
 
 
 @pytest.mark.slow

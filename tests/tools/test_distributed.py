@@ -1,0 +1,145 @@
+"""Several processes train and evaluate as one does; launchers' scripts start them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+
+from .micro_runs import CONFIG, SMALL, detections, figures, losses
+from .processes import Started, run, run_afresh, run_together
+
+#: Nothing is drawn at random, so that two processes see what one sees in turn.
+PLAIN = [
+    *SMALL,
+    'model.backbone.drop_path_rate=0',
+    'train_dataloader.dataset.pipeline.3.prob=0.0',
+    'train_dataloader.dataset.indices=8',
+    'model.train_cfg.rpn.sampler.num=100000',
+    'model.train_cfg.rcnn.sampler.num=100000',
+    'train_cfg.max_epochs=1',
+    'train_cfg.val_interval=1',
+    'train_dataloader.batch_size=1',
+    'total_batch_size=2',
+    'param_scheduler=None',
+    # So large that steps are proportional to gradients, not to their signs.
+    'optim_wrapper.optimizer.eps=1.0',
+    'optim_wrapper.optimizer.lr=0.1',
+    'log_processor.window_size=1',
+]
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_evaluate_as_one(data, tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    run(data, 'tools/train.py', CONFIG, '--work-dir', str(one), '--cfg-options', *PLAIN)
+    run_afresh(
+        data, 'tools/dist_train.sh', CONFIG, '2', '--work-dir', str(two), '--cfg-options', *PLAIN,
+        PORT='29611', OMP_NUM_THREADS='1',
+    )  # fmt: skip
+    alone, together = losses(one), losses(two)
+    # The first process has every other image; both have each batch of two.
+    assert len(alone) == 8
+    assert list(together.values()) == pytest.approx(list(alone.values())[::2], rel=1e-4)
+    states = [torch.load(path / 'epoch_1.pth')['state_dict'] for path in (one, two)]
+    for name, weight in states[0].items():
+        if 'running_' not in name and 'num_batches' not in name:
+            torch.testing.assert_close(states[1][name], weight, rtol=1e-3, atol=1e-5, msg=name)
+
+    # Evaluated in training by two processes, each with batch norm of its own until then.
+    output = tmp_path / 'found.pkl'
+    checkpoint = str(two / 'epoch_1.pth')
+    test = ['tools/test.py', CONFIG, checkpoint, '--work-dir', str(tmp_path / 'test')]
+    run(data, *test, '--out', str(output), '--cfg-options', *PLAIN)
+    tested = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text())
+    during = figures(two)
+    assert during == {name: tested[name] for name in during}
+
+
+@pytest.mark.slow
+def test_evaluation_on_four_processes_finds_what_one_finds(data, trained, tmp_path):
+    """The 6 images, one of them without objects, are no multiple of 4."""
+    files = [tmp_path / 'one.pkl', tmp_path / 'four.pkl']
+    test = ['tools/test.py', CONFIG, str(trained / 'epoch_2.pth')]
+    options = ['--cfg-options', *SMALL]
+    run(data, *test, '--work-dir', str(tmp_path / '1'), '--out', str(files[0]), *options)
+    run_together(
+        data, 4, *test, '--work-dir', str(tmp_path / '4'), '--out', str(files[1]),
+        '--launcher', 'pytorch', *options,
+    )  # fmt: skip
+    one, four = map(detections, files)
+    assert [image for image, *_ in four] == [1, 2, 3, 4, 5, 6]
+    assert four == one
+    assert any(boxes for _, boxes, _ in one)
+    one, four = (
+        json.loads(next((tmp_path / name).glob('*/*.json')).read_text()) for name in ('1', '4')
+    )
+    during = figures(trained)
+    assert during == {name: one[name] for name in during} == {name: four[name] for name in during}
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A cluster of one node: ``srun`` notes its arguments, ``scontrol`` expands names."""
+    folder = tmp_path / 'bin'
+    folder.mkdir()
+    asked = tmp_path / 'asked'
+    for name, body in (
+        ('srun', f'printf "%s\\n" "$@" > {asked}'),
+        ('scontrol', '[ "$*" = "show hostnames local[1-2]" ] && echo 127.0.0.1'),
+    ):
+        (folder / name).write_text(f'#!/bin/sh\n{body}\n')
+        (folder / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv('PATH', f'{folder}:{os.environ["PATH"]}')
+    return asked
+
+
+def srun(asked: Path, data: Path) -> list[str]:
+    """Do what ``srun`` was asked for, on this machine; returns its own options."""
+    words = asked.read_text().splitlines()
+    tool = words.index('-u') + 1
+    options = words[: tool - 2]
+    (count,) = (word.removeprefix('--ntasks=') for word in options if '--ntasks=' in word)
+    env = dict(SHAPES_ROOT=str(data), SLURM_NTASKS=count, SLURM_NODELIST='local[1-2]')
+    env['MASTER_PORT'] = '29617'
+    args = (os.path.relpath(words[tool]), *words[tool + 1 :])
+    started = [
+        Started(args, {**env, 'SLURM_PROCID': str(rank), 'SLURM_LOCALID': str(rank)})
+        for rank in range(int(count))
+    ]
+    for process in started:
+        process.result()
+    return options
+
+
+@pytest.mark.slow
+def test_slurm(data, slurm, tmp_path):
+    work_dir = tmp_path / 'work'
+    env = dict(GPUS='2', GPUS_PER_NODE='1', CPUS_PER_TASK='3', SRUN_ARGS='--qos=low --exclusive')
+    options = [*PLAIN, 'train_dataloader.dataset.indices=2', 'train_cfg.val_interval=5']
+    run_afresh(
+        data, 'tools/slurm_train.sh', 'gpu', 'atc', CONFIG, str(work_dir), '--cfg-options',
+        *options, **env,
+    )  # fmt: skip
+    assert srun(slurm, data) == [
+        '-p', 'gpu', '--job-name=atc', '--gres=gpu:1', '--ntasks=2', '--ntasks-per-node=1',
+        '--cpus-per-task=3', '--kill-on-bad-exit=1', '--qos=low', '--exclusive',
+    ]  # fmt: skip
+    assert len(losses(work_dir)) == 1
+
+    run_afresh(
+        data, 'tools/slurm_test.sh', 'gpu', 'atc', CONFIG, str(work_dir / 'epoch_1.pth'),
+        '--work-dir', str(tmp_path / 'test'), '--cfg-options', *PLAIN, **env,
+    )  # fmt: skip
+    assert '--job-name=atc' in srun(slurm, data)
+    assert 'coco/bbox_mAP' in next((tmp_path / 'test').glob('*/*.json')).read_text()
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_a_launcher_that_did_not_start_the_process(data, tool, launcher):
+    for script in (['tools/train.py', CONFIG], ['tools/test.py', CONFIG, 'a.pth']):
+        assert f'error: --launcher {launcher} is for' in tool(*script, '--launcher', launcher)
