@@ -4,6 +4,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := work_dirs/demo
+# Test processes; a full-size one takes up to 4 GB.
+JOBS ?= 2
 
 .PHONY: demo test lint env clean
 
@@ -22,7 +24,7 @@ lint: env
 	$(BIN)/mypy
 
 test: env lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 clean:
 	rm -rf $(DEMO) data/shapes

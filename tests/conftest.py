@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+
+# Before torch is imported: with several test processes every one gets one thread.
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    os.environ.setdefault('MKL_NUM_THREADS', '1')
+
 import torch
 
 # Before Triton is imported: without a GPU its kernels are tested in its interpreter.

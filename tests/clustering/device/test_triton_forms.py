@@ -40,13 +40,13 @@ def expected_labels(distances: np.ndarray, num_clusters: int, linkage: str) -> l
     return [naive_labels(image, num_clusters, linkage).tolist() for image in distances]
 
 
-@pytest.mark.parametrize('num_clusters', [1, 5, 11])
+@pytest.mark.parametrize('num_clusters', [1, 4])
 @pytest.mark.parametrize('linkage', ['complete', 'average'])
 @pytest.mark.parametrize(
     ('wide_rounds', 'programs'), [(0, 1), (2, 2), (99, 5)], ids=['narrow', 'mixed', 'wide']
 )
 def test_rounds_equal_the_specification_ties_included(num_clusters, linkage, wide_rounds, programs):
-    distances = batch_of(num_clusters, 12)
+    distances = batch_of(num_clusters, 9)
     square = torch.from_numpy(distances).to(DEVICE)
     square = square.double() if linkage == 'average' else square
     labels = triton_rounds.round_labels(
@@ -55,15 +55,15 @@ def test_rounds_equal_the_specification_ties_included(num_clusters, linkage, wid
     assert labels.tolist() == expected_labels(distances, num_clusters, linkage)
 
 
-@pytest.mark.parametrize('num_clusters', [1, 5, 11])
+@pytest.mark.parametrize('num_clusters', [1, 4])
 def test_tree_equals_the_specification_ties_included(num_clusters):
-    distances = batch_of(num_clusters, 12) - 2  # negative and zero distances, too
+    distances = batch_of(num_clusters, 9) - 2  # negative and zero distances, too
     labels = triton_tree.tree_labels(torch.from_numpy(distances).to(DEVICE), num_clusters, BLOCK)
     assert labels.tolist() == expected_labels(distances, num_clusters, 'single')
 
 
 @pytest.mark.parametrize('linkage', ['single', 'complete', 'average'])
-@pytest.mark.parametrize('n', [1, 2, 3, 18])
+@pytest.mark.parametrize('n', [1, 2, 3, 10])
 def test_every_number_of_clusters(linkage, n):
     rng = np.random.default_rng(n)
     upper = torch.from_numpy(np.triu(rng.random((2, n, n)), 1)).float()
@@ -114,12 +114,12 @@ def test_distances_are_those_of_float32_products(shape, dtype):
 @pytest.mark.parametrize('linkage', ['single', 'complete', 'average'])
 def test_features_to_labels(linkage):
     generator = torch.Generator().manual_seed(2)
-    directions = torch.nn.functional.normalize(torch.randn(2, 40, 16, generator=generator), dim=-1)
+    directions = torch.nn.functional.normalize(torch.randn(2, 24, 16, generator=generator), dim=-1)
     exact = 1 - directions.double() @ directions.double().mT
-    expected = linkage_clustering(exact, 15, linkage, backend='cpu')
-    assert engine.use_triton(torch.device(DEVICE), 40)
+    expected = linkage_clustering(exact, 9, linkage, backend='cpu')
+    assert engine.use_triton(torch.device(DEVICE), 24)
     assert not engine.use_triton(torch.device(DEVICE), 2**15 + 1)
-    assert torch.equal(cluster_directions(directions.to(DEVICE), 15, linkage).cpu(), expected)
+    assert torch.equal(cluster_directions(directions.to(DEVICE), 9, linkage).cpu(), expected)
 
 
 @pytest.mark.parametrize('linkage', ['single', 'complete', 'average'])
@@ -137,7 +137,7 @@ def test_unchecked_nan_still_ends_in_labels(linkage):
 def test_rounded_sums_cannot_stop_the_rounds(wide_rounds):
     """As in ``test_torch_forms.py``, where without its remedy this stops at once."""
     rng = np.random.default_rng(0)
-    x = np.triu(1 + rng.integers(0, 3, (6, 24, 24)) * 2.0**-52, 1)
+    x = np.triu(1 + rng.integers(0, 3, (2, 24, 24)) * 2.0**-52, 1)
     square = torch.from_numpy(x + x.transpose(0, 2, 1)).to(DEVICE)
     labels = triton_rounds.round_labels(square, 3, 'average', wide_rounds, 4, BLOCK)
     assert all(set(row) == {0, 1, 2} for row in labels.tolist())
