@@ -1,0 +1,141 @@
+#!/usr/bin/env python
+"""Write ``configs/metafile.yml`` and ``MODEL_ZOO.md`` from what ``get_flops.py --out`` measured.
+
+    python tools/analysis_tools/get_flops.py $(ls configs/{vit,tome}_* configs/atc_*_average_*) \
+        --out flops.json
+    python tools/misc/make_model_zoo.py --flops flops.json
+
+Without ``--flops`` only MODEL_ZOO.md is written, from the metafile that is there.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import yaml
+
+from mmdet_atc.reproduction import Cell, all_cells, paper_values
+
+ROOT = Path(__file__).resolve().parents[2]
+METAFILE = ROOT / 'configs' / 'metafile.yml'
+MODEL_ZOO = ROOT / 'MODEL_ZOO.md'
+RELEASED = 'hf://joakimbh'
+COLUMNS = ('config', 'parameters', 'GFLOPs', 'backbone GFLOPs', 'box AP', 'mask AP', 'weights')
+
+COLLECTIONS = [
+    dict(
+        Name='ATC',
+        Metadata={'Training Data': 'COCO', 'Architecture': ['ViT-Adapter', 'FPN', 'Mask R-CNN']},
+        Paper=dict(Title='Agglomerative Token Clustering', URL='https://arxiv.org/abs/2409.11923'),
+        README='README.md',
+    ),
+    dict(
+        Name='ViT-Adapter',
+        Metadata={'Training Data': 'COCO', 'Architecture': ['ViT-Adapter', 'FPN', 'Mask R-CNN']},
+        Paper=dict(
+            Title='Vision Transformer Adapter for Dense Predictions',
+            URL='https://arxiv.org/abs/2205.08534',
+        ),
+        README='README.md',
+    ),
+    dict(
+        Name='ToMe',
+        Metadata={'Training Data': 'COCO', 'Architecture': ['ViT-Adapter', 'FPN', 'Mask R-CNN']},
+        Paper=dict(
+            Title='Token Merging: Your ViT But Faster', URL='https://arxiv.org/abs/2210.09461'
+        ),
+        README='README.md',
+    ),
+]
+
+
+def models(flops: dict) -> list[dict]:
+    """Entries of the metafile in the order of the measured configs.
+
+    Linkages differ in which tokens share a cluster, not in how many clusters there are: what was
+    measured of average linkage holds for single and complete.
+    """
+    released = {Path(cell.config).stem: cell for cell in all_cells() if cell.regime == 'fine-tuned'}
+    height, width = flops['shape']
+    entries = []
+    rows = []
+    for row in flops['rows']:
+        linkages = ('average', 'single', 'complete') if '_average_' in row['name'] else ('',)
+        rows += [{**row, 'name': row['name'].replace('average', one)} for one in linkages]
+    for row in rows:
+        cell = released.get(row['name'])
+        collection = 'ViT-Adapter'
+        if cell is not None:
+            collection = 'ToMe' if cell.method == 'tome' else 'ATC'
+        entry = {
+            'Name': row['name'],
+            'In Collection': collection,
+            'Config': f'configs/{row["name"]}.py',
+            'Metadata': {
+                'Parameters': row['parameters'],
+                'FLOPs': round(row['macs']['total']),
+                'Backbone FLOPs': round(row['macs']['backbone']),
+                'FLOPs are': f'multiply-adds at {height}x{width}, measured by get_flops.py',
+            },
+        }
+        if cell is not None:
+            entry['Weights'] = cell.checkpoint({}, RELEASED)
+            entry['Results'] = paper_results(cell)
+        entries.append(entry)
+    return entries
+
+
+def paper_results(cell: Cell) -> list[dict]:
+    """The paper's AP of a released model, where it is known."""
+    values = paper_values().get(cell.name)
+    if values is None:
+        return []
+    names = (('Object Detection', 'box AP'), ('Instance Segmentation', 'mask AP'))
+    return [
+        {'Task': task, 'Dataset': 'COCO', 'Metrics': {f'{name} (paper)': value}}
+        for (task, name), value in zip(names, values, strict=True)
+    ]
+
+
+def model_zoo(metafile: dict) -> str:
+    """MODEL_ZOO.md."""
+    lines = [
+        '# Model zoo',
+        '',
+        'Written by `tools/misc/make_model_zoo.py` from `configs/metafile.yml`; do not edit.',
+        '',
+        'Parameters in millions. GFLOPs are giga multiply-adds of one 800x1333 image, merging and',
+        'deformable attention included, by `tools/analysis_tools/get_flops.py`. Weights are the',
+        "authors' files on the Hugging Face hub, which any tool here loads by this path; AP is the",
+        "paper's where it is given. Dense models have no public weights that we know of.",
+        '',
+        '| ' + ' | '.join(COLUMNS) + ' |',
+        '|' + ' --- |' * len(COLUMNS),
+    ]
+    for model in metafile['Models']:
+        data = model['Metadata']
+        metrics: dict = {}
+        for result in model.get('Results', []):
+            metrics.update(result['Metrics'])
+        weights = f'`{model["Weights"]}`' if 'Weights' in model else '-'
+        lines.append(
+            f'| [{model["Name"]}]({model["Config"]}) | {data["Parameters"] / 1e6:.2f} '
+            f'| {data["FLOPs"] / 1e9:.1f} | {data["Backbone FLOPs"] / 1e9:.1f} '
+            f'| {metrics.get("box AP (paper)", "-")} | {metrics.get("mask AP (paper)", "-")} '
+            f'| {weights} |'
+        )
+    return '\n'.join(lines) + '\n'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--flops', type=Path, help='what get_flops.py --out wrote')
+    args = parser.parse_args()
+    if args.flops:
+        metafile = dict(Collections=COLLECTIONS, Models=models(json.loads(args.flops.read_text())))
+        METAFILE.write_text(yaml.safe_dump(metafile, sort_keys=False, width=100))
+    MODEL_ZOO.write_text(model_zoo(yaml.safe_load(METAFILE.read_text())))
+
+
+if __name__ == '__main__':
+    main()
