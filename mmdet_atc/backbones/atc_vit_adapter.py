@@ -44,7 +44,7 @@ class ATCViTAdapter(ViTAdapter):
     Raises:
         ValueError: If an argument is out of range; the message names it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from mmdet_atc.backbones import ATCViTAdapter
         >>> merging = dict(type='AgglomerativeMerging', linkage='average', keep_rate=0.5)

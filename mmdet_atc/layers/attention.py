@@ -96,7 +96,9 @@ def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Te
     kernels take no mask; on the CPU the fused kernel takes a mask that is broadcast over queries.
 
     Args:
-        q, k, v (Tensor): ``(B, heads, T, D)``.
+        q (Tensor): Queries, ``(B, heads, T, D)``.
+        k (Tensor): Keys, likewise.
+        v (Tensor): Values, likewise.
         sizes (Tensor): Patches per token, ``(B, T)``.
 
     Returns:
