@@ -1,13 +1,14 @@
 # Two commands on a fresh machine (Python >= 3.10, a C++ compiler, git):
 #   make demo   environment, then train + evaluate a small ATC Mask R-CNN, with pictures
 #   make test   environment, then all tests and checks
+# and, for those who want it: make docs (the site), make lint
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := work_dirs/demo
 # Test processes; a full-size one takes up to 4 GB.
 JOBS ?= 2
 
-.PHONY: demo test lint env clean
+.PHONY: demo test lint docs env clean
 
 $(VENV)/.installed: requirements.txt $(wildcard requirements/*.txt) setup.cfg tools/setup_env.sh
 	tools/setup_env.sh $(VENV)
@@ -17,6 +18,9 @@ env: $(VENV)/.installed
 
 demo: env
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh $(DEMO)
+
+docs: env
+	$(BIN)/mkdocs build --strict
 
 lint: env
 	$(BIN)/ruff check .

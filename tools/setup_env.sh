@@ -58,9 +58,9 @@ if ! has_ops; then
     has_ops || die "mmcv was installed, but 'import mmcv.ops' fails: $("$py" -c 'import mmcv.ops' 2>&1 | tail -n 1). Delete $wheels and $venv and run again"
 fi
 
-say "mmengine, mmdet, timm, pycocotools, test tools"
+say "mmengine, mmdet, timm, pycocotools, tools for tests and documentation"
 pip install -q --no-build-isolation -r requirements.txt -r requirements/tests.txt \
-    -c requirements/torch.txt -c requirements/mmcv.txt
+    -r requirements/docs.txt -c requirements/torch.txt -c requirements/mmcv.txt
 if [ -f setup.cfg ]; then
     say "mmdet_atc (editable)"
     pip install -q --no-build-isolation --no-deps -e .
