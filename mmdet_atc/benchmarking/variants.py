@@ -46,13 +46,14 @@ class Variant:
         if not Path(path).is_file():
             raise ValueError(f'{path}: no such config, in {text!r}')
         values = {}
+        names = [Path(path).stem]
         for option in options:
             key, equals, value = option.partition('=')
             if not equals:
                 raise ValueError(f'{option!r} is not KEY=VALUE, in {text!r}')
             values[key] = DictAction._parse_iterable(value)
-        name = ', '.join([Path(path).stem, *(option.rpartition('.')[2] for option in options)])
-        return cls(name, load_config(path, values))
+            names.append(f'{key.rpartition(".")[2]}={value}')
+        return cls(', '.join(names), load_config(path, values))
 
     def build(self, device: torch.device, checkpoint: str | None = None) -> BaseDetector:
         """The detector in evaluation mode, with seeded random weights or a checkpoint's.

@@ -83,7 +83,7 @@ def test_a_bad_variant_is_refused(text, message):
 
 
 def test_values_of_a_variant_override_the_config():
-    variant = Variant.parse(f'{CONFIG},model.backbone.merging.backend=sklearn,total_batch_size=8')
-    assert variant.cfg.model.backbone.merging.backend == 'sklearn'
+    variant = Variant.parse(f'{CONFIG},model.backbone.merging.keep_rate=0.25,total_batch_size=8')
+    assert variant.cfg.model.backbone.merging.keep_rate == 0.25
     assert variant.cfg.total_batch_size == 8
-    assert variant.name == 'atc_vit_adapter_micro_shapes, backend=sklearn, total_batch_size=8'
+    assert variant.name == 'atc_vit_adapter_micro_shapes, keep_rate=0.25, total_batch_size=8'
