@@ -71,11 +71,15 @@ class Analysis:
     """A detector's clusters beside two partitions that know nothing of it.
 
     Args:
+        method (str): How tokens are merged, such as ``AgglomerativeMerging average``.
+        keep_rates (tuple[float, ...]): Of each merge.
         patches (Partition): Every patch for itself: what the patch grid alone costs.
         stages (list[Partition]): After each merge.
         blocks (list[Partition]): Regular rectangles, as many as clusters after each merge.
     """
 
+    method: str
+    keep_rates: tuple[float, ...]
     patches: Partition
     stages: list[Partition]
     blocks: list[Partition]
@@ -102,7 +106,11 @@ def analyse(model: BaseDetector, dataset: CocoDataset, indices: Iterable[int]) -
         )
     numbers = [block + 1 for block in backbone.merge_blocks]
     result = Analysis(
-        Partition(0), [Partition(n) for n in numbers], [Partition(n) for n in numbers]
+        ' '.join([type(backbone.merger).__name__, getattr(backbone.merger, 'linkage', '')]).strip(),
+        tuple(backbone.keep_rates.values()),
+        Partition(0),
+        [Partition(n) for n in numbers],
+        [Partition(n) for n in numbers],
     )
     for index in indices:
         sample = dataset[index]

@@ -1,7 +1,8 @@
-"""Plots of an analysis."""
+"""Plots of an analysis: a colour for each method, a marker for each keep rate."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 
 from .agreement import MEASURES
 from .collect import Analysis, Partition
-from .report import bin_name, survival
+from .report import bin_name, measure_title, survival
 from .survival import REGIONS
 
 _MARKERS = 'osD^vP*X<>'
+_DASHES = ('-', '--', ':', '-.')
 
 
 def plot_agreement(analyses: Mapping[str, Analysis], path: Path) -> None:
@@ -31,12 +33,13 @@ def plot_agreement(analyses: Mapping[str, Analysis], path: Path) -> None:
     figure = Figure(figsize=(11, 8.5 + 0.18 * len(analyses)), layout='constrained')
     panels = figure.subplots(2, 2).ravel()
     every = list(analyses.values())
+    styles = _styles(analyses)
     blocks = {_left(a.patches, b): b for a in every for b in a.blocks}
     for axes, measure in zip(panels, MEASURES, strict=True):
-        for index, (name, analysis) in enumerate(analyses.items()):
+        for name, analysis in analyses.items():
             x = [_left(analysis.patches, stage) for stage in analysis.stages]
             y = [100 * stage.mean(measure) for stage in analysis.stages]
-            axes.plot(x, y, **_style(index), label=name)
+            axes.plot(x, y, **styles[name], label=name)
         levels = sorted(blocks)
         regular = [100 * blocks[level].mean(measure) for level in levels]
         axes.plot(levels, regular, '--', color='black', linewidth=1, label='regular blocks')
@@ -44,7 +47,7 @@ def plot_agreement(analyses: Mapping[str, Analysis], path: Path) -> None:
         axes.axhline(bound, color='black', linestyle=':', linewidth=1, label='single patches')
         better = 'lower' if 'error' in measure else 'higher'
         axes.set(
-            title=f'{measure.replace("_", " ")} ({better} is better)',
+            title=f'{measure_title(measure)} ({better} is better)',
             xlabel='tokens left, %',
             ylabel='%',
             xscale='log',
@@ -66,21 +69,21 @@ def plot_sizes(analyses: Mapping[str, Analysis], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    blocks = _merge_blocks(analyses)
+    blocks, styles = _merge_blocks(analyses), _styles(analyses)
     figure = Figure(
         figsize=(1.5 + 4 * len(blocks), 4.5 + 0.18 * len(analyses)), layout='constrained'
     )
     panels = figure.subplots(1, len(blocks), sharey=True, squeeze=False)[0]
     for axes, block in zip(panels, blocks, strict=True):
         bins = 1
-        for index, (name, analysis) in enumerate(analyses.items()):
+        for name, analysis in analyses.items():
             stage = next((s for s in analysis.stages if s.block == block), None)
             if stage is None:
                 continue
             bins = max(bins, len(stage.sizes))
             counts = stage.sizes / len(stage.tokens)
             shown = np.where(counts > 0, counts, np.nan)
-            axes.plot(range(len(shown)), shown, **_style(index), label=name)
+            axes.plot(range(len(shown)), shown, **styles[name], label=name)
         axes.set(title=f'after block {block}', xlabel='patches in a cluster', yscale='log')
         axes.set_xticks(range(bins), [bin_name(i) for i in range(bins)], rotation=45)
         axes.grid(alpha=0.3)
@@ -98,7 +101,7 @@ def plot_survival(analyses: Mapping[str, Analysis], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    blocks = _merge_blocks(analyses)
+    blocks, styles = _merge_blocks(analyses), _styles(analyses)
     patches = next(iter(analyses.values())).patches
     shown = [i for i, count in enumerate(patches.regions) if count > 0]
     figure = Figure(
@@ -106,12 +109,12 @@ def plot_survival(analyses: Mapping[str, Analysis], path: Path) -> None:
     )
     panels = figure.subplots(1, len(blocks), squeeze=False)[0]
     for axes, block in zip(panels, blocks, strict=True):
-        for index, (name, analysis) in enumerate(analyses.items()):
+        for name, analysis in analyses.items():
             stage = next((s for s in analysis.stages if s.block == block), None)
             if stage is None:
                 continue
             rates = 100 * survival(analysis.patches, stage)[shown]
-            axes.plot(range(len(shown)), rates, **_style(index), label=name)
+            axes.plot(range(len(shown)), rates, **styles[name], label=name)
         axes.set(title=f'after block {block}')
         axes.set_ylim(bottom=0)
         axes.set_xticks(
@@ -132,10 +135,21 @@ def _merge_blocks(analyses: Mapping[str, Analysis]) -> list[int]:
     return sorted({stage.block for analysis in analyses.values() for stage in analysis.stages})
 
 
-def _style(index: int) -> dict:
-    """A colour and a marker that together are told apart for up to a hundred lines."""
-    marker = _MARKERS[(index + index // 10) % len(_MARKERS)]
-    return dict(color=f'C{index % 10}', marker=marker, markersize=5, linewidth=1.2)
+def _styles(analyses: Mapping[str, Analysis]) -> dict[str, dict]:
+    """Line of each detector; those of one method and keep rate differ by their dashes."""
+    colours: dict[str, str] = {}
+    markers: dict[tuple, str] = {}
+    repeats: Counter[tuple] = Counter()
+    styles = {}
+    for name, analysis in analyses.items():
+        colour = colours.setdefault(analysis.method, f'C{len(colours) % 10}')
+        marker = markers.setdefault(analysis.keep_rates, _MARKERS[len(markers) % len(_MARKERS)])
+        dashes = _DASHES[repeats[colour, marker] % len(_DASHES)]
+        repeats[colour, marker] += 1
+        styles[name] = dict(
+            color=colour, marker=marker, linestyle=dashes, markersize=5, linewidth=1.2
+        )
+    return styles
 
 
 def _legend_below(figure, axes) -> None:

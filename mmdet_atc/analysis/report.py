@@ -25,6 +25,8 @@ def as_json(analyses: Mapping[str, Analysis]) -> list[dict[str, Any]]:
     return [
         dict(
             name=name,
+            method=analysis.method,
+            keep_rates=list(analysis.keep_rates),
             patches=_record(analysis.patches),
             stages=[_record(stage) for stage in analysis.stages],
             blocks=[_record(blocks) for blocks in analysis.blocks],
@@ -42,7 +44,7 @@ def agreement_table(analyses: Mapping[str, Analysis]) -> str:
     Returns:
         str: The table, percentages.
     """
-    lines = _head(['model', 'after', 'tokens', *(name.replace('_', ' ') for name in MEASURES)])
+    lines = _head(['model', 'after', 'tokens', *map(measure_title, MEASURES)])
     patches = next(iter(analyses.values())).patches
     lines.append(_line(['single patches', '-', _tokens(patches), *_measures(patches)]))
     for name, analysis in analyses.items():
@@ -98,6 +100,11 @@ def survival(patches: Partition, stage: Partition) -> np.ndarray:
     """Share of each region's tokens that is left, ``(regions,)``; NaN where there were none."""
     before = np.where(patches.regions > 0, patches.regions, np.nan)
     return stage.regions / before
+
+
+def measure_title(name: str) -> str:
+    """A measure's name in words: ``under-segmentation error``."""
+    return name.replace('under_', 'under-').replace('_', ' ')
 
 
 def bin_name(index: int) -> str:

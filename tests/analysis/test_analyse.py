@@ -14,7 +14,8 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmdet_atc.analysis import REGIONS, analyse, as_json, load_weights
+from mmdet_atc.analysis import REGIONS, Analysis, Partition, analyse, as_json, load_weights
+from mmdet_atc.analysis.plots import _styles
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.checkpoints import CheckpointError
 from mmdet_atc.datasets import generate_shapes_dataset
@@ -66,6 +67,7 @@ def test_figures_of_a_merger_that_is_known():
     # 16 patches to 8 runs of 2, 4 runs of 4 (rows), 2 runs of 8 (two rows).
     assert [stage.tokens for stage in figures.stages] == [[8], [4], [2]]
     assert [stage.block for stage in figures.stages] == [4, 7, 10]
+    assert (figures.method, figures.keep_rates) == ('Halves', (0.5, 0.5, 0.5))
     assert figures.patches.mean('purity') == 1
     assert [stage.mean('purity') for stage in figures.stages] == [1, 1, 0.75]
     assert [stage.mean('object_purity') for stage in figures.stages] == [1, 1, 1]  # a tie
@@ -151,6 +153,8 @@ def test_the_tool_writes_tables_figures_and_plots(tmp_path, tool, capsys, monkey
     assert content['source']['images'] == 2
     names = ['atc_vit_adapter_micro_shapes', 'atc_vit_adapter_micro_shapes, linkage=single']
     assert [row['name'] for row in content['rows']] == names
+    methods = ['AgglomerativeMerging average', 'AgglomerativeMerging single']
+    assert [row['method'] for row in content['rows']] == methods
     for row in content['rows']:
         assert [stage['block'] for stage in row['stages']] == [4, 7, 10]
         before = row['patches']['agreement']
@@ -181,3 +185,16 @@ def test_the_tool_says_what_is_wrong(args, message, tool, capsys):
     with pytest.raises(SystemExit) as stop:
         tool(*args)
     assert message in f'{stop.value.code}{capsys.readouterr().err}'
+
+
+def test_lines_of_a_plot_are_told_apart():
+    def model(method: str, rate: float) -> Analysis:
+        return Analysis(method, (rate,) * 3, Partition(0), [], [])
+
+    models = {f'{m} {r}': model(m, r) for m in ('a', 'b') for r in (0.25, 0.5)}
+    styles = _styles({**models, 'tuned': model('a', 0.5)})
+    lines = [(s['color'], s['marker'], s['linestyle']) for s in styles.values()]
+    assert len(set(lines)) == 5
+    assert styles['a 0.25']['color'] == styles['a 0.5']['color'] != styles['b 0.5']['color']
+    assert styles['a 0.25']['marker'] == styles['b 0.25']['marker'] != styles['b 0.5']['marker']
+    assert styles['tuned']['color'] == styles['a 0.5']['color']
