@@ -5,6 +5,8 @@ import argparse
 
 from mmdet.apis import DetInferencer
 
+from mmdet_atc.engine import faults_in_one_line
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='Draw the detections of a model on images')
@@ -20,4 +22,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line():
+        main()

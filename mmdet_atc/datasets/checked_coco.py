@@ -62,6 +62,9 @@ class CheckedCocoDataset(CocoDataset):
             _check_size(image)
             for annotation in annotations:
                 check_annotation(annotation, image)
+                if not annotation.get('segmentation'):
+                    # A polygon without points is ignored; without any mask, loading fails.
+                    annotation['segmentation'] = [[]]
             return super().parse_data_info(raw_data_info)
         except KeyError as error:
             raise DataError(f'{self.ann_file}: image {image.get("id")} has no {error}') from error

@@ -23,14 +23,18 @@ class CheckedCocoMetric(CocoMetric):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self._coco_api is not None:
+        if self._coco_api is not None and 'segm' in self.metrics:
             ignore_bad_polygons(self._coco_api)
 
 
 def ignore_bad_polygons(coco: COCO) -> None:
-    """Leave out polygons of fewer than three points of all annotations, in place."""
+    """Leave out polygons of fewer than three points of all annotations, in place.
+
+    Args:
+        coco (COCO): Annotations; those without any mask are ignored like those with bad ones.
+    """
     for annotation in coco.anns.values():
-        mask = annotation.get('segmentation')
+        mask = annotation.get('segmentation') or []
         if not isinstance(mask, list):
             continue
         good = [p for p in mask if len(p) >= _MIN_COORDINATES and len(p) % 2 == 0]

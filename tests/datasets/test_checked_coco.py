@@ -211,10 +211,12 @@ def test_a_bug_in_a_transform_keeps_its_traceback_and_names_the_image(make, monk
     assert isinstance(error.value.__cause__, KeyError)
 
 
-@pytest.mark.parametrize('polygon', [[4, 4, 20, 20], [4, 4], []])
-def test_evaluation_ignores_what_training_ignores(make, tmp_path, polygon):
+@pytest.mark.parametrize('mask', [[[4, 4, 20, 20]], [[4, 4]], [[]], [], None])
+def test_evaluation_ignores_what_training_ignores(make, tmp_path, mask):
     """A perfect detector has AP 1 whether it finds the object without a mask or not."""
-    make(annotation(segmentation=[polygon], bbox=[22, 4, 16, 16]), annotation(id=8))
+    data = make(annotation(segmentation=mask, bbox=[22, 4, 16, 16]), annotation(id=8))
+    sample = data[0]['data_samples']
+    assert (len(sample.gt_instances), len(sample.ignored_instances)) == (1, 1)
     metric = METRICS.build(
         dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'), metric=['bbox', 'segm'])
     )
@@ -235,3 +237,16 @@ def test_evaluation_ignores_what_training_ignores(make, tmp_path, polygon):
         figures = metric.evaluate(1)
         assert figures['coco/bbox_mAP'] == 1
         assert figures['coco/segm_mAP'] == 1
+
+
+def test_boxes_are_evaluated_without_masks(make, tmp_path):
+    make(annotation(segmentation=[]))
+    metric = METRICS.build(
+        dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'), metric='bbox')
+    )
+    metric.dataset_meta = dict(classes=('thing',))
+    prediction = dict(
+        bboxes=torch.tensor([[4.0, 4, 20, 20]]), scores=torch.ones(1), labels=torch.zeros(1).long()
+    )
+    metric.process({}, [dict(img_id=3, ori_shape=(32, 48), pred_instances=prediction)])
+    assert metric.evaluate(1)['coco/bbox_mAP'] == 1

@@ -1,7 +1,8 @@
 """Tools in processes of their own that need not import torch and mmdet each.
 
 A server imports them once and forks for every process; it never computes anything itself, so a
-fork is as good as a fresh interpreter. Only variables that libraries read at import must be given
+fork is as good as a fresh interpreter. A process must leave none behind, and is ended if it looks
+for another host than this. Only variables that libraries read at import must be given
 to a fresh one (:func:`run_afresh`).
 """
 
@@ -28,6 +29,7 @@ _FORKS.set_forkserver_preload(
     ['mmdet.apis', 'mmdet.engine.hooks', 'mmdet_atc.engine', 'mmdet_atc.visualization']
 )
 _SECONDS_TO_END = 15
+_HOME = (None, '', 'localhost', '127.0.0.1', '::1')
 
 
 @dataclass
@@ -112,10 +114,24 @@ def _run(args: tuple[str, ...], env: dict[str, str], output: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(ROOT)
+    sys.addaudithook(_stay_at_home)
     # Sums differ in the last digit with the number of threads.
     torch.set_num_threads(1)
     sys.argv = list(args)
     runpy.run_path(args[0], run_name='__main__')
+
+
+def _stay_at_home(event: str, args: tuple) -> None:
+    """Audit hook: nothing is fetched that was not asked for, whatever would catch an exception."""
+    if event in ('socket.getaddrinfo', 'socket.gethostbyname'):
+        host = args[0]
+    elif event == 'socket.connect' and isinstance(args[1], tuple):
+        host = args[1][0]
+    else:
+        return
+    if host not in _HOME:
+        os.write(2, f'a connection to {host} was tried\n'.encode())
+        os._exit(99)
 
 
 def _members(session: int) -> list[int]:

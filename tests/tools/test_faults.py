@@ -138,6 +138,28 @@ def test_bad_checkpoints_wherever_they_are_given(data, tool, tmp_path, make):
     assert not (tmp_path / 'owned').exists()
 
 
+@pytest.mark.parametrize('make', [hostile, truncated])
+@pytest.mark.parametrize(
+    'args',
+    [
+        ['demo/image_demo.py', 'IMAGE', '--config', CONFIG, '--device', 'cpu', '--checkpoint'],
+        ['tools/analysis_tools/visualize_clusters.py', 'IMAGE', '--config', CONFIG, '--checkpoint'],
+        ['tools/analysis_tools/benchmark.py', CONFIG, '--device', 'cpu', '--checkpoints'],
+        ['tools/model_converters/convert_layout.py'],
+        ['tools/model_converters/publish_model.py'],
+    ],
+    ids=lambda args: Path(args[0]).stem,
+)
+def test_bad_checkpoints_in_the_other_tools(data, tool, tmp_path, args, make):
+    path = tmp_path / 'file.pth'
+    expected = f'{path}: {make(path)}'
+    image = str(data / 'val2017' / '000000000001.png')
+    target = [tmp_path / 'new.pth'] if 'converters' in args[0] else []
+    assert expected in tool(*(image if arg == 'IMAGE' else arg for arg in args), path, *target)
+    assert not (tmp_path / 'owned').exists()
+    assert not list(tmp_path.glob('new*'))
+
+
 @pytest.mark.parametrize('merging', [True, False])
 def test_nan_weights_in_a_checkpoint(data, tool, tmp_path, merging):
     """Where tokens are merged clustering notices, in the dense model the hook does."""

@@ -21,6 +21,7 @@ from mmdet_atc.benchmarking.inputs import annotated_batch
 from mmdet_atc.benchmarking.measure import AMP, KINDS, Comparison
 from mmdet_atc.benchmarking.report import plot, speed_table, stage_table
 from mmdet_atc.benchmarking.variants import Variant
+from mmdet_atc.engine import faults_in_one_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -77,4 +78,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line():
+        main()

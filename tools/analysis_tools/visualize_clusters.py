@@ -12,7 +12,7 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.engine import load_config
+from mmdet_atc.engine import faults_in_one_line, load_config
 from mmdet_atc.visualization import draw_cluster_stages, predict_clusters
 
 
@@ -49,4 +49,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line():
+        main()
