@@ -58,6 +58,22 @@ class PeakMemory:
             self.mebibytes = None if peak is None else peak - self._before
 
 
+def memory_in_use(device: torch.device) -> float | None:
+    """Memory that this process holds now.
+
+    Args:
+        device (torch.device): CUDA: what torch's allocator has handed out; else resident memory.
+
+    Returns:
+        float, optional: MiB; None where the system does not tell.
+    """
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+        return torch.cuda.memory_allocated(device) / 2**20
+    _return_freed_memory()
+    return _resident('VmRSS')
+
+
 def _return_freed_memory() -> None:
     """Give back what the C library holds for later: its reuse would not show."""
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc only
@@ -67,6 +83,8 @@ def _return_freed_memory() -> None:
 
 def _resident(field: str) -> float | None:
     """A field of ``/proc/self/status`` in MiB."""
+    if not _STATUS.exists():
+        return None
     for line in _STATUS.read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024

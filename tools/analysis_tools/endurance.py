@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Look for leaks: ``endurance.py CONFIG --passes 2000`` on images of ever other sizes.
+
+Ends with status 1 if the second half of the passes holds more than the first half left.
+"""
+
+import argparse
+import sys
+
+import torch
+
+from mmdet_atc.benchmarking.endurance import run_and_look
+from mmdet_atc.benchmarking.inputs import noise_batch
+from mmdet_atc.benchmarking.variants import Variant
+from mmdet_atc.engine import faults_in_one_line
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Look for leaks over many forward passes')
+    parser.add_argument('config', help='CONFIG[,KEY=VALUE...]')
+    parser.add_argument('--passes', type=int, default=2000, help='a multiple of 10')
+    parser.add_argument(
+        '--sides', type=int, nargs=3, default=(64, 512, 32), help='first, last, step, in pixels'
+    )
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--allowed', type=float, default=16, help='MiB that the second half may add'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    device = torch.device(args.device)
+    first, last, step = args.sides
+    try:
+        detector = Variant.parse(args.config).build(device)
+        looks = run_and_look(
+            lambda height, width: detector.test_step(noise_batch(height, width)),
+            args.passes,
+            10,
+            range(first, last + 1, step),
+            device,
+        )
+        print('passes       MiB  tensors  files  threads')
+        seen = []
+        with torch.no_grad():
+            for held in looks:
+                seen.append(held)
+                memory = float('nan') if held.mebibytes is None else held.mebibytes
+                print(
+                    f'{held.passes:6} {memory:9.1f} {held.tensors:8} {held.files:6} '
+                    f'{held.threads:8}',
+                    flush=True,
+                )
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f'error: {error}')
+    half, end = seen[4], seen[9]
+    grown = (end.mebibytes or 0) - (half.mebibytes or 0)
+    if grown > args.allowed or end.files > half.files or end.threads > half.threads:
+        sys.exit(f'error: the second half held on to {grown:.1f} MiB, or to files or threads')
+
+
+if __name__ == '__main__':
+    with faults_in_one_line():
+        main()
