@@ -104,6 +104,26 @@ def test_measures_are_their_definitions(picture):
             assert measure(overlap) == pytest.approx(float(expected[name]), abs=1e-12), name
 
 
+@given(pictures())
+@settings(max_examples=100, deadline=None)
+def test_merging_can_only_lower_purity_and_raise_the_errors(picture):
+    segments, clusters = picture
+    before, after = table(segments, clusters), table(segments, clusters // 2)
+    slack = 1e-12
+    if before.sum():
+        assert purity(after) <= purity(before) + slack
+        assert under_segmentation_error(after) >= under_segmentation_error(before) - slack
+    if before[:, 1:].sum():
+        error = object_under_segmentation_error
+        assert error(after) >= error(before) - slack
+
+
+def test_an_object_can_win_the_patches_at_its_border():
+    apart, merged = np.array([[6, 4], [0, 10]]), np.array([[6, 14]])
+    assert object_purity(apart) == pytest.approx(10 / 14)
+    assert object_purity(merged) == 1
+
+
 @given(pictures(), st.permutations(range(4)))
 @settings(max_examples=50, deadline=None)
 def test_measures_do_not_depend_on_the_order_of_the_objects(picture, order):
