@@ -20,8 +20,8 @@ _DASHES = ('-', '--', ':', '-.')
 def plot_agreement(analyses: Mapping[str, Analysis], path: Path) -> None:
     """Each measure over the tokens that are left, one line per detector through its merges.
 
-    Dashed: as many regular blocks. Dotted: single patches, which merging can better in object purity
-    alone.
+    Dashed: as many regular blocks. Dotted: single patches, which merging can better in
+    object purity alone.
 
     Args:
         analyses (Mapping[str, Analysis]): By the name of the detector.
