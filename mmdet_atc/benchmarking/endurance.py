@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -71,7 +72,11 @@ def _held(passes: int, device: torch.device) -> Held:
         passes,
         memory_in_use(device),
         # By type: looking at an attribute may import what a lazy module stands for.
-        sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()),
+        sum(
+            count
+            for kind, count in Counter(map(type, gc.get_objects())).items()
+            if issubclass(kind, torch.Tensor)
+        ),
         _entries('/proc/self/fd'),
         _entries('/proc/self/task'),
     )
