@@ -87,7 +87,8 @@ class Mismatch:
         if classes in self.reshaped and not parts:
             return (
                 f'the file knows {len(given[classes]) - 1} classes, the config '
-                f'{len(wanted[classes]) - 1}: set num_classes in roi_head.bbox_head and mask_head'
+                f"{len(wanted[classes]) - 1}: give the file's classes as metainfo of the data sets "
+                'or, to train on others, set default_hooks.checkpoint_fit.new_classes=True'
             )
         return "the architectures differ: compare model in the config with the file's config"
 

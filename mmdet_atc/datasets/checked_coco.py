@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
 from .errors import DataError
@@ -19,13 +20,36 @@ from .image_size import MatchAnnotatedSize
 _FAULTS = (OSError, ValueError, AssertionError, cv2.error)
 
 
+class _NamedCategories(COCO):
+    """Categories by name, where each is there and in order.
+
+    MMDetection leaves out names that the file has not, and numbers the others as the file does:
+    labels then stand for other names than ``metainfo['classes']`` says, without a word.
+    """
+
+    def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
+        there = [category['name'] for category in self.dataset.get('categories', ())]
+        missing = [name for name in cat_names if name not in there]
+        if missing:
+            raise DataError(
+                f'no category {missing[0]!r}, which the classes name; it has {", ".join(there)}'
+            )
+        in_order = [name for name in there if name in cat_names]
+        if in_order != list(cat_names):
+            raise DataError(
+                'the categories have another order than the classes, and labels would get the '
+                f"wrong names: write metainfo['classes'] as {tuple(in_order)}"
+            )
+        return super().get_cat_ids(cat_names, sup_names, cat_ids)
+
+
 @DATASETS.register_module()
 class CheckedCocoDataset(CocoDataset):
     """:class:`mmdet.datasets.CocoDataset` for files that one has not written oneself.
 
     Annotations are checked when they are read. An image that cannot be loaded ends the run with
-    its id and path instead of a random other image being taken. Images are not read from outside
-    the data root. Where the size in the annotations says that they were made without the
+    its id and path instead of a random other image being taken. Each class must be a category of
+    the file, in the file's order. Images are not read from outside the data root. Where the size in the annotations says that they were made without the
     orientation in the image's EXIF data, the image is read without it too.
 
     Args:
@@ -35,8 +59,11 @@ class CheckedCocoDataset(CocoDataset):
         **kwargs: As for ``CocoDataset``.
 
     Raises:
-        DataError: If the annotation file is no COCO file, or an annotation is not usable.
+        DataError: If the annotation file is no COCO file or lacks a class, or an annotation is not
+            usable.
     """
+
+    COCOAPI = _NamedCategories
 
     def __init__(self, *args: Any, allow_outside_root: bool = False, **kwargs: Any) -> None:
         self.allow_outside_root = allow_outside_root
@@ -49,8 +76,11 @@ class CheckedCocoDataset(CocoDataset):
     def load_data_list(self) -> list[dict]:
         try:
             return super().load_data_list()
-        except DataError:
-            raise
+        except DataError as error:
+            # Of the categories; those of an image name the file already.
+            if str(error).startswith(self.ann_file):
+                raise
+            raise DataError(f'{self.ann_file}: {error}') from error
         except (ValueError, AssertionError, KeyError, TypeError, AttributeError) as error:
             reason = f'no {error}' if isinstance(error, KeyError) else _first_line(error)
             raise DataError(f'{self.ann_file} is no COCO annotation file: {reason}') from error

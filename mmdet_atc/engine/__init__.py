@@ -2,6 +2,7 @@
 
 from .checkpoint_fit import CheckpointFitHook
 from .checkpoint_hook import AtomicCheckpointHook
+from .classes import follow_classes
 from .config import choose_start, load_config
 from .device import adapt_to_device
 from .epoch_seed import EpochSeedHook, seed_worker
@@ -19,6 +20,7 @@ __all__ = [
     'check_launched',
     'choose_start',
     'faults_in_one_line',
+    'follow_classes',
     'load_config',
     'seed_worker',
     'set_total_batch_size',

@@ -9,12 +9,14 @@ import re
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
-from torch import nn
+from mmengine.runner import BaseLoop, Runner
+from torch import Tensor, nn
 
 from mmdet_atc.backbones import ViTAdapter
 from mmdet_atc.checkpoints import CheckpointError, Mismatch, fit_state_dict, flat_state_dict
 
+#: Layers of MMDetection's heads that have outputs for each class.
+_PER_CLASS = (['fc_cls'], ['fc_reg'], ['conv_logits'])
 _OFF = '--cfg-options default_hooks.checkpoint_fit.strict=False'
 
 
@@ -29,13 +31,16 @@ class CheckpointFitHook(Hook):
 
     Args:
         strict (bool): Whether a difference is an error rather than a warning. Default: True.
+        new_classes (bool): Whether training may start from a file with another number of classes.
+            The layers that depend on it then keep their random weights. Default: False.
     """
 
     # Before EMAHook, which copies the weights.
     priority = 'VERY_HIGH'
 
-    def __init__(self, strict: bool = True) -> None:
+    def __init__(self, strict: bool = True, new_classes: bool = False) -> None:
         self.strict = strict
+        self.new_classes = new_classes
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Put a state dict that fits into ``checkpoint``.
@@ -49,6 +54,11 @@ class CheckpointFitHook(Hook):
         wanted = model.state_dict()
         state = fit_state_dict(flat_state_dict(checkpoint), wanted)
         checkpoint['state_dict'] = state
+        if self.new_classes and isinstance(runner._train_loop, BaseLoop):
+            left_out = _drop_other_classes(state, wanted)
+            wanted = {name: value for name, value in wanted.items() if name not in left_out}
+            if left_out:
+                runner.logger.info(f'Random weights, for new classes: {", ".join(left_out)}')
         mismatch = Mismatch.between(state, wanted)
         problem = mismatch.explain(state, wanted) if mismatch else _other_windows(model, checkpoint)
         if not problem:
@@ -58,6 +68,20 @@ class CheckpointFitHook(Hook):
         if self.strict:
             raise CheckpointError(f'{message}. To load what fits all the same: {_OFF}')
         runner.logger.log(logging.WARNING, message)
+
+
+def _drop_other_classes(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
+    """Take the layers for another number of classes out of ``state``; returns their names."""
+    names = [
+        name
+        for name in wanted
+        if name in state
+        and state[name].shape != wanted[name].shape
+        and name.split('.')[-2:-1] in _PER_CLASS
+    ]
+    for name in names:
+        del state[name]
+    return names
 
 
 def _other_windows(model: nn.Module, checkpoint: dict) -> str | None:

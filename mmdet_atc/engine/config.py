@@ -1,4 +1,4 @@
-"""Read a config the way all tools do: file, then data root, then command line."""
+"""Read a config the way all tools do: file, data root, command line, number of classes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmdet_atc.checkpoints import find_resumable_checkpoint, verify_checkpoint
+
+from .classes import follow_classes
 
 
 def load_config(
@@ -23,10 +25,12 @@ def load_config(
             ``work_dirs/<name of the config>``.
 
     Returns:
-        Config: The merged config.
+        Config: The merged config, in which the heads have as many classes as the data
+        (:func:`follow_classes`).
 
     Raises:
-        ValueError: If ``data_root`` is given for a config that has none.
+        ValueError: If ``data_root`` is given for a config that has none, or classes contradict
+            each other.
     """
     cfg = Config.fromfile(path)
     options = dict(cfg_options or {})
@@ -35,6 +39,7 @@ def load_config(
             raise ValueError(f'data_root is given, but {path} has no top-level data_root')
         cfg = Config(_moved(cfg._cfg_dict, cfg.data_root, options['data_root']), filename=path)
     cfg.merge_from_dict(options)
+    follow_classes(cfg, path)
     cfg.work_dir = (
         work_dir
         or cfg.get('work_dir')

@@ -250,3 +250,21 @@ def test_boxes_are_evaluated_without_masks(make, tmp_path):
     )
     metric.process({}, [dict(img_id=3, ori_shape=(32, 48), pred_instances=prediction)])
     assert metric.evaluate(1)['coco/bbox_mAP'] == 1
+
+
+@pytest.mark.parametrize(
+    ('classes', 'message'),
+    [
+        (('thing', 'other'), "no category 'other', which the classes name; it has thing, third"),
+        (('third', 'thing'), r"write metainfo\['classes'\] as \('thing', 'third'\)"),
+    ],
+)
+def test_classes_are_categories_in_the_order_of_the_file(make, tmp_path, classes, message):
+    dataset = make()
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['categories'].append(dict(id=2, name='third'))
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf'a\.json: .*{message}'):
+        type(dataset)(
+            ann_file=str(tmp_path / 'a.json'), metainfo=dict(classes=classes), pipeline=[]
+        )

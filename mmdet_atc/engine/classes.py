@@ -1,0 +1,125 @@
+"""The heads of a detector have as many classes as its data: named once, counted here."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Iterator
+from typing import Any
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.fileio import list_from_file
+from mmengine.logging import print_log
+
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_HEADS = ('bbox_head', 'mask_head')
+
+
+def follow_classes(cfg: Config, path: str) -> None:
+    """Set ``num_classes`` of the heads to the number of ``metainfo['classes']`` of the data.
+
+    Only a ``num_classes`` that the config file has from its ``_base_`` follows; one that the file
+    or the command line states must agree.
+
+    Args:
+        cfg (Config): Config of a run, changed in place.
+        path (str): Its file.
+
+    Raises:
+        ValueError: If data sets have different classes, names are no sequence of different
+            strings, or a head has another number of classes.
+    """
+    classes = _classes_of_data(cfg)
+    if classes is None:
+        return
+    heads = dict(_heads(cfg.get('model') or {}))
+    others = {name: head for name, head in heads.items() if head.num_classes != len(classes)}
+    if not others:
+        return
+    inherited = _inherited(path)
+    for name, head in others.items():
+        if head.num_classes != inherited.get(name):
+            raise ValueError(
+                f'model.{name}.num_classes is {head.num_classes}, but the data have '
+                f'{len(classes)} classes ({_listed(classes)}): leave out num_classes, which '
+                "follows, or correct metainfo['classes'] of the data sets"
+            )
+        head.num_classes = len(classes)
+    print_log(
+        f'num_classes of {" and ".join(others)} is {len(classes)}, as the data have: '
+        f'{_listed(classes)}',
+        logger='current',
+    )
+
+
+def _classes_of_data(cfg: Config) -> tuple[str, ...] | None:
+    """Class names that all data sets of a run share, None where no data set tells."""
+    found = {}
+    for loader in _LOADERS:
+        dataset = (cfg.get(loader) or {}).get('dataset')
+        classes = _classes(f'{loader}.dataset', dataset) if dataset else None
+        if classes is not None:
+            found[loader] = classes
+    for loader, classes in found.items():
+        first = next(iter(found))
+        if classes != found[first]:
+            raise ValueError(
+                f'{first} has {len(found[first])} classes ({_listed(found[first])}), {loader} '
+                f"{len(classes)} ({_listed(classes)}): give metainfo['classes'] of one data set "
+                'to all'
+            )
+    return next(iter(found.values()), None)
+
+
+def _classes(name: str, dataset: Any) -> tuple[str, ...] | None:
+    """Class names of a data set's config, inside any wrappers."""
+    while inner := dataset.get('dataset') or next(iter(dataset.get('datasets') or ()), None):
+        dataset = inner
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is None:
+        kind = dataset.get('type')
+        kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+        return getattr(kind, 'METAINFO', {}).get('classes')
+    # MMEngine takes a file with a name on each line too.
+    if isinstance(classes, str) and osp.isfile(classes):
+        classes = list_from_file(classes)
+    if (
+        not isinstance(classes, (list, tuple))
+        or not classes
+        or not all(isinstance(c, str) for c in classes)
+    ):
+        raise ValueError(
+            f"{name}.metainfo['classes'] must be names, such as ('cat', 'dog') or ('cat',), or a "
+            f'file with one on each line, got {classes!r}'
+        )
+    twice = sorted({c for c in classes if list(classes).count(c) > 1})
+    if twice:
+        raise ValueError(f"{name}.metainfo['classes'] names {_listed(twice)} twice")
+    return tuple(classes)
+
+
+def _heads(model: Any) -> Iterator[tuple[str, Any]]:
+    """Dotted names and configs of the heads of a detector that say how many classes there are."""
+    for prefix, parent in (('', model), ('roi_head.', model.get('roi_head') or {})):
+        for part in _HEADS:
+            head = parent.get(part)
+            # Cascades have a list of them.
+            stages = enumerate(head) if isinstance(head, (list, tuple)) else [('', head)]
+            for stage, config in stages:
+                if isinstance(config, dict) and 'num_classes' in config:
+                    yield f'{prefix}{part}' + (f'.{stage}' if stage != '' else ''), config
+
+
+def _inherited(path: str) -> dict[str, int]:
+    """``num_classes`` of each head in the files that a config file builds on."""
+    found = {}
+    for base in Config._get_base_files(path):
+        base_path, _ = Config._get_cfg_path(base, path)
+        model = Config.fromfile(base_path).get('model') or {}
+        found.update({name: head.num_classes for name, head in _heads(model)})
+    return found
+
+
+def _listed(names: Any) -> str:
+    names = list(names)
+    return ', '.join(names[:4]) + (', ...' if len(names) > 4 else '')

@@ -1,0 +1,99 @@
+"""docs/custom_data.md as it stands, on generated data with two other classes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from mmdet.apis import init_detector
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from ..conftest import ROOT
+from .micro_runs import CONFIG, SMALL
+from .processes import run
+
+NAMES = {'circle': 'apple', 'rectangle': 'pear'}
+
+
+@pytest.fixture
+def fruit(data, tmp_path):
+    """Config of the page's first block, for a micro model and data of two classes."""
+    for split in ('train', 'val'):
+        shutil.copytree(data / f'{split}2017', tmp_path / split)
+        file = data / 'annotations' / f'instances_{split}2017.json'
+        content = json.loads(file.read_text())
+        content['categories'] = [
+            {**category, 'name': NAMES[category['name']]}
+            for category in content['categories']
+            if category['name'] in NAMES
+        ]
+        kept = {category['id'] for category in content['categories']}
+        content['annotations'] = [a for a in content['annotations'] if a['category_id'] in kept]
+        (tmp_path / f'{split}.json').write_text(json.dumps(content))
+    text = re.findall(
+        r'```python\n(.*?)```', (ROOT / 'docs/custom_data.md').read_text(), re.DOTALL
+    )[0]
+    assert len(text.strip().splitlines()) == 10
+    text = text.replace('./configs/atc_vit_adapter_t_average_r50.py', str(ROOT / CONFIG))
+    path = tmp_path / 'fruit.py'
+    path.write_text(text.replace('/data/fruit/', f'{tmp_path}/'))
+    return path
+
+
+@pytest.fixture
+def four_classes(tmp_path):
+    """Checkpoint of the micro model as its config has it, with four classes."""
+    cfg = Config.fromfile(ROOT / CONFIG)
+    cfg.merge_from_dict(
+        {k: json.loads(v) for k, v in (o.split('=') for o in SMALL) if 'model' in k}
+    )
+    init_default_scope('mmdet')
+    path = tmp_path / 'four.pth'
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), path)
+    return path
+
+
+@pytest.mark.slow
+def test_two_classes_from_a_checkpoint_of_four(data, fruit, four_classes, tmp_path):
+    work_dir = tmp_path / 'work'
+    small = [
+        *SMALL,
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1',
+        'train_dataloader.dataset.indices=4',
+    ]
+    trained = run(
+        data, 'tools/train.py', str(fruit), '--work-dir', str(work_dir),
+        '--cfg-options', *small, f'load_from={four_classes}',
+    )  # fmt: skip
+    text = trained.stdout + trained.stderr
+    assert 'num_classes of roi_head.bbox_head and roi_head.mask_head is 2' in text
+    assert 'Random weights, for new classes: roi_head.bbox_head.fc_cls.weight' in text
+    last = json.loads(next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()[-1])
+    assert 'coco/segm_mAP' in last
+
+    checkpoint = work_dir / 'epoch_1.pth'
+    tested = run(
+        data, 'tools/test.py', str(fruit), str(checkpoint), '--work-dir', str(tmp_path / 'test'),
+        '--cfg-options', *small, 'test_evaluator.classwise=True',
+    )  # fmt: skip
+    assert re.search(r'\| apple +\|', tested.stdout + tested.stderr)
+
+    # What training saved is whole: MMDetection reads it alone.
+    model = init_detector(str(work_dir / 'fruit.py'), str(checkpoint), device='cpu')
+    assert tuple(model.dataset_meta['classes']) == ('apple', 'pear')
+    assert model.roi_head.bbox_head.fc_cls.out_features == 3
+    assert model.roi_head.mask_head.conv_logits.out_channels == 2
+
+    # A checkpoint that is evaluated must fit.
+    failed = run(
+        data, 'tools/test.py', str(fruit), str(four_classes), '--work-dir', str(tmp_path / 'test'),
+        '--cfg-options', *small, check=False,
+    )  # fmt: skip
+    assert failed.returncode == 1
+    assert 'the file knows 4 classes, the config 2' in failed.stderr
