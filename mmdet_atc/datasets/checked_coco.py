@@ -47,10 +47,11 @@ class _NamedCategories(COCO):
 class CheckedCocoDataset(CocoDataset):
     """:class:`mmdet.datasets.CocoDataset` for files that one has not written oneself.
 
-    Annotations are checked when they are read. An image that cannot be loaded ends the run with
-    its id and path instead of a random other image being taken. Each class must be a category of
-    the file, in the file's order. Images are not read from outside the data root. Where the size in the annotations says that they were made without the
-    orientation in the image's EXIF data, the image is read without it too.
+    Annotations are checked when they are read. Each class must be a category of the file, in the
+    file's order. An image that cannot be loaded ends the run with its id and path instead of a
+    random other image being taken. Images are not read from outside the data root. Where the size
+    in the annotations says that they were made without the orientation in the image's EXIF data,
+    the image is read without it too.
 
     Args:
         *args: As for ``CocoDataset``.

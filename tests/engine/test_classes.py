@@ -84,14 +84,18 @@ train_dataloader = dict(
         load(**{'model.roi_head.bbox_head': [dict(num_classes=2), dict(num_classes=3)]})
 
 
-@pytest.mark.parametrize('by_file', [True, False])
-def test_a_stated_number_must_agree(load, by_file):
+@pytest.mark.parametrize(
+    'stated',
+    [
+        dict(more='model = dict(roi_head=dict(mask_head=dict(num_classes=3)))'),
+        {'model.roi_head.mask_head.num_classes': 3},
+    ],
+    ids=['in the file', 'on the command line'],
+)
+def test_a_stated_number_must_agree(load, stated):
     message = r'mask_head\.num_classes is 3, but the data have 2 classes \(apple, pear\)'
     with pytest.raises(ValueError, match=message):
-        if by_file:
-            load(more='model = dict(roi_head=dict(mask_head=dict(num_classes=3)))')
-        else:
-            load(**{'model.roi_head.mask_head.num_classes': 3})
+        load(**stated)
 
 
 def test_a_number_without_names_is_refused():
