@@ -1,24 +1,85 @@
 #!/usr/bin/env python
-"""Detect objects: ``demo/image_demo.py IMAGE... --config C --checkpoint K --out-dir D``."""
+"""Detect objects: ``demo/image_demo.py IMAGE... --config C --checkpoint K --out-dir D``.
+
+IMAGE is a file, a folder or a quoted pattern. Each gives a picture with boxes and masks in D/vis/
+and its detections as JSON (boxes in pixels, masks as COCO's RLE) in D/preds/.
+"""
 
 import argparse
+import sys
+from pathlib import Path
 
-from mmdet.apis import DetInferencer
+import cv2
+import mmcv
+import mmengine
+from mmengine.utils import track_iter_progress
+
+from mmdet_atc.apis import DetInferencer
+from mmdet_atc.visualization.files import find_images, picture_names
 
 from mmdet_atc.engine import faults_in_one_line
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Draw the detections of a model on images')
-    parser.add_argument('images', nargs='+', help='image files')
-    parser.add_argument('--config', required=True, help='config file')
-    parser.add_argument('--checkpoint', required=True, help='checkpoint file or URL')
+    parser.add_argument('images', nargs='+', help='files, folders or quoted patterns')
+    parser.add_argument('--config', required=True, help="config file or a model's name")
+    parser.add_argument(
+        '--checkpoint',
+        help='file, URL or hf://ORG/REPO/FILE; the published one of a named model by default',
+    )
     parser.add_argument('--out-dir', default='work_dirs/detections', help='gets vis/ and preds/')
     parser.add_argument('--device', help='for example cpu or cuda:0; the best one by default')
     parser.add_argument('--score-thr', type=float, default=0.3, help='draw boxes above this score')
     args = parser.parse_args()
-    inferencer = DetInferencer(args.config, args.checkpoint, device=args.device)
-    inferencer(args.images, out_dir=args.out_dir, pred_score_thr=args.score_thr, no_save_pred=False)
+    if not 0 <= args.score_thr <= 1:
+        parser.error(f'--score-thr must be in [0, 1], got {args.score_thr}')
+    if args.checkpoint is None and Path(args.config).is_file():
+        parser.error('--checkpoint is needed with a config file')
+    return args
+
+
+def detect(args: argparse.Namespace) -> str:
+    """Write pictures and detections of all images; returns what was written."""
+    paths = find_images(args.images)
+    inferencer = DetInferencer(
+        args.config, args.checkpoint, device=args.device, show_progress=False
+    )
+    classes = inferencer.model.dataset_meta['classes']
+    out_dir = Path(args.out_dir)
+    drawn = 0
+    pictures = list(zip(paths, picture_names(paths), strict=True))
+    for path, name in track_iter_progress(pictures, file=sys.stderr):
+        check_image(path)
+        result = inferencer(str(path), return_vis=True, pred_score_thr=args.score_thr)
+        (picture,), (found,) = result['visualization'], result['predictions']
+        found['names'] = [classes[label] for label in found['labels']]
+        mmcv.imwrite(picture[..., ::-1], str(out_dir / 'vis' / f'{name}.png'))
+        json_path = out_dir / 'preds' / f'{name}.json'
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        mmengine.dump(found, json_path)
+        drawn += sum(score > args.score_thr for score in found['scores'])
+    written = f'{len(paths)} pictures with {drawn} objects in {out_dir / "vis"}'
+    return written if drawn else f'{written}: none scores above --score-thr {args.score_thr:g}'
+
+
+def check_image(path: Path) -> None:
+    """Raise ValueError with the path, which MMCV's error has not, for a file that is no image."""
+    try:
+        image = mmcv.imread(str(path))
+    except cv2.error:
+        image = None
+    if image is None:
+        raise ValueError(f'{path} cannot be read as an image')
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        written = detect(args)
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    print(f'\n{written}')
 
 
 if __name__ == '__main__':

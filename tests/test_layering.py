@@ -22,6 +22,7 @@ LAYERS = [
     'datasets',
     'engine',
     'visualization',
+    'apis',
     'benchmarking',
     'reproduction',
     'analysis',

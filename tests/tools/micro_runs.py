@@ -7,10 +7,13 @@ import pickle
 from pathlib import Path
 
 CONFIG = 'configs/atc_vit_adapter_micro_shapes.py'
+MODEL_OPTIONS = {
+    'model.backbone.embed_dim': 48,
+    'model.backbone.drop_path_rate': 0.1,
+    'model.neck.in_channels': [48, 48, 48, 48],
+}
 SMALL = [
-    'model.backbone.embed_dim=48',
-    'model.backbone.drop_path_rate=0.1',
-    'model.neck.in_channels=[48,48,48,48]',
+    *(f'{name}={value}'.replace(' ', '') for name, value in MODEL_OPTIONS.items()),
     'train_cfg.max_epochs=2',
     'train_cfg.val_interval=2',
     'default_hooks.logger.interval=1',

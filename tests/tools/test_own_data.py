@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ..conftest import ROOT
-from .micro_runs import CONFIG, SMALL
+from .micro_runs import CONFIG, MODEL_OPTIONS, SMALL
 from .processes import run
 
 NAMES = {'circle': 'apple', 'rectangle': 'pear'}
@@ -49,9 +49,7 @@ def fruit(data, tmp_path):
 def four_classes(tmp_path):
     """Checkpoint of the micro model as its config has it, with four classes."""
     cfg = Config.fromfile(ROOT / CONFIG)
-    cfg.merge_from_dict(
-        {k: json.loads(v) for k, v in (o.split('=') for o in SMALL) if 'model' in k}
-    )
+    cfg.merge_from_dict(MODEL_OPTIONS)
     init_default_scope('mmdet')
     path = tmp_path / 'four.pth'
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), path)

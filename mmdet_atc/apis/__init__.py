@@ -1,0 +1,5 @@
+"""Inference for users."""
+
+from .inferencer import DetInferencer
+
+__all__ = ['DetInferencer']

@@ -1,0 +1,84 @@
+"""MMDetection's inferencer with the names of our models and without its silent mistakes."""
+
+from __future__ import annotations
+
+import difflib
+import os.path as osp
+from typing import Any
+
+from mmdet import apis
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+
+from mmdet_atc.checkpoints import CheckpointError, Mismatch, fit_state_dict, flat_state_dict
+from mmdet_atc.engine import load_config
+
+
+class DetInferencer(apis.DetInferencer):
+    """:class:`mmdet.apis.DetInferencer` for the models of this package.
+
+    It is called alike and gives the same. What it adds: models by name; heads with as many classes
+    as the data (:func:`mmdet_atc.engine.follow_classes`); a checkpoint that does not fit the model
+    is an error instead of a warning and bad boxes; where the checkpoint does not name its classes,
+    the config does, not COCO.
+
+    Args:
+        model (str | Config, optional): Config file, name of a model in ``MODEL_ZOO.md``, or a
+            config. None takes the config from the weights.
+        weights (str, optional): File, URL or ``hf://ORG/REPO/FILE``. None takes the published ones
+            of a named model, and random ones otherwise.
+        **kwargs: ``device``, ``palette``, ``show_progress`` as in MMDetection.
+
+    Raises:
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If there is no such model, or it has no published weights and none are given.
+        CheckpointError: If the checkpoint does not fit the model, or is none.
+
+    Example:
+        >>> from mmdet_atc.apis import DetInferencer
+        >>> inferencer = DetInferencer('atc_vit_adapter_t_average_r50')
+        >>> inferencer('my.jpg', out_dir='work_dirs/detections')['predictions'][0]['bboxes']
+    """
+
+    def __init__(
+        self, model: str | Config | None = None, weights: str | None = None, **kwargs: Any
+    ) -> None:
+        if isinstance(model, str):
+            model, weights = _resolved(model, weights)
+        self._source = weights
+        super().__init__(model, weights, **kwargs)
+
+    def _load_weights_to_model(self, model: Any, checkpoint: dict | None, cfg: Config) -> None:
+        classes = ()
+        if checkpoint is not None:
+            wanted = model.state_dict()
+            state = fit_state_dict(flat_state_dict(checkpoint), wanted)
+            if mismatch := Mismatch.between(state, wanted):
+                raise CheckpointError(
+                    f'{self._source} does not fit the model:\n{mismatch.explain(state, wanted)}'
+                )
+            meta = checkpoint.get('meta') or {}
+            classes = meta.get('CLASSES') or (meta.get('dataset_meta') or {}).get('classes', ())
+            checkpoint = {**checkpoint, 'meta': meta, 'state_dict': state}
+        if not classes:
+            dataset = {**cfg.test_dataloader.dataset, 'lazy_init': True}
+            classes = DATASETS.build(dataset).metainfo['classes']
+            if checkpoint is not None:
+                checkpoint['meta'] = {**checkpoint['meta'], 'dataset_meta': dict(classes=classes)}
+        super()._load_weights_to_model(model, checkpoint, cfg)
+        model.dataset_meta['classes'] = tuple(classes)
+
+
+def _resolved(model: str, weights: str | None) -> tuple[Config, str | None]:
+    """Config and weights of a config file or of a model's name."""
+    if osp.isfile(model) or model.endswith(('.py', '.json', '.yml', '.yaml')):
+        return load_config(model), weights
+    root = apis.DetInferencer._get_repo_or_mim_dir('mmdet_atc')
+    models = {m['Name']: m for m in apis.DetInferencer._get_models_from_metafile(root)}
+    if model not in models:
+        close = difflib.get_close_matches(model, models, n=3)
+        hint = f'did you mean {" or ".join(close)}?' if close else 'MODEL_ZOO.md lists the names.'
+        raise ValueError(f'there is neither a config file nor a model {model!r}: {hint}')
+    if weights is None and 'Weights' not in models[model]:
+        raise ValueError(f'no weights are published for {model}: give a checkpoint of it')
+    return load_config(osp.join(root, models[model]['Config'])), weights or models[model]['Weights']

@@ -1,0 +1,141 @@
+"""Inference by path, by name and by ``hf://``, and what a user gets wrong."""
+
+from __future__ import annotations
+
+import mmdet.apis
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+
+from mmdet_atc.apis import DetInferencer
+from mmdet_atc.checkpoints import CheckpointError
+from mmdet_atc.engine import load_config
+
+from ..checkpoints.hub_server import HubServer
+from ..conftest import ROOT
+from ..tools.micro_runs import MODEL_OPTIONS
+
+SHAPES = ('circle', 'rectangle', 'triangle', 'star')
+NAMED = 'atc_vit_adapter_t_average_r50'
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    """File of the micro config with the small model of the tests of tools."""
+    cfg = load_config(str(ROOT / 'configs/atc_vit_adapter_micro_shapes.py'), MODEL_OPTIONS)
+    path = tmp_path_factory.mktemp('config') / 'micro.py'
+    cfg.dump(path)
+    return str(path)
+
+
+@pytest.fixture(scope='module')
+def state(config):
+    torch.manual_seed(0)
+    init_default_scope('mmdet')
+    return MODELS.build(load_config(config).model).state_dict()
+
+
+@pytest.fixture
+def checkpoint(state, tmp_path):
+    """A file as MMDetection 2.x wrote them, with leftovers of a classifier."""
+    leftovers = {'backbone.cls_token': torch.zeros(1, 1, 48)}
+    torch.save(dict(meta={}, state_dict={**state, **leftovers}), tmp_path / 'micro.pth')
+    return str(tmp_path / 'micro.pth')
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 255, (128, 160, 3), np.uint8)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    server = HubServer()
+    constants = 'huggingface_hub.constants.'
+    monkeypatch.setattr(constants + 'HF_HUB_CACHE', str(tmp_path / 'hub'))
+    monkeypatch.setattr(constants + 'HF_HUB_OFFLINE', False)
+    monkeypatch.setattr(constants + 'ENDPOINT', server.endpoint)
+    monkeypatch.setattr(
+        constants + 'HUGGINGFACE_CO_URL_TEMPLATE',
+        server.endpoint + '/{repo_id}/resolve/{revision}/{filename}',
+    )
+    yield server
+    server.close()
+
+
+def found(inferencer, image) -> dict:
+    return inferencer(image, pred_score_thr=0)['predictions'][0]
+
+
+def test_by_path_it_is_what_mmdetection_gives(config, checkpoint, image):
+    ours = DetInferencer(config, checkpoint, device='cpu', show_progress=False)
+    theirs = mmdet.apis.DetInferencer(config, checkpoint, device='cpu', show_progress=False)
+    assert len(found(ours, image)['scores']) > 0
+    assert found(ours, image) == found(theirs, image)
+    # The file does not name its classes: the config does, where MMDetection takes COCO's.
+    assert ours.model.dataset_meta['classes'] == SHAPES
+
+
+def test_a_config_counts_its_classes(config, tmp_path):
+    path = tmp_path / 'fruit.py'
+    path.write_text(
+        f"_base_ = '{config}'\nmetainfo = dict(classes=('apple', 'pear'))\n"
+        + '\n'.join(
+            f'{loader}_dataloader = dict(dataset=dict(metainfo=metainfo))'
+            for loader in ('train', 'val', 'test')
+        )
+    )
+    with pytest.warns(UserWarning, match='randomly initialized'):
+        inferencer = DetInferencer(str(path), device='cpu')
+    assert inferencer.model.roi_head.bbox_head.num_classes == 2
+    assert inferencer.model.dataset_meta['classes'] == ('apple', 'pear')
+
+
+def test_weights_from_the_hub(config, checkpoint, image, hub):
+    with open(checkpoint, 'rb') as file:
+        weights = hub.publish('someone/micro', 'micro.pth', file.read())
+    by_hub = DetInferencer(config, weights, device='cpu', show_progress=False)
+    by_file = DetInferencer(config, checkpoint, device='cpu', show_progress=False)
+    assert found(by_hub, image) == found(by_file, image)
+
+
+def test_by_name_with_the_weights_of_the_model_zoo(monkeypatch):
+    asked = []
+
+    def load(filename, map_location=None):
+        asked.append(filename)
+        raise CheckpointError('enough')
+
+    monkeypatch.setattr('mmengine.infer.infer._load_checkpoint', load)
+    for weights in (None, 'mine.pth'):
+        with pytest.raises(CheckpointError, match='enough'):
+            DetInferencer(NAMED, weights, device='cpu')
+    published = 'hf://joakimbh/atc_tiny-coco17-average/atc_tiny-coco17-05-average.pth'
+    assert asked == [published, 'mine.pth']
+
+
+@pytest.mark.parametrize(
+    ('args', 'error', 'message'),
+    [
+        (['atc_vit_adapter_t_averge_r50'], ValueError, f'did you mean .*{NAMED}'),
+        (['yolo'], ValueError, r"neither a config file nor a model 'yolo': MODEL_ZOO\.md"),
+        (['vit_adapter_t_global_3x'], ValueError, 'no weights are published for vit_adapter_t'),
+        (['no/such.py'], FileNotFoundError, r'no/such\.py'),
+    ],
+)
+def test_wrong_names(args, error, message):
+    with pytest.raises(error, match=message):
+        DetInferencer(*args, device='cpu')
+
+
+def test_a_checkpoint_must_fit(config, state, tmp_path):
+    path = tmp_path / 'other.pth'
+    torch.save({k: v for k, v in state.items() if not k.startswith('neck.')}, path)
+    with pytest.raises(
+        CheckpointError, match=r'other\.pth does not fit the model:\n  missing: neck'
+    ):
+        DetInferencer(config, str(path), device='cpu')
+    with pytest.raises(FileNotFoundError, match='no checkpoint at'):
+        DetInferencer(config, str(tmp_path / 'none.pth'), device='cpu')

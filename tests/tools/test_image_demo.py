@@ -1,0 +1,99 @@
+"""demo/image_demo.py on files, folders and patterns, and on what is none of them."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+from pycocotools import mask as coco_mask
+
+from mmdet_atc.engine import load_config
+
+from ..conftest import ROOT
+from .micro_runs import CONFIG, MODEL_OPTIONS
+
+DEMO = str(ROOT / 'demo' / 'image_demo.py')
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    """Arguments for a micro detector with random weights."""
+    folder = tmp_path_factory.mktemp('model')
+    cfg = load_config(str(ROOT / CONFIG), MODEL_OPTIONS)
+    cfg.dump(folder / 'micro.py')
+    torch.manual_seed(0)
+    init_default_scope('mmdet')
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), folder / 'micro.pth')
+    return ['--config', str(folder / 'micro.py'), '--checkpoint', str(folder / 'micro.pth')]
+
+
+@pytest.fixture
+def images(data, tmp_path):
+    """Two folders with an image of the same name, and a file beside it that is no image."""
+    for folder, number in (('a', 1), ('b', 2)):
+        (tmp_path / folder).mkdir()
+        image = (data / 'val2017' / f'00000000000{number}.png').read_bytes()
+        (tmp_path / folder / 'x.png').write_bytes(image)
+    (tmp_path / 'a' / 'notes.txt').write_text('no image')
+    return tmp_path
+
+
+def demo(monkeypatch, *args: str) -> None:
+    monkeypatch.setattr(sys, 'argv', [DEMO, *map(str, args), '--device', 'cpu'])
+    runpy.run_path(DEMO, run_name='__main__')
+
+
+def test_folders_and_patterns_without_overwriting(model, images, monkeypatch, capsys):
+    out = images / 'out'
+    sources = [images / 'a', images / 'b' / '*.png', images / 'a' / 'x.png']
+    demo(monkeypatch, *sources, *model, '--out-dir', out, '--score-thr', 0)
+    assert sorted(str(p.relative_to(out)) for p in out.rglob('*.*')) == [
+        'preds/a/x.json', 'preds/b/x.json', 'vis/a/x.png', 'vis/b/x.png',
+    ]  # fmt: skip
+    assert '2 pictures with ' in capsys.readouterr().out
+
+    image = cv2.imread(str(images / 'b' / 'x.png'))
+    picture = cv2.imread(str(out / 'vis' / 'b' / 'x.png'))
+    found = json.loads((out / 'preds' / 'b' / 'x.json').read_text())
+    assert len({len(found[key]) for key in ('bboxes', 'labels', 'masks', 'names', 'scores')}) == 1
+    assert set(found['names']) <= {'circle', 'rectangle', 'triangle', 'star'}
+    # Boxes and masks are drawn over the image, nothing elsewhere.
+    masks = coco_mask.decode(found['masks']).any(-1)
+    assert masks.shape == image.shape[:2]
+    changed = (image != picture).any(-1)
+    assert changed[masks].mean() > 0.9
+    untouched = ~cv2.dilate(changed.astype(np.uint8), np.ones((3, 3))).astype(bool)
+    assert (image[untouched] == picture[untouched]).all()
+
+
+def test_no_object_above_the_threshold_is_said(model, images, monkeypatch, capsys):
+    demo(
+        monkeypatch, images / 'a' / 'x.png', *model, '--out-dir', images / 'o', '--score-thr', 1
+    )  # fmt: skip
+    assert '1 pictures with 0 objects' in (said := capsys.readouterr().out)
+    assert 'none scores above --score-thr 1' in said
+    assert (cv2.imread(str(images / 'o/vis/x.png')) == cv2.imread(str(images / 'a/x.png'))).all()
+
+
+def test_mistakes_end_in_one_line(model, images, tool):
+    config, checkpoint = model[:2], model[2:]
+    x = images / 'a' / 'x.png'
+    assert 'no such image: nowhere/*.jpg' in tool(DEMO, 'nowhere/*.jpg', *model)
+    line = tool(DEMO, images / 'a' / 'notes.txt', *model, '--out-dir', images / 'o')
+    assert line.endswith('notes.txt cannot be read as an image')
+    assert 'no checkpoint at' in tool(DEMO, x, *config, '--checkpoint', 'no.pth')
+    assert 'did you mean' in tool(DEMO, x, '--config', 'atc_vit_adapter_t_r50', *checkpoint)
+    assert 'no/such.py' in tool(DEMO, x, '--config', 'no/such.py', *checkpoint)
+
+
+def test_a_config_file_needs_a_checkpoint(model, images, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        demo(monkeypatch, images / 'a', *model[:2])
+    assert '--checkpoint is needed with a config file' in capsys.readouterr().err
