@@ -15,9 +15,8 @@ import mmengine
 from mmengine.utils import track_iter_progress
 
 from mmdet_atc.apis import DetInferencer
-from mmdet_atc.visualization.files import find_images, picture_names
-
 from mmdet_atc.engine import faults_in_one_line
+from mmdet_atc.visualization.files import find_images, picture_names
 
 
 def parse_args() -> argparse.Namespace:

@@ -54,19 +54,31 @@ class Geometry:
     extractor: DeformableTarget
 
     @classmethod
-    @functools.lru_cache(maxsize=64)
     def of(cls, height: int, width: int, device: torch.device) -> Geometry:
         """Of an image's padded size in pixels; the sizes seen last are kept."""
-        grid = (height // 16, width // 16)
-        pyramid = tuple((height // stride, width // stride) for stride in (8, 16, 32))
+        if torch.compiler.is_compiling():
+            return cls._make(height, width, device)  # part of the graph
         # Made in inference mode, the tensors could not be used in training later.
         with torch.inference_mode(False):
-            return cls(
-                grid,
-                pyramid,
-                DeformableTarget.between((grid,), pyramid, device),
-                DeformableTarget.between(pyramid, (grid,), device),
-            )
+            return _kept_geometry(height, width, device)
+
+    @classmethod
+    def _make(cls, height: int, width: int, device: torch.device) -> Geometry:
+        grid = (height // 16, width // 16)
+        pyramid = (
+            (height // 8, width // 8),
+            (height // 16, width // 16),
+            (height // 32, width // 32),
+        )
+        return cls(
+            grid,
+            pyramid,
+            DeformableTarget.between((grid,), pyramid, device),
+            DeformableTarget.between(pyramid, (grid,), device),
+        )
+
+
+_kept_geometry = functools.lru_cache(maxsize=64)(Geometry._make)
 
 
 @MODELS.register_module()

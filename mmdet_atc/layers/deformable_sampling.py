@@ -20,6 +20,11 @@ def _library() -> ctypes.CDLL | None:
     return load_library(_FOLDER, 'deformable_attention', 'deformable attention', "mmcv's PyTorch")
 
 
+@torch.compiler.assume_constant_result
+def _is_compiled() -> bool:
+    return _library() is not None
+
+
 def sample_on_cpu(
     value: Tensor,
     shapes: tuple[tuple[int, int], ...],
@@ -42,7 +47,7 @@ def sample_on_cpu(
     Returns:
         Tensor: ``(B, Q, H * D)``.
     """
-    if _library() is None:
+    if not _is_compiled():
         locations, weights = sampling_locations(shapes, reference, offsets, logits)
         return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
     flat = [side for shape in shapes for side in shape]

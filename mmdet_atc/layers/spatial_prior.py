@@ -19,7 +19,8 @@ class ConvNormSequential(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
+        # A compiler folds by itself.
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return super().forward(x)
         modules = list(self)
         for module, following in zip(modules, [*modules[1:], None], strict=True):
