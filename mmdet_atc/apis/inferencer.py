@@ -9,6 +9,7 @@ from typing import Any
 from mmdet import apis
 from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.visualization import Visualizer
 
 from mmdet_atc.checkpoints import CheckpointError, Mismatch, fit_state_dict, flat_state_dict
 from mmdet_atc.engine import load_config
@@ -68,13 +69,24 @@ class DetInferencer(apis.DetInferencer):
         super()._load_weights_to_model(model, checkpoint, cfg)
         model.dataset_meta['classes'] = tuple(classes)
 
+    def _init_visualizer(self, cfg: Config) -> Visualizer | None:
+        # Pictures are returned or written one by one; backends would want a work dir.
+        cfg.setdefault('visualizer', dict(type='DetLocalVisualizer')).vis_backends = None
+        return super()._init_visualizer(cfg)
+
 
 def _resolved(model: str, weights: str | None) -> tuple[Config, str | None]:
     """Config and weights of a config file or of a model's name."""
     if osp.isfile(model) or model.endswith(('.py', '.json', '.yml', '.yaml')):
         return load_config(model), weights
-    root = apis.DetInferencer._get_repo_or_mim_dir('mmdet_atc')
-    models = {m['Name']: m for m in apis.DetInferencer._get_models_from_metafile(root)}
+    try:
+        root = apis.DetInferencer._get_repo_or_mim_dir('mmdet_atc')
+        models = {m['Name']: m for m in apis.DetInferencer._get_models_from_metafile(root)}
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'no config file {model!r}, and models have no names here: mmdet_atc was installed '
+            'without its configs. Name a config file, or install a clone with `pip install -e .`'
+        ) from error
     if model not in models:
         close = difflib.get_close_matches(model, models, n=3)
         hint = f'did you mean {" or ".join(close)}?' if close else 'MODEL_ZOO.md lists the names.'

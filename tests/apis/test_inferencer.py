@@ -130,6 +130,12 @@ def test_wrong_names(args, error, message):
         DetInferencer(*args, device='cpu')
 
 
+def test_names_need_the_configs(monkeypatch):
+    monkeypatch.setattr('mmdet_atc.__path__', ['/elsewhere/mmdet_atc'])
+    with pytest.raises(FileNotFoundError, match='installed without its configs'):
+        DetInferencer(NAMED, device='cpu')
+
+
 def test_a_checkpoint_must_fit(config, state, tmp_path):
     path = tmp_path / 'other.pth'
     torch.save({k: v for k, v in state.items() if not k.startswith('neck.')}, path)

@@ -13,11 +13,19 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmdet_atc.engine import load_config
+
 from ..conftest import ROOT
 from .micro_runs import CONFIG, MODEL_OPTIONS, SMALL
 from .processes import run
 
 NAMES = {'circle': 'apple', 'rectangle': 'pear'}
+
+
+def blocks() -> list[str]:
+    """Python code of the page."""
+    text = (ROOT / 'docs/custom_data.md').read_text()
+    return re.findall(r'```python\n(.*?)```', text, re.DOTALL)
 
 
 @pytest.fixture
@@ -35,9 +43,7 @@ def fruit(data, tmp_path):
         kept = {category['id'] for category in content['categories']}
         content['annotations'] = [a for a in content['annotations'] if a['category_id'] in kept]
         (tmp_path / f'{split}.json').write_text(json.dumps(content))
-    text = re.findall(
-        r'```python\n(.*?)```', (ROOT / 'docs/custom_data.md').read_text(), re.DOTALL
-    )[0]
+    text = blocks()[0]
     assert len(text.strip().splitlines()) == 10
     text = text.replace('./configs/atc_vit_adapter_t_average_r50.py', str(ROOT / CONFIG))
     path = tmp_path / 'fruit.py'
@@ -95,3 +101,11 @@ def test_two_classes_from_a_checkpoint_of_four(data, fruit, four_classes, tmp_pa
     )  # fmt: skip
     assert failed.returncode == 1
     assert 'the file knows 4 classes, the config 2' in failed.stderr
+
+
+def test_two_more_lines_make_it_whole_for_mmdetection(fruit):
+    assert Config.fromfile(fruit).model.roi_head.mask_head.num_classes == 4
+    fruit.write_text(fruit.read_text() + blocks()[1])
+    for read in (Config.fromfile, load_config):
+        heads = read(str(fruit)).model.roi_head
+        assert heads.bbox_head.num_classes == heads.mask_head.num_classes == 2
