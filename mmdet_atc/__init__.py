@@ -13,6 +13,13 @@ from .version import __version__
 
 # Only an absent OpenMMLab is fine (`mmdet_atc.clustering` stands alone); a broken one raises.
 if all(importlib.util.find_spec(name) for name in ('mmengine', 'mmcv', 'mmdet')):
-    from . import backbones, checkpoints, datasets, engine, merging  # noqa: F401
+    from . import (  # noqa: F401
+        backbones,
+        checkpoints,
+        datasets,
+        engine,
+        merging,
+        visualization,
+    )
 
 __all__ = ['__version__']

@@ -2,7 +2,8 @@
 # Makes a virtual environment with everything mmdet_atc needs, from nothing.
 #   tools/setup_env.sh [VENV_DIR]          (default .venv; `make env` calls it)
 # PYTHON chooses the interpreter, MMDET_ATC_CACHE the folder where the built mmcv wheel
-# is kept for the next environment (default ~/.cache/mmdet_atc).
+# is kept for the next environment (default ~/.cache/mmdet_atc). MMDET_ATC_LOCKED=1 installs the very
+# files of requirements/lock.txt, checked by their digests, as CI does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,9 +22,14 @@ command -v "$python" >/dev/null || die "no '$python' on PATH; install Python >= 
 py=$venv/bin/python
 pip() { "$py" -m pip --disable-pip-version-check "$@"; }
 
-say "build tools, then torch and torchvision as one matching set (a few GB the first time)"
-pip install -q -r requirements/build.txt
-pip install -q -r requirements/torch.txt
+if [ "${MMDET_ATC_LOCKED:-}" = 1 ]; then
+    say "all that is locked, with torch and torchvision (a few GB the first time)"
+    pip install -q --require-hashes --no-deps -r requirements/lock.txt
+else
+    say "build tools, then torch and torchvision as one matching set (a few GB the first time)"
+    pip install -q -r requirements/build.txt
+    pip install -q -r requirements/torch.txt
+fi
 
 # Everything that changes the binary is in the folder's name, so a stale wheel is never used.
 abi=$("$py" - <<'PY'

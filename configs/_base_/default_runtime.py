@@ -14,6 +14,8 @@ default_hooks = dict(
     finite_check=dict(type='FiniteCheckHook'),
     # Draws nothing until `draw=True` (tools/test.py --show-dir sets it).
     visualization=dict(type='DetVisualizationHook'),
+    # Likewise: pictures of token clusters during validation.
+    clusters=dict(type='ClusterVisualizationHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

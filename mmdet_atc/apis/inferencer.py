@@ -35,7 +35,7 @@ class DetInferencer(apis.DetInferencer):
         ValueError: If there is no such model, or it has no published weights and none are given.
         CheckpointError: If the checkpoint does not fit the model, or is none.
 
-    Example:
+    Examples:
         >>> from mmdet_atc.apis import DetInferencer
         >>> inferencer = DetInferencer('atc_vit_adapter_t_average_r50')
         >>> inferencer('my.jpg', out_dir='work_dirs/detections')['predictions'][0]['bboxes']

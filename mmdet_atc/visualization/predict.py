@@ -1,69 +1,146 @@
-"""From image files and a detector to the label maps that are drawn."""
+"""From images and a detector to the label maps that are drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
+from mmdet.datasets.transforms import InferencerLoader
 from mmdet.models.detectors import BaseDetector
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config
 
 from mmdet_atc.backbones import ATCViTAdapter
 
 
 @dataclass(frozen=True)
 class ImageClusters:
-    """Clusters of one image.
+    """Clusters of one image by one method.
 
     Args:
         image (ndarray): What the model saw, without padding: RGB, ``(H, W, 3)`` uint8.
         stages (tuple[ndarray, ...]): A label map of the padded patch grid, ``(h, w)`` int64, for
             each merge block.
         blocks (tuple[int, ...]): 0-based merge blocks.
+        patch_size (int): Side of a patch in pixels. Default: 16.
     """
 
     image: np.ndarray
     stages: tuple[np.ndarray, ...]
     blocks: tuple[int, ...]
+    patch_size: int = 16
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the padded patch grid."""
+        height, width = self.stages[0].shape
+        return height, width
 
     @property
     def titles(self) -> list[str]:
-        """Paper's number of each merge block, and clusters of all tokens."""
+        """Paper's number of each merge block, and clusters of all patches."""
         return [
-            f'block {block + 1}: {len(np.unique(labels))} clusters of {labels.size} patches'
+            f'block {block + 1}: {len(np.unique(labels))} clusters'
             for block, labels in zip(self.blocks, self.stages, strict=True)
         ]
 
 
-@torch.no_grad()
-def predict_clusters(model: BaseDetector, pipeline: Compose, path: str) -> ImageClusters:
-    """Run an image file through a detector's backbone.
+def image_pipeline(cfg: Config) -> Compose:
+    """The test pipeline of a config for images without annotations.
 
     Args:
-        model (BaseDetector): A detector with an ``ATCViTAdapter`` that merges, in eval mode.
-        pipeline (Compose): The test pipeline without annotations.
-        path (str): Image file.
+        cfg (Config): Config of a detector.
 
     Returns:
-        ImageClusters: The image as the model saw it and its clusters.
+        Compose: Takes the path of an image or a BGR array ``(H, W, 3)`` uint8.
+    """
+    loader, *steps = [
+        step for step in get_test_pipeline_cfg(cfg) if step['type'] != 'LoadAnnotations'
+    ]
+    return Compose([{**loader, 'type': InferencerLoader}, *steps])
+
+
+def load_batch(pipeline: Compose, images: Sequence[str | Path | np.ndarray]) -> dict[str, Any]:
+    """Images as a data loader would hand them to the detector.
+
+    Args:
+        pipeline (Compose): What :func:`image_pipeline` returned.
+        images (Sequence): Files, or BGR arrays ``(H, W, 3)`` uint8.
+
+    Returns:
+        dict: ``inputs``, a list of ``(3, h, w)`` uint8 tensors, and ``data_samples``.
 
     Raises:
-        ValueError: If the backbone merges no tokens.
+        ValueError: If a file cannot be read as an image.
+    """
+    samples = []
+    for image in images:
+        try:
+            samples.append(pipeline(image if isinstance(image, np.ndarray) else str(image)))
+        except (AssertionError, OSError, cv2.error) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f'{image} cannot be read as an image: {reason}') from error
+    return {key: [sample[key] for sample in samples] for key in ('inputs', 'data_samples')}
+
+
+@torch.no_grad()
+def predict_clusters(
+    model: BaseDetector, batch: dict[str, Any], merging: dict | None = None
+) -> list[ImageClusters]:
+    """Run a batch through a detector's backbone.
+
+    Images of different sizes are padded to a common one, as in evaluation.
+
+    Args:
+        model (BaseDetector): A detector with an ``ATCViTAdapter``, in eval mode; it is left as it
+            was.
+        batch (dict): From :func:`load_batch` or a data loader.
+        merging (dict, optional): Merge by another method, on the same weights: the backbone's
+            argument of this name. None is the model's own. Default: None.
+
+    Returns:
+        list[ImageClusters]: One for each image.
+
+    Raises:
+        ValueError: If the backbone merges no tokens, or ``merging`` is no merger's config.
     """
     backbone = model.backbone
-    if not isinstance(backbone, ATCViTAdapter) or backbone.merger is None:
+    if not isinstance(backbone, ATCViTAdapter) or (merging is None and backbone.merger is None):
         raise ValueError(
             f'the backbone {type(backbone).__name__} merges no tokens: '
             'choose an atc_* or tome_* config'
         )
-    data = pipeline(dict(img_path=path, img_id=0))
-    image = data['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
-    batch = model.data_preprocessor(
-        dict(inputs=[data['inputs']], data_samples=[data['data_samples']]), False
-    )
-    inputs = batch['inputs']
-    grid = tuple(side // backbone.patch_size for side in inputs.shape[-2:])
-    _, stages = backbone.forward_with_clusters(inputs)
-    maps = tuple(stage.labels[0].reshape(grid).cpu().numpy() for stage in stages)
-    return ImageClusters(np.ascontiguousarray(image), maps, backbone.merge_blocks)
+    data = model.data_preprocessor(batch, False)
+    inputs = data['inputs']
+    height, width = (side // backbone.patch_size for side in inputs.shape[-2:])
+    with _merging_by(backbone, merging):
+        _, stages = backbone.forward_with_clusters(inputs)
+    maps = [stage.labels.reshape(-1, height, width).cpu().numpy() for stage in stages]
+    return [
+        ImageClusters(
+            np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()[..., ::-1]),
+            tuple(stage[index] for stage in maps),
+            backbone.merge_blocks,
+            backbone.patch_size,
+        )
+        for index, image in enumerate(batch['inputs'])
+    ]
+
+
+@contextmanager
+def _merging_by(backbone: ATCViTAdapter, merging: dict | None) -> Iterator[None]:
+    """The backbone's own merger is back afterwards, also after an error."""
+    own = backbone.merger, backbone.keep_rates
+    try:
+        if merging is not None:
+            backbone.set_merging(merging)
+        yield
+    finally:
+        backbone.merger, backbone.keep_rates = own

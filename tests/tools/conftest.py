@@ -27,9 +27,14 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def trained(data, tmp_path_factory):
-    """Work dir of an uninterrupted training run of two epochs."""
+    """Work dir of an uninterrupted training run of two epochs, with pictures of clusters."""
     work_dir = tmp_path_factory.mktemp('trained')
-    run(data, 'tools/train.py', CONFIG, '--work-dir', str(work_dir), '--cfg-options', *SMALL)
+    hook = 'default_hooks.clusters'
+    clusters = [f'{hook}.draw=True', f'{hook}.num_images=2', f'{hook}.methods=[average,tome]']
+    run(
+        data, 'tools/train.py', CONFIG, '--work-dir', str(work_dir), '--cfg-options', *SMALL,
+        *clusters,
+    )  # fmt: skip
     return work_dir
 
 

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from ..conftest import ROOT
 
 FOLDER = ROOT / 'requirements'
-FILES = ['build.txt', 'torch.txt', 'mmcv.txt', 'runtime.txt', 'tests.txt']
+FILES = ['build.txt', 'torch.txt', 'mmcv.txt', 'runtime.txt', 'tests.txt', 'docs.txt']
 
 
 def requirements(file: str) -> list[Requirement]:

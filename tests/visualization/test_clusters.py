@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmdet_atc.visualization import draw_cluster_stages, draw_clusters
+from mmdet_atc.visualization import (
+    ImageClusters,
+    draw_cluster_grid,
+    draw_clusters,
+    draw_padded_image,
+    mergings_to_compare,
+)
 
 
 @pytest.fixture
@@ -48,20 +54,70 @@ def test_an_image_larger_than_its_grid_is_refused(quarters):
         draw_clusters(image, labels[:2])
 
 
-def test_stages_stand_side_by_side(quarters):
-    image, labels = quarters
-    picture = draw_cluster_stages(image, [labels, labels // 2], ['first', 'second'])
-    # Enlarged 5 times to 320 pixels; a title line above and 8 pixels between.
-    line = picture.shape[0] - 320
-    assert picture.shape[1] == 3 * 320 + 2 * 8
-    assert 20 <= line <= 40
-    assert (picture[line + 20, 20] == image[0, 0]).all()
-    assert (picture[line + 20, 328 + 20] == image[0, 0]).all()
-    assert (picture[:, 320:328] == 255).all()
-    assert (picture[:line, 328:648] < 128).any()  # a title is there
+def test_outlines_can_be_seen_on_bright_clusters():
+    image = np.full((32, 32, 3), 250, dtype=np.uint8)
+    picture = draw_clusters(image, np.array([[0, 1], [0, 1]]))
+    assert (picture[:, 15] == 0).all()
 
 
-def test_titles_and_stages_must_match(quarters):
+@pytest.mark.parametrize('cell', [8, 40])
+def test_patches_are_drawn_in_any_size(quarters, cell):
     image, labels = quarters
-    with pytest.raises(ValueError, match='one title per stage'):
-        draw_cluster_stages(image, [labels], [])
+    picture = draw_clusters(image, labels, cell=cell)
+    assert picture.shape == (4 * cell, 4 * cell, 3)
+    for row in range(4):
+        for col in range(4):
+            found = picture[int((row + 0.5) * cell), int((col + 0.5) * cell)]
+            assert found.tolist() == image[row * 16, col * 16].tolist()
+    padded = draw_padded_image(image[:32], (4, 4), cell=cell)
+    assert (padded[: 2 * cell, : 2 * cell] == image[0, 0]).all()
+    assert set(padded[2 * cell :].reshape(-1).tolist()) == {70, 110}
+
+
+def test_a_grid_has_a_row_per_merge_and_a_column_per_method(quarters):
+    image, labels = quarters
+    halves = labels // 2
+    columns = {
+        'one': ImageClusters(image, (labels, halves), (3, 6)),
+        'two': ImageClusters(image, (halves, halves * 0), (3, 6)),
+    }
+    picture = draw_cluster_grid(columns, cell=80)
+    margin, side = 12, 320
+    lefts = [margin, 2 * margin + side]
+    assert picture.shape[1] == 3 * margin + 2 * side
+    # Rows that are blank but for a title separate three tiles: the image and two merges.
+    middle = [picture[:, left + side // 4] for left in lefts]
+    names_of = dict(labels=labels, halves=halves, all=halves * 0)
+    first = {name: draw_clusters(image, part)[5, 5] for name, part in names_of.items()}
+    for column, names in zip(middle, (('labels', 'halves'), ('halves', 'all')), strict=True):
+        for name in names:
+            assert (column == first[name]).all(axis=1).sum() > side // 4, name
+    # The image stands above the first method only.
+    assert (picture[:side, lefts[1] :] > 0).all()
+
+
+def test_columns_must_be_of_the_same_image(quarters):
+    image, labels = quarters
+    one = ImageClusters(image, (labels,), (3,))
+    with pytest.raises(ValueError, match="'a' and 'b' are of different images"):
+        draw_cluster_grid({'a': one, 'b': ImageClusters(255 - image, (labels,), (3,))})
+    with pytest.raises(ValueError, match='merge in different blocks'):
+        draw_cluster_grid({'a': one, 'b': ImageClusters(image, (labels,), (6,))})
+    with pytest.raises(ValueError, match='nothing to draw'):
+        draw_cluster_grid({})
+
+
+def test_methods_and_keep_rates_make_the_columns():
+    own = dict(linkage='complete', keep_rate=0.7, padding_aware=True)
+    assert list(mergings_to_compare(own)) == ['ATC complete, r = 0.7']
+    columns = mergings_to_compare(own, ['complete', 'tome'], [0.5, (0.9, 0.7, 0.5)])
+    assert list(columns) == [
+        'ATC complete, r = 0.5', 'ATC complete, r = 0.9, 0.7, 0.5',
+        'ToMe, r = 0.5', 'ToMe, r = 0.9, 0.7, 0.5',
+    ]  # fmt: skip
+    assert columns['ATC complete, r = 0.5']['padding_aware']
+    assert columns['ToMe, r = 0.5'] == dict(type='BipartiteMerging', keep_rate=0.5)
+    with pytest.raises(ValueError, match='methods must be of single, complete'):
+        mergings_to_compare(own, ['ward'])
+    with pytest.raises(ValueError, match='the config merges no tokens'):
+        mergings_to_compare(None, ['tome'])

@@ -1,51 +1,96 @@
 #!/usr/bin/env python
-"""Draw token clusters: ``visualize_clusters.py IMAGE... --config C --checkpoint K --out-dir D``."""
+"""Draw token clusters: ``visualize_clusters.py IMAGE... --config C --checkpoint K --out-dir D``.
+
+IMAGE is a file, a folder or a quoted pattern. Each picture has the image, then one row per merge
+and one column per method and keep rate.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
 import mmcv
-from mmcv.transforms import Compose
-from mmdet.apis import init_detector
-from mmdet.utils import get_test_pipeline_cfg
+import torch
 from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
+from mmdet_atc.analysis import load_weights
+from mmdet_atc.benchmarking.variants import Variant
 from mmdet_atc.engine import faults_in_one_line, load_config
-from mmdet_atc.visualization import draw_cluster_stages, predict_clusters
+from mmdet_atc.visualization import (
+    METHODS,
+    draw_cluster_grid,
+    find_images,
+    image_pipeline,
+    load_batch,
+    mergings_to_compare,
+    picture_names,
+    predict_clusters,
+)
+
+
+def keep_rate(text: str) -> float | list[float]:
+    rates = [float(part) for part in text.split(',')]
+    return rates if len(rates) > 1 else rates[0]
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Draw the token clusters after each merge')
-    parser.add_argument('images', nargs='+', help='image files')
+    parser.add_argument('images', nargs='+', help='files, folders or quoted patterns')
     parser.add_argument('--config', required=True, help='config of a merging detector')
     parser.add_argument('--checkpoint', help='checkpoint; random weights without one')
+    parser.add_argument(
+        '--methods', nargs='+', default=[], choices=METHODS, metavar='METHOD',
+        help=f'columns, of {", ".join(METHODS)}; the config\'s own without',
+    )  # fmt: skip
+    parser.add_argument(
+        '--keep-rates', nargs='+', default=[], type=keep_rate, metavar='R',
+        help='columns, each R or R,R,R for one per merge; the config\'s own without',
+    )  # fmt: skip
     parser.add_argument('--out-dir', default='work_dirs/clusters', help='folder for the pictures')
+    parser.add_argument(
+        '--batch-size', type=int, default=1, help='images padded to a common size and run together'
+    )
+    parser.add_argument('--cell', type=int, help='side of a patch in the picture, in pixels')
     parser.add_argument('--device', default='cpu', help='for example cuda:0')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.batch_size < 1:
+        parser.error(f'--batch-size must be at least 1, got {args.batch_size}')
+    if args.cell is not None and args.cell < 4:
+        parser.error(f'--cell must be at least 4, got {args.cell}')
+    return args
+
+
+def draw(args: argparse.Namespace) -> None:
+    paths = find_images(args.images)
+    cfg = load_config(args.config, args.cfg_options)
+    mergings = mergings_to_compare(cfg.model.backbone.get('merging'), args.methods, args.keep_rates)
+    model = Variant(Path(args.config).stem, cfg).build(torch.device(args.device))
+    if args.checkpoint is not None:
+        load_weights(model, args.checkpoint)
+    pipeline = image_pipeline(cfg)
+    pictures = list(zip(paths, picture_names(paths), strict=True))
+    starts = range(0, len(pictures), args.batch_size)
+    for start in track_iter_progress(starts, file=sys.stderr):
+        part = pictures[start : start + args.batch_size]
+        batch = load_batch(pipeline, [path for path, _ in part])
+        columns = {title: predict_clusters(model, batch, m) for title, m in mergings.items()}
+        for index, (_, name) in enumerate(part):
+            picture = draw_cluster_grid(
+                {t: images[index] for t, images in columns.items()}, args.cell
+            )
+            file = Path(args.out_dir, name.with_name(f'{name.name}_clusters.png'))
+            mmcv.imwrite(picture[..., ::-1], str(file))
 
 
 def main() -> None:
     args = parse_args()
-    missing = [path for path in args.images if not Path(path).is_file()]
-    if missing:
-        sys.exit(f'error: no such image: {", ".join(missing)}')
-    cfg = load_config(args.config, args.cfg_options)
-    cfg.model.backbone.init_cfg = None
-    model = init_detector(cfg, args.checkpoint, palette='random', device=args.device)
-    steps = [step for step in get_test_pipeline_cfg(cfg) if step['type'] != 'LoadAnnotations']
-    pipeline = Compose(steps)
-    out_dir = Path(args.out_dir)
-    for path in track_iter_progress(args.images):
-        try:
-            clusters = predict_clusters(model, pipeline, path)
-        except ValueError as error:
-            sys.exit(f'error: {error}')
-        picture = draw_cluster_stages(clusters.image, clusters.stages, clusters.titles)
-        mmcv.imwrite(picture[..., ::-1], str(out_dir / f'{Path(path).stem}_clusters.png'))
-    print(f'\npictures in {out_dir}')
+    try:
+        draw(args)
+    except ValueError as error:
+        sys.exit(f'error: {error}')
+    print(f'\npictures in {args.out_dir}')
 
 
 if __name__ == '__main__':

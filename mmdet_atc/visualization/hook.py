@@ -1,0 +1,122 @@
+"""Cluster pictures during validation, wherever the runner's Visualizer writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmengine.runner.amp import autocast
+
+from mmdet_atc.backbones import ATCViTAdapter
+
+from .grid import draw_cluster_grid
+from .methods import KeepRate, mergings_to_compare
+from .predict import predict_clusters
+
+
+@HOOKS.register_module()
+class ClusterVisualizationHook(Hook):
+    """Draws the clusters of the first images of each validation (and test).
+
+    Pictures go to all backends of ``runner.visualizer`` (files, TensorBoard, WandB, ...) as
+    ``clusters_0_<file name>``, ``clusters_1_...``, at the current training iteration. Only the main
+    process draws, images of its own share. The images' batch runs through the backbone once more
+    for each method; the evaluation is not touched.
+
+    Args:
+        draw (bool): Whether to draw at all. Default: False.
+        num_images (int): How many images. Default: 4.
+        methods (Sequence[str]): Columns, names in :data:`METHODS`; none is the model's own.
+            Default: ``()``.
+        keep_rates (Sequence): Columns, as of :func:`mergings_to_compare`; none is the model's
+            own. Default: ``()``.
+        cell (int, optional): Side of a patch in the picture, see :func:`draw_cluster_grid`; 8
+            is half the size of the image. Default: None.
+
+    Raises:
+        ValueError: If ``num_images`` is not positive; with ``draw``, before the run starts, also
+            if the model merges no tokens or a method is unknown.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        draw: bool = False,
+        num_images: int = 4,
+        methods: Sequence[str] = (),
+        keep_rates: Sequence[KeepRate] = (),
+        cell: int | None = None,
+    ) -> None:
+        if num_images < 1:
+            raise ValueError(f'num_images must be at least 1, got {num_images!r}')
+        self.draw = draw
+        self.num_images = num_images
+        self.methods = methods
+        self.keep_rates = keep_rates
+        self.cell = cell
+        self._columns: dict[str, dict[str, Any]] = {}
+        self._drawn = 0
+
+    def before_run(self, runner: Runner) -> None:
+        if not self.draw:
+            return
+        backbone = getattr(_unwrapped(runner), 'backbone', None)
+        if not isinstance(backbone, ATCViTAdapter):
+            raise ValueError(
+                f'ClusterVisualizationHook: the backbone {type(backbone).__name__} merges no '
+                'tokens; draw only with an ATCViTAdapter'
+            )
+        own = runner.cfg.model.backbone.get('merging')
+        self._columns = mergings_to_compare(own, self.methods, self.keep_rates)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._drawn = 0
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[Any] | None = None,
+    ) -> None:
+        self._draw_batch(runner, data_batch, runner.val_loop.fp16)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._drawn = 0
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[Any] | None = None,
+    ) -> None:
+        self._draw_batch(runner, data_batch, runner.test_loop.fp16)
+
+    def _draw_batch(self, runner: Runner, batch: dict[str, Any], fp16: bool) -> None:
+        if not self.draw or self._drawn >= self.num_images or not is_main_process():
+            return
+        model = _unwrapped(runner)
+        with autocast(enabled=fp16):
+            columns = {
+                title: predict_clusters(model, batch, merging)
+                for title, merging in self._columns.items()
+            }
+        for index, sample in enumerate(batch['data_samples'][: self.num_images - self._drawn]):
+            picture = draw_cluster_grid(
+                {title: images[index] for title, images in columns.items()}, self.cell
+            )
+            name = f'clusters_{self._drawn}_{Path(sample.get("img_path") or "").stem}'
+            runner.visualizer.add_image(name, picture, runner.iter)
+            self._drawn += 1
+
+
+def _unwrapped(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

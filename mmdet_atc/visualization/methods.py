@@ -1,0 +1,81 @@
+"""Short names of the ways to merge, and which of them stand side by side in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+KeepRate = float | Sequence[float]
+
+#: Names of the command line, as in those of the configs: title and merger.
+METHODS: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
+    {
+        'single': ('ATC single', dict(type='AgglomerativeMerging', linkage='single')),
+        'complete': ('ATC complete', dict(type='AgglomerativeMerging', linkage='complete')),
+        'average': ('ATC average', dict(type='AgglomerativeMerging', linkage='average')),
+        'tome': ('ToMe', dict(type='BipartiteMerging')),
+        'dpcknn': ('DPC-KNN', dict(type='DPCKNNMerging')),
+        'kmedoids': ('K-Medoids', dict(type='KMedoidsMerging')),
+        'topk': ('Top-K', dict(type='TopKMerging')),
+    }
+)
+
+
+def mergings_to_compare(
+    own: Mapping[str, Any] | None,
+    methods: Sequence[str] = (),
+    keep_rates: Sequence[KeepRate] = (),
+) -> dict[str, dict[str, Any]]:
+    """The columns of a picture: every method at every keep rate.
+
+    Args:
+        own (Mapping, optional): ``merging`` of the model's config. Gives what is not asked for,
+            and the other arguments where its own method is.
+        methods (Sequence[str]): Names in ``METHODS``; none is the model's own. Default: ``()``.
+        keep_rates (Sequence): One for all merge blocks or one per merge block, each; none is the
+            model's own. Default: ``()``.
+
+    Returns:
+        dict: Config of the merger by title, such as ``'ATC average, r = 0.5'``.
+
+    Raises:
+        ValueError: If a method is unknown, or the config gives no method or keep rate to use.
+    """
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise ValueError(f'methods must be of {", ".join(METHODS)}, got {", ".join(unknown)}')
+    if own is None and not (methods and keep_rates):
+        raise ValueError(
+            'the config merges no tokens: choose an atc_* or tome_* config, or give both methods '
+            'and keep rates'
+        )
+    base = {'type': 'AgglomerativeMerging', **(own or {})}
+    if base['type'] == 'AgglomerativeMerging':
+        base.setdefault('linkage', 'average')
+    chosen = [METHODS[name] for name in methods] or [(_title(base), base)]
+    rates: list[KeepRate | None] = [*keep_rates] or [base.get('keep_rate')]
+    columns = {}
+    for title, merger in chosen:
+        is_own = own is not None and all(base.get(key) == value for key, value in merger.items())
+        for rate in rates:
+            column = {**(base if is_own else {}), **merger}
+            if rate is not None:
+                column['keep_rate'] = rate
+            columns[_with_rate(title, rate)] = column
+    return columns
+
+
+def _title(merging: Mapping[str, Any]) -> str:
+    for title, merger in METHODS.values():
+        if all(merging.get(key) == value for key, value in merger.items()):
+            return title
+    kind = merging['type']
+    return kind if isinstance(kind, str) else kind.__name__
+
+
+def _with_rate(title: str, rate: KeepRate | None) -> str:
+    if rate is None:
+        return title
+    rates = rate if isinstance(rate, Sequence) else [rate]
+    return f'{title}, r = {", ".join(f"{each:g}" for each in rates)}'
