@@ -22,7 +22,7 @@ IMAGE_SIZES = ((128, 160), (160, 128), (128, 128), (96, 160))
 
 def generate_shapes_dataset(
     out_dir: str | Path,
-    num_train: int = 600,
+    num_train: int = 440,
     num_val: int = 80,
     seed: int = 0,
     image_sizes: Sequence[tuple[int, int]] = IMAGE_SIZES,
@@ -35,7 +35,7 @@ def generate_shapes_dataset(
 
     Args:
         out_dir (str | Path): Gets ``train2017/``, ``val2017/`` and ``annotations/``.
-        num_train (int): Training images. Default: 600.
+        num_train (int): Training images. Default: 440.
         num_val (int): Validation images, of other seeds. Default: 80.
         seed (int): Which of the sets of this kind. Default: 0.
         image_sizes (Sequence[tuple[int, int]]): Heights and widths in pixels, taken in turn.

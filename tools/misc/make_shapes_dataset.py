@@ -10,7 +10,7 @@ from mmdet_atc.datasets import generate_shapes_dataset
 def main() -> None:
     parser = argparse.ArgumentParser(description='Generate a small COCO-format set of shapes')
     parser.add_argument('out_dir', help='folder to write; kept if it holds the same set already')
-    parser.add_argument('--num-train', type=int, default=600, help='training images')
+    parser.add_argument('--num-train', type=int, default=440, help='training images')
     parser.add_argument('--num-val', type=int, default=80, help='validation images')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
