@@ -12,6 +12,8 @@ _norm = dict(type='GN', num_groups=16)
 _num_classes = 4
 # Objects are 50 to 90 pixels wide: take their features from the level of stride 8.
 _roi_extractor = dict(out_channels=64, finest_scale=28, roi_layer=dict(sampling_ratio=2))
+# A bin of the mask's 14 x 14 is smaller than a cell of that level: one sample tells all of it.
+_mask_roi_extractor = dict(_roi_extractor, roi_layer=dict(sampling_ratio=1))
 model = dict(
     backbone=dict(
         type='ATCViTAdapter',
@@ -28,7 +30,7 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=_roi_extractor,
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=_num_classes),
-        mask_roi_extractor=_roi_extractor,
+        mask_roi_extractor=_mask_roi_extractor,
         mask_head=dict(
             num_convs=2,
             in_channels=64,

@@ -364,23 +364,16 @@ class ViTAdapter(BaseModule):
         c2, c3, c4 = (
             _to_map(level, shape) for level, shape in zip(levels, geometry.pyramid, strict=True)
         )
-        maps = [add_residual(c1, self._upsampled(levels[0], geometry.pyramid[0])), c2, c3, c4]
-        if self.add_vit_feature:
-            feature = _to_map(patches, geometry.grid)
-            scaled = [
-                F.interpolate(feature, scale_factor=factor, mode='bilinear', align_corners=False)
-                for factor in (4, 2)
-            ]
-            scaled += [
-                feature,
-                F.interpolate(feature, scale_factor=0.5, mode='bilinear', align_corners=False),
-            ]
-            maps = [add_residual(*pair) for pair in zip(maps, scaled, strict=True)]
-        c1, c2, c3, c4 = maps
-        # A neck hands on the memory format of its inputs, and mmcv's RoIAlign on the CPU reads
-        # every map as if its channels came first, without a word.
-        c1, c2, c3, c4 = self.norm1(c1), self.norm2(c2), self.norm3(c3), self.norm4(c4)
-        return c1.contiguous(), c2.contiguous(), c3.contiguous(), c4.contiguous()
+        # In inference the sums are made in the memory of the maps, and each map is finished before
+        # the next is begun: the one of stride 4 is the peak of the whole forward pass.
+        c1 = add_residual(self._upsampled(levels[0], geometry.pyramid[0]), c1)
+        feature = _to_map(patches, geometry.grid) if self.add_vit_feature else None
+        return (
+            _finished(c1, feature, 4, self.norm1),
+            _finished(c2, feature, 2, self.norm2),
+            _finished(c3, feature, 1, self.norm3),
+            _finished(c4, feature, 0.5, self.norm4),
+        )
 
     def _upsampled(self, tokens: Tensor, shape: tuple[int, int]) -> Tensor:
         """``self.up`` of a level of the pyramid, ``(B, H * W, C)`` to ``(B, C, 2 H, 2 W)``."""
@@ -401,6 +394,19 @@ def _to_map(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
     """``(B, H * W, C)`` to ``(B, C, H, W)``: on the CPU a view, which has its channels last."""
     grid = tokens.unflatten(1, shape).permute(0, 3, 1, 2)
     return grid if grid.device.type == 'cpu' else grid.contiguous()
+
+
+def _finished(grid: Tensor, feature: Tensor | None, scale: float, norm: nn.Module) -> Tensor:
+    """An output: a map of the pyramid, plus the ViT's feature resized to it, normed."""
+    if feature is not None:
+        if scale != 1:
+            feature = F.interpolate(
+                feature, scale_factor=scale, mode='bilinear', align_corners=False
+            )
+        grid = add_residual(feature, grid)
+    # A neck hands on the memory format of its inputs, and mmcv's RoIAlign on the CPU reads every
+    # map as if its channels came first, without a word.
+    return norm(grid).contiguous()
 
 
 def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:

@@ -12,6 +12,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from .cache import cache_folder
+
 _INCLUDE = Path(__file__).with_name('include')
 _FLAGS = (
     *('-O3', '-march=native', '-std=c++17', '-shared', '-fPIC', '-pthread'),
@@ -51,8 +53,6 @@ def load_library(
 
 
 def _compiled(compiler: str, folder: Path, name: str, flags: tuple[str, ...]) -> Path:
-    root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmdet_atc'
-    root = Path(os.environ.get('MMDET_ATC_CACHE') or root)
     # Native code of another processor must not be taken from a shared home folder.
     version = subprocess.run([compiler, '--version'], check=True, capture_output=True).stdout
     files = [*sorted(folder.iterdir()), *sorted(_INCLUDE.iterdir())]
@@ -61,7 +61,7 @@ def _compiled(compiler: str, folder: Path, name: str, flags: tuple[str, ...]) ->
     settings = (*_FLAGS[:-1], *flags)
     parts = (*sources, version, repr(settings).encode(), _processor().encode())
     digest = hashlib.sha256(b'\0'.join(parts)).hexdigest()[:16]
-    path = root / 'native' / f'{name}-{digest}.so'
+    path = cache_folder('native') / f'{name}-{digest}.so'
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         # Several processes may compile at once: each its own file, moved into place whole.

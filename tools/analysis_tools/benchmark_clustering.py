@@ -9,11 +9,14 @@ the methods take turns within a repeat, so that drifts of the machine hit all of
 import argparse
 import functools
 import json
+import math
+import os
 import platform
 import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -23,6 +26,7 @@ from mmengine.utils import track_iter_progress
 
 from mmdet_atc.benchmarking import PeakMemory, interleaved_times
 from mmdet_atc.clustering import agglomerative_clustering
+from mmdet_atc.clustering.device.engine import ENVIRONMENT
 
 #: Patch grids of the token counts that are asked for.
 GRIDS = {196: (14, 14), 1024: (32, 32), 2100: (42, 50), 4200: (50, 84), 9216: (96, 96)}
@@ -79,6 +83,23 @@ def ours(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
     agglomerative_clustering(features, num_clusters, linkage)
 
 
+def ours_on_host(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    """The C++ engine, with the copies to the host and back."""
+    _require_cuda(features)
+    agglomerative_clustering(features, num_clusters, linkage, backend='cpu')
+
+
+def ours_on_device(features: torch.Tensor, num_clusters: int, linkage: str, triton: str) -> None:
+    _require_cuda(features)
+    with mock.patch.dict(os.environ, {ENVIRONMENT: triton}):
+        agglomerative_clustering(features, num_clusters, linkage, backend='cuda')
+
+
+def _require_cuda(features: torch.Tensor) -> None:
+    if not features.is_cuda:
+        raise ValueError('for CUDA devices')
+
+
 def with_cuml(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
     from cuml.cluster import AgglomerativeClustering
 
@@ -90,6 +111,9 @@ def with_cuml(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
 
 METHODS: dict[str, Callable] = {
     'ours': ours,
+    'ours, Triton': functools.partial(ours_on_device, triton='1'),
+    'ours, torch': functools.partial(ours_on_device, triton='0'),
+    'ours, C++ on the host': ours_on_host,
     'scikit-learn': with_sklearn,
     'SciPy': with_scipy,
     'fastcluster': with_fastcluster,
@@ -151,28 +175,50 @@ def measure(args: argparse.Namespace) -> list[dict]:
 
 
 def as_table(rows: list[dict]) -> str:
-    """Markdown: milliseconds (median), how many times faster the first method is, peak memory."""
+    """Markdown: milliseconds (median), how many times faster the first method is, peak memory.
+
+    The spread, slowest less fastest call over the median, is given where it is above a tenth.
+    """
     names = list(dict.fromkeys(row['method'] for row in rows))
-    lines = [
-        '| tokens | batch | linkage | keep rate | '
-        + ' | '.join([f'{n}, ms' for n in names] + [f'{n}, MiB' for n in names])
-        + ' |'
-    ]
-    lines.append('|' + ' --- |' * (4 + 2 * len(names)))
+    head = ['tokens', 'batch', 'linkage', 'keep rate']
+    head += [f'{name}, ms' for name in names] + [f'{name}, MiB' for name in names]
+    lines = [_line(head), '|' + ' --- |' * len(head)]
     for index in range(0, len(rows), len(names)):
         group = rows[index : index + len(names)]
         first = group[0]
-        cells = [f'{first["median_s"] * 1e3:.1f}']
-        cells += [
-            f'{r["median_s"] * 1e3:.1f} ({r["median_s"] / first["median_s"]:.1f}x)'
-            for r in group[1:]
-        ]
+        cells = [str(first[key]) for key in ('tokens', 'batch', 'linkage', 'keep_rate')]
+        for row in group:
+            cell = f'{row["median_s"] * 1e3:.1f}'
+            if row is not first:
+                cell += f' ({row["median_s"] / first["median_s"]:.1f}x)'
+            spread = (row['max_s'] - row['min_s']) / row['median_s']
+            cells.append(cell if spread <= 0.1 else f'{cell} ±{spread / 2:.0%}')
         cells += ['-' if r['peak_mib'] is None else f'{r["peak_mib"]:.0f}' for r in group]
-        head = (
-            f'| {first["tokens"]} | {first["batch"]} | {first["linkage"]} | {first["keep_rate"]} | '
-        )
-        lines.append(head + ' | '.join(cells) + ' |')
+        lines.append(_line(cells))
     return '\n'.join(lines)
+
+
+def growth_table(rows: list[dict]) -> str:
+    """Markdown: the power of N with which time grows between the two largest sizes."""
+    lines = [
+        _line(['method', 'batch', 'linkage', 'keep rate', 'time grows as']),
+        '|' + ' --- |' * 5,
+    ]
+    cases = dict.fromkeys(
+        (row['method'], row['batch'], row['linkage'], row['keep_rate']) for row in rows
+    )
+    for case in cases:
+        keys = ('method', 'batch', 'linkage', 'keep_rate')
+        same = [row for row in rows if tuple(row[key] for key in keys) == case]
+        small, large = sorted(same, key=lambda row: row['tokens'])[-2:]
+        power = math.log(large['median_s'] / small['median_s'])
+        power /= math.log(large['tokens'] / small['tokens'])
+        lines.append(_line([*map(str, case), f'N^{power:.2f}']))
+    return '\n'.join(lines)
+
+
+def _line(cells: list[str]) -> str:
+    return '| ' + ' | '.join(cells) + ' |'
 
 
 def plot(rows: list[dict], path: Path) -> None:
@@ -198,7 +244,7 @@ def plot(rows: list[dict], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('images', help='folder of images')
-    parser.add_argument('--sizes', type=int, nargs='+', default=[1024, 2100, 4200], choices=GRIDS)
+    parser.add_argument('--sizes', type=int, nargs='+', default=list(GRIDS), choices=GRIDS)
     parser.add_argument('--batches', type=int, nargs='+', default=[1])
     parser.add_argument('--linkages', nargs='+', default=['single', 'complete', 'average'])
     parser.add_argument('--keep-rates', type=float, nargs='+', default=[0.5])
@@ -216,9 +262,12 @@ def main() -> None:
     )
     args.out_dir.mkdir(parents=True, exist_ok=True)
     (args.out_dir / 'times.json').write_text(json.dumps(dict(machine=machine, rows=rows), indent=1))
-    (args.out_dir / 'times.md').write_text(as_table(rows) + '\n')
+    tables = as_table(rows)
+    if len(set(args.sizes)) > 1:
+        tables += '\n\n' + growth_table(rows)
+    (args.out_dir / 'times.md').write_text(tables + '\n')
     plot(rows, args.out_dir / 'times.png')
-    print('\n' + as_table(rows))
+    print('\n' + tables)
 
 
 if __name__ == '__main__':

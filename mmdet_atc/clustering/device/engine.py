@@ -9,11 +9,12 @@ import warnings
 import torch
 from torch import Tensor
 
+from .self_check import reason_against
 from .torch_rounds import round_labels
 from .torch_tree import tree_labels
 
-#: ``1``: Triton kernels. They have been compiled for GPUs and run in Triton's interpreter, but not
-#: yet on a GPU; until they have, plain torch is what a CUDA tensor gets by default.
+#: ``1``: Triton kernels, unchecked. ``0``: plain torch. Unset: the kernels where they passed their
+#: check on this device.
 ENVIRONMENT = 'MMDET_ATC_TRITON'
 #: The kernels count within a matrix in 32 bits.
 _MOST_TOKENS = 2**15
@@ -64,32 +65,36 @@ def cluster_square(distances: Tensor, num_clusters: int, linkage: str) -> Tensor
 
 
 def use_triton(device: torch.device, num_tokens: int) -> bool:
-    """Whether the kernels are asked for and can run; says once why where they cannot.
+    """Whether the kernels can run, exactly, and are not refused; says once why where they cannot.
 
     Args:
         device (torch.device): Where the tensors are.
         num_tokens (int): Tokens per image.
 
     Returns:
-        bool: True only where the environment's ``MMDET_ATC_TRITON`` is 1.
+        bool: Never True where the environment's ``MMDET_ATC_TRITON`` is 0. CPU tensors: only where
+        it is 1 and Triton's interpreter is on, for tests.
     """
-    if os.environ.get(ENVIRONMENT) != '1' or num_tokens > _MOST_TOKENS:
+    choice = os.environ.get(ENVIRONMENT)
+    if choice == '0' or num_tokens > _MOST_TOKENS:
         return False
-    return _triton_works(device)
+    if device.type == 'cpu':
+        return choice == '1' and os.environ.get('TRITON_INTERPRET') == '1'
+    return _kernels_work(device, unchecked=choice == '1')
 
 
 @functools.cache
-def _triton_works(device: torch.device) -> bool:
+def _kernels_work(device: torch.device, unchecked: bool) -> bool:
     reason = ''
     try:
         import triton  # noqa: F401
     except ImportError as error:
         reason = f'Triton cannot be imported ({error})'
     else:
-        if device.type == 'cpu':
-            return os.environ.get('TRITON_INTERPRET') == '1'
         if torch.version.hip is None and torch.cuda.get_device_capability(device) < (7, 0):
             reason = f'{torch.cuda.get_device_name(device)} is too old for Triton'
+        elif not unchecked:
+            reason = reason_against(device)
     if reason:
         warnings.warn(
             f'{reason}: clustering on {device} runs as plain torch operations, exact but slower, '

@@ -152,7 +152,7 @@ def test_the_host_waits_once_per_round(form, monkeypatch):
 def test_missing_triton_is_said_once(monkeypatch):
     monkeypatch.setenv(engine.ENVIRONMENT, '1')
     monkeypatch.setitem(__import__('sys').modules, 'triton', None)
-    engine._triton_works.cache_clear()
+    engine._kernels_work.cache_clear()
     device = torch.device('cuda', 0)
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -160,7 +160,7 @@ def test_missing_triton_is_said_once(monkeypatch):
             assert not engine.use_triton(device, 9)
             assert not engine.use_triton(device, 9)
     finally:
-        engine._triton_works.cache_clear()
+        engine._kernels_work.cache_clear()
     (note,) = caught
     assert 'Triton cannot be imported' in str(note.message)
     assert 'plain torch' in str(note.message)
