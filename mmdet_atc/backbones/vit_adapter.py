@@ -310,7 +310,7 @@ class ViTAdapter(BaseModule):
                 'set pad_size_divisor=32 in the data preprocessor'
             )
         geometry = Geometry.of(height, width, image.device)
-        c1, *levels = self.spm(image)
+        stem, *levels = self.spm(image)
         pyramid = torch.cat(
             [
                 level.flatten(2).transpose(1, 2) + embed
@@ -331,7 +331,7 @@ class ViTAdapter(BaseModule):
                 patches, range(first, last + 1), geometry.grid, stages, padding
             )
             pyramid = interaction.extract(pyramid, patches, geometry.extractor, geometry.pyramid)
-        return self._outputs(c1, pyramid, patches, geometry), stages
+        return self._outputs(stem, pyramid, patches, geometry), stages
 
     def _padding(self, image: Tensor) -> Tensor | None:
         """Which patches are padding, ``(B, N)`` bool, where that matters: nowhere here."""
@@ -358,22 +358,25 @@ class ViTAdapter(BaseModule):
         return embed.flatten(2).transpose(1, 2)
 
     def _outputs(
-        self, c1: Tensor, pyramid: Tensor, patches: Tensor, geometry: Geometry
+        self, stem: Tensor, pyramid: Tensor, patches: Tensor, geometry: Geometry
     ) -> Features:
+        """The maps, one after the other: nothing holds the large ones longer than needed."""
         levels = pyramid.split([height * width for height, width in geometry.pyramid], dim=1)
         c2, c3, c4 = (
             _to_map(level, shape) for level, shape in zip(levels, geometry.pyramid, strict=True)
         )
-        # In inference the sums are made in the memory of the maps, and each map is finished before
-        # the next is begun: the one of stride 4 is the peak of the whole forward pass.
-        c1 = add_residual(self._upsampled(levels[0], geometry.pyramid[0]), c1)
         feature = _to_map(patches, geometry.grid) if self.add_vit_feature else None
         return (
-            _finished(c1, feature, 4, self.norm1),
+            _finished(self._finest(stem, levels[0], geometry), feature, 4, self.norm1),
             _finished(c2, feature, 2, self.norm2),
             _finished(c3, feature, 1, self.norm3),
             _finished(c4, feature, 0.5, self.norm4),
         )
+
+    def _finest(self, stem: Tensor, level: Tensor, geometry: Geometry) -> Tensor:
+        """The map of stride 4, which no interaction sees, with the pyramid's first level."""
+        upsampled = self._upsampled(level, geometry.pyramid[0])
+        return add_residual(upsampled, self.spm.finest(stem))
 
     def _upsampled(self, tokens: Tensor, shape: tuple[int, int]) -> Tensor:
         """``self.up`` of a level of the pyramid, ``(B, H * W, C)`` to ``(B, C, 2 H, 2 W)``."""
@@ -404,9 +407,11 @@ def _finished(grid: Tensor, feature: Tensor | None, scale: float, norm: nn.Modul
                 feature, scale_factor=scale, mode='bilinear', align_corners=False
             )
         grid = add_residual(feature, grid)
+        del feature  # as large as the map, which is copied next
     # A neck hands on the memory format of its inputs, and mmcv's RoIAlign on the CPU reads every
     # map as if its channels came first, without a word.
-    return norm(grid).contiguous()
+    grid = grid.contiguous()
+    return norm(grid)
 
 
 def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:

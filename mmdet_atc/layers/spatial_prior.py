@@ -92,12 +92,24 @@ class SpatialPriorModule(nn.Module):
         self.fc4 = nn.Conv2d(4 * inplanes, embed_dim, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``(B, 3, H, W)`` to the four maps ``(B, embed_dim, H / s, W / s)``, s = 4, 8, 16, 32."""
+        """The stem's map, and the pyramid.
+
+        Args:
+            image (Tensor): ``(B, 3, H, W)``.
+
+        Returns:
+            tuple[Tensor, ...]: ``(B, inplanes, H / 4, W / 4)``, to be kept for :meth:`finest`; and
+            ``(B, embed_dim, H / s, W / s)`` for s = 8, 16, 32.
+        """
         if image.device.type == 'cpu':
             # Convolutions, and pooling tenfold, are faster on the CPU with channels last.
             image = image.contiguous(memory_format=torch.channels_last)
-        c1 = self.stem(image)
-        c2 = self.conv2(c1)
+        stem = self.stem(image)
+        c2 = self.conv2(stem)
         c3 = self.conv3(c2)
         c4 = self.conv4(c3)
-        return self.fc1(c1), self.fc2(c2), self.fc3(c3), self.fc4(c4)
+        return stem, self.fc2(c2), self.fc3(c3), self.fc4(c4)
+
+    def finest(self, stem: Tensor) -> Tensor:
+        """Map of stride 4, by far the largest and wanted last, ``(B, embed_dim, H / 4, W / 4)``."""
+        return self.fc1(stem)
