@@ -365,7 +365,7 @@ class ViTAdapter(BaseModule):
         c2, c3, c4 = (
             _to_map(level, shape) for level, shape in zip(levels, geometry.pyramid, strict=True)
         )
-        feature = _to_map(patches, geometry.grid) if self.add_vit_feature else None
+        feature = _to_map(patches, geometry.grid).contiguous() if self.add_vit_feature else None
         return (
             _finished(self._finest(stem, levels[0], geometry), feature, 4, self.norm1),
             _finished(c2, feature, 2, self.norm2),
@@ -375,22 +375,22 @@ class ViTAdapter(BaseModule):
 
     def _finest(self, stem: Tensor, level: Tensor, geometry: Geometry) -> Tensor:
         """The map of stride 4, which no interaction sees, with the pyramid's first level."""
-        upsampled = self._upsampled(level, geometry.pyramid[0])
-        return add_residual(upsampled, self.spm.finest(stem))
-
-    def _upsampled(self, tokens: Tensor, shape: tuple[int, int]) -> Tensor:
-        """``self.up`` of a level of the pyramid, ``(B, H * W, C)`` to ``(B, C, 2 H, 2 W)``."""
-        if tokens.device.type != 'cpu':
-            return self.up(_to_map(tokens, shape))
-        # Kernel and stride are 2, so each token makes four on its own: one matrix product, without
-        # the copies that the convolution makes of channels that come last.
+        finest = self.spm.finest(stem)
+        height, width = geometry.pyramid[0]
+        if finest.device.type != 'cpu':
+            return add_residual(self.up(_to_map(level, (height, width))), finest)
+        # Kernel and stride are 2, so each token makes four on its own: one matrix product, four
+        # times as fast as the convolution, and its channels come first as in the other map.
         assert self.up.bias is not None
-        kernel = self.up.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        quads = F.linear(tokens, kernel, self.up.bias.repeat(4))
-        quads = quads.reshape(len(tokens), *shape, 2, 2, -1)
-        height, width = shape
-        grid = quads.transpose(2, 3).reshape(len(tokens), 2 * height, 2 * width, -1)
-        return grid.permute(0, 3, 1, 2)
+        quads = torch.baddbmm(
+            self.up.bias.repeat_interleave(4)[:, None],
+            self.up.weight.flatten(1).t().expand(len(level), -1, -1),
+            level.transpose(1, 2),
+        )
+        quads = quads.unflatten(1, (-1, 2, 2)).unflatten(4, (height, width))
+        finest = finest.unflatten(3, (width, 2)).unflatten(2, (height, 2))
+        finest = add_residual(quads.permute(0, 1, 4, 2, 5, 3), finest)
+        return finest.flatten(4).flatten(2, 3)
 
 
 def _to_map(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -401,17 +401,18 @@ def _to_map(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def _finished(grid: Tensor, feature: Tensor | None, scale: float, norm: nn.Module) -> Tensor:
     """An output: a map of the pyramid, plus the ViT's feature resized to it, normed."""
-    if feature is not None:
-        if scale != 1:
-            feature = F.interpolate(
-                feature, scale_factor=scale, mode='bilinear', align_corners=False
-            )
-        grid = add_residual(feature, grid)
-        del feature  # as large as the map, which is copied next
     # A neck hands on the memory format of its inputs, and mmcv's RoIAlign on the CPU reads every
     # map as if its channels came first, without a word.
     grid = grid.contiguous()
+    if feature is not None:
+        grid = add_residual(_resized(feature, scale), grid)
     return norm(grid)
+
+
+def _resized(feature: Tensor, scale: float) -> Tensor:
+    if scale == 1:
+        return feature
+    return F.interpolate(feature, scale_factor=scale, mode='bilinear', align_corners=False)
 
 
 def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:

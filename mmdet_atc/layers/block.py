@@ -89,9 +89,9 @@ def maybe_checkpoint(run: Callable, with_cp: bool, *tensors: Tensor):
 
 
 def add_residual(x: Tensor, out: Tensor) -> Tensor:
-    """``x + out``, in inference in the memory of ``out``, which nothing else may hold."""
+    """``out + x``, in inference in the memory of ``out``, which nothing else may hold."""
     if torch.is_grad_enabled() or x.dtype != out.dtype:
-        return x + out
+        return out + x
     return out.add_(x)
 
 

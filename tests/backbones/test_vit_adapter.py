@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmdet_atc.backbones import ViTAdapter
+from mmdet_atc.backbones.vit_adapter import Geometry
 
 from .micro import MICRO, micro
 
@@ -85,11 +86,17 @@ def test_a_size_seen_in_inference_mode_can_be_trained_on():
         torch.testing.assert_close(feature, reference)
 
 
-def test_upsampling_by_a_product_is_the_transposed_convolution():
+@pytest.mark.parametrize('training', [True, False])
+def test_the_map_of_stride_4_by_products_is_that_of_the_convolutions(training):
     model = micro()
-    tokens = torch.randn(2, 4 * 6, 48)
+    stem, tokens = torch.randn(2, 16, 8, 12), torch.randn(2, 4 * 6, 48)
+    geometry = Geometry.of(32, 48, torch.device('cpu'))
     grid = tokens.transpose(1, 2).reshape(2, 48, 4, 6)
-    torch.testing.assert_close(model._upsampled(tokens, (4, 6)), model.up(grid))
+    with torch.set_grad_enabled(training):
+        finest = model._finest(stem, tokens, geometry)
+        expected = model.spm.fc1(stem) + model.up(grid)
+    assert finest.is_contiguous()
+    torch.testing.assert_close(finest, expected)
 
 
 def test_classifier_keys_are_dropped_without_a_word():
