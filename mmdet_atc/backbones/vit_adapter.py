@@ -27,11 +27,13 @@ from mmdet_atc.layers import (
     MSDeformAttn,
     SpatialPriorModule,
     add_residual,
+    to_map,
 )
 from mmdet_atc.merging import TokenClusters
 
 from .arguments import check_counts, check_drop_rate, check_finite, check_ratios
 from .non_finite import NonFiniteError, non_finite_error
+from .pos_embed import PosEmbedResizer
 
 #: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -201,6 +203,7 @@ class ViTAdapter(BaseModule):
         self.interaction_indexes = groups
         self.window_sizes = windows
         self.pretrain_grid = pretrain_size // patch_size
+        self.resize_pos_embed = PosEmbedResizer(self.pretrain_grid)
         #: What error messages call the images of the current batch; set by FiniteCheckHook.
         self.image_names: Sequence[str] | None = None
 
@@ -320,7 +323,7 @@ class ViTAdapter(BaseModule):
         )
         patches = self.patch_embed(image).flatten(2).transpose(1, 2)
         # A transposed map would stay one through all blocks, and be copied by each norm.
-        patches = patches.contiguous() + self._resized_pos_embed(geometry.grid)
+        patches = patches.contiguous() + self.resize_pos_embed(self.pos_embed, geometry.grid)
 
         stages: tuple[TokenClusters, ...] = ()
         padding = self._padding(image)
@@ -350,22 +353,15 @@ class ViTAdapter(BaseModule):
             patches = self.blocks[index](patches, grid)
         return patches, stages
 
-    def _resized_pos_embed(self, grid: tuple[int, int]) -> Tensor:
-        """Position embedding of a grid, ``(1, N, C)``, bicubic from the pretraining grid."""
-        side = self.pretrain_grid
-        embed = self.pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        embed = F.interpolate(embed, size=grid, mode='bicubic', align_corners=False)
-        return embed.flatten(2).transpose(1, 2)
-
     def _outputs(
         self, stem: Tensor, pyramid: Tensor, patches: Tensor, geometry: Geometry
     ) -> Features:
         """The maps, one after the other: nothing holds the large ones longer than needed."""
         levels = pyramid.split([height * width for height, width in geometry.pyramid], dim=1)
         c2, c3, c4 = (
-            _to_map(level, shape) for level, shape in zip(levels, geometry.pyramid, strict=True)
+            to_map(level, shape) for level, shape in zip(levels, geometry.pyramid, strict=True)
         )
-        feature = _to_map(patches, geometry.grid).contiguous() if self.add_vit_feature else None
+        feature = to_map(patches, geometry.grid).contiguous() if self.add_vit_feature else None
         return (
             _finished(self._finest(stem, levels[0], geometry), feature, 4, self.norm1),
             _finished(c2, feature, 2, self.norm2),
@@ -378,7 +374,7 @@ class ViTAdapter(BaseModule):
         finest = self.spm.finest(stem)
         height, width = geometry.pyramid[0]
         if finest.device.type != 'cpu':
-            return add_residual(self.up(_to_map(level, (height, width))), finest)
+            return add_residual(self.up(to_map(level, (height, width))), finest)
         # Kernel and stride are 2, so each token makes four on its own: one matrix product, four
         # times as fast as the convolution, and its channels come first as in the other map.
         assert self.up.bias is not None
@@ -391,12 +387,6 @@ class ViTAdapter(BaseModule):
         finest = finest.unflatten(3, (width, 2)).unflatten(2, (height, 2))
         finest = add_residual(quads.permute(0, 1, 4, 2, 5, 3), finest)
         return finest.flatten(4).flatten(2, 3)
-
-
-def _to_map(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
-    """``(B, H * W, C)`` to ``(B, C, H, W)``: on the CPU a view, which has its channels last."""
-    grid = tokens.unflatten(1, shape).permute(0, 3, 1, 2)
-    return grid if grid.device.type == 'cpu' else grid.contiguous()
 
 
 def _finished(grid: Tensor, feature: Tensor | None, scale: float, norm: nn.Module) -> Tensor:

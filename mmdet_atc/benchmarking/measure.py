@@ -22,6 +22,9 @@ from .timing import interleaved_times
 KINDS = ('backbone', 'detector', 'training')
 AMP = {'off': None, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
+#: Calls that the times of stages are means of.
+_STAGE_CALLS = 3
+
 
 @dataclass
 class Row:
@@ -33,7 +36,8 @@ class Row:
         tokens (list[int]): Tokens that each block's MLP sees.
         seconds (dict[str, list[float]]): Per measured call, by kind (:data:`KINDS`).
         peak_mib (dict[str, float | None]): Peak memory of the same above the weights.
-        stages (dict[str, float]): Seconds of each stage of one detector call.
+        stages (dict[str, float]): Mean seconds of each stage of a call of the detector, or of the
+            backbone where detectors are not measured.
     """
 
     name: str
@@ -45,6 +49,15 @@ class Row:
 
     def median(self, what: str) -> float:
         return statistics.median(self.seconds[what])
+
+    def speed_up(self, base: Row, what: str) -> float:
+        """How many times faster than another row: the median over rounds of both rows' calls.
+
+        The two calls of a round lie close together, so that a machine which is slow for a while
+        is slow for both.
+        """
+        pairs = zip(base.seconds[what], self.seconds[what], strict=True)
+        return statistics.median(theirs / ours for theirs, ours in pairs)
 
 
 class Comparison:
@@ -94,10 +107,14 @@ class Comparison:
                 with PeakMemory(self.device) as memory:
                     calls[name]()
                 rows[name].peak_mib[what] = memory.mebibytes
+        run = self._detector if 'detector' in kinds else self._backbone
         for name, model in self.models.items():
             with StageTimes(model, self.device) as stages:
-                self._detector(model, inputs[name])
-            rows[name].stages = dict(stages.seconds)
+                for _ in range(_STAGE_CALLS):
+                    run(model, inputs[name])
+            rows[name].stages = {
+                stage: seconds / _STAGE_CALLS for stage, seconds in stages.seconds.items()
+            }
         return list(rows.values())
 
     def _prepared(self, model: BaseDetector, batch: dict) -> dict:

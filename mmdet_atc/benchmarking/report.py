@@ -9,7 +9,7 @@ from .measure import Row
 
 
 def speed_table(rows: Sequence[Row]) -> str:
-    """Markdown: images per second, ratio to the first row of the same batch size, peak memory.
+    """Markdown: images per second, speed-up over the first row of the same batch, peak memory.
 
     Args:
         rows (Sequence[Row]): Rows of one or more batch sizes, the base first in each.
@@ -25,8 +25,8 @@ def speed_table(rows: Sequence[Row]) -> str:
         base = _base(rows, row)
         cells = [row.name, str(row.batch), f'{row.tokens[0]}, {row.tokens[-1]}']
         for kind in kinds:
-            ratio = base.median(kind) / row.median(kind)
-            cells.append(f'{row.batch / row.median(kind):.2f} ({ratio:.2f}x)')
+            images = row.batch / row.median(kind)
+            cells.append(f'{images:.2f} ({row.speed_up(base, kind):.2f}x)')
         for kind in kinds:
             peak = row.peak_mib[kind]
             cells.append('-' if peak is None else f'{peak:.0f}')
@@ -35,7 +35,7 @@ def speed_table(rows: Sequence[Row]) -> str:
 
 
 def stage_table(rows: Sequence[Row]) -> str:
-    """Markdown: milliseconds per stage of one detector call.
+    """Markdown: milliseconds per stage of a call.
 
     Args:
         rows (Sequence[Row]): The rows.
@@ -66,7 +66,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(3.5 * len(kinds) + 3, 0.4 * len(rows) + 1.2), layout='constrained')
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
-        ratios = [_base(rows, row).median(kind) / row.median(kind) for row in rows]
+        ratios = [row.speed_up(_base(rows, row), kind) for row in rows]
         bars = axes.barh(names, ratios)
         axes.bar_label(bars, fmt='%.2f', padding=2)
         axes.axvline(1, color='black', linewidth=0.8)

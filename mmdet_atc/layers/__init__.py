@@ -4,6 +4,7 @@ from .adapter import Extractor, Injector, Interaction
 from .attention import Attention, WindowAttention, folded_attention, proportional_attention
 from .block import Block, add_residual
 from .deformable_attention import DeformableTarget, MSDeformAttn
+from .maps import to_map
 from .spatial_prior import SpatialPriorModule
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     'add_residual',
     'folded_attention',
     'proportional_attention',
+    'to_map',
 ]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .block import add_residual, maybe_checkpoint
 from .deformable_attention import DeformableTarget, MSDeformAttn
+from .maps import to_map
 
 
 class ConvFFN(nn.Module):
@@ -39,13 +40,11 @@ class PyramidDWConv(nn.Module):
 
     def forward(self, x: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
         """``(B, S, C)`` to ``(B, S, C)``; ``shapes`` are the levels' heights and widths."""
-        batch, _, dim = x.shape
         levels = x.split([height * width for height, width in shapes], dim=1)
-        out = []
-        for level, (height, width) in zip(levels, shapes, strict=True):
-            grid = level.transpose(1, 2).reshape(batch, dim, height, width)
-            out.append(self.dwconv(grid).flatten(2).transpose(1, 2))
-        return torch.cat(out, dim=1)
+        maps = [
+            self.dwconv(to_map(level, shape)) for level, shape in zip(levels, shapes, strict=True)
+        ]
+        return torch.cat([grid.flatten(2).transpose(1, 2) for grid in maps], dim=1)
 
 
 class Injector(nn.Module):

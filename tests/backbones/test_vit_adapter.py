@@ -71,8 +71,8 @@ def test_windows_matter_where_they_are_smaller():
 
 def test_position_embedding_is_resized_to_the_grid():
     model = micro()
-    assert torch.equal(model._resized_pos_embed((14, 14)), model.pos_embed[:, 1:])
-    assert model._resized_pos_embed((50, 84)).shape == (1, 4200, 48)
+    assert torch.equal(model.resize_pos_embed(model.pos_embed, (14, 14)), model.pos_embed[:, 1:])
+    assert model.resize_pos_embed(model.pos_embed, (50, 84)).shape == (1, 4200, 48)
 
 
 def test_a_size_seen_in_inference_mode_can_be_trained_on():

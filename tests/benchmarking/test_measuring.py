@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmdet_atc.benchmarking import PeakMemory, interleaved_times
+from mmdet_atc.benchmarking.measure import Row
 
 CPU = torch.device('cpu')
 
@@ -38,3 +39,10 @@ def test_functions_take_turns_and_warm_up_is_not_counted():
     assert calls == ['slow', 'quick'] * 5
     assert [len(values) for values in times.values()] == [3, 3]
     assert min(times['slow']) >= 0.02 > max(times['quick'])
+
+
+def test_a_speed_up_is_the_median_of_paired_calls():
+    base = Row('base', 1, [1], seconds=dict(backbone=[2.0, 20.0, 3.0]))
+    row = Row('row', 1, [1], seconds=dict(backbone=[1.0, 10.0, 1.0]))
+    assert row.speed_up(base, 'backbone') == 2
+    assert base.speed_up(base, 'backbone') == 1
