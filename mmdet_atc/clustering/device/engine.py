@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import warnings
 
@@ -18,6 +19,9 @@ from .torch_tree import tree_labels
 ENVIRONMENT = 'MMDET_ATC_TRITON'
 #: The kernels count within a matrix in 32 bits.
 _MOST_TOKENS = 2**15
+#: Bytes of distances in memory at once. Larger batches are clustered in groups of images, lest
+#: clustering needs more than the dense model's largest maps for as many images.
+_MOST_BYTES = 2**30
 
 
 def cluster_directions(directions: Tensor, num_clusters: int, linkage: str) -> Tensor:
@@ -33,14 +37,33 @@ def cluster_directions(directions: Tensor, num_clusters: int, linkage: str) -> T
         Tensor: ``(B, N)`` int64, clusters numbered by their smallest member.
     """
     directions = directions.nan_to_num(0, 0, 0)
-    working = torch.float64 if linkage == 'average' else directions.dtype
+    return torch.cat(
+        [
+            _cluster(_cosine_distances(group, linkage), num_clusters, linkage)
+            for group in _groups(directions, linkage)
+        ]
+    )
+
+
+def _groups(x: Tensor, linkage: str) -> tuple[Tensor, ...]:
+    """A batch ``(B, N, ...)`` in as few parts of about the same size as memory allows."""
+    batch, num_tokens = x.shape[:2]
+    parts = math.ceil(batch * num_tokens**2 * _working_type(x, linkage).itemsize / _MOST_BYTES)
+    return x.split(math.ceil(batch / max(1, min(parts, batch)))) if batch else (x,)
+
+
+def _working_type(x: Tensor, linkage: str) -> torch.dtype:
+    """Average linkage adds distances up; minima and maxima are exact in any precision."""
+    return torch.float64 if linkage == 'average' else torch.promote_types(x.dtype, torch.float32)
+
+
+def _cosine_distances(directions: Tensor, linkage: str) -> Tensor:
+    working = _working_type(directions, linkage)
     if directions.dtype == torch.float32 and use_triton(directions.device, directions.shape[1]):
         from .triton_distances import cosine_square
 
-        square = cosine_square(directions, working)
-    else:
-        square = _cosine_square(directions).to(working)
-    return _cluster(square, num_clusters, linkage)
+        return cosine_square(directions, working)
+    return _cosine_square(directions).to(working)
 
 
 def cluster_square(distances: Tensor, num_clusters: int, linkage: str) -> Tensor:
@@ -55,13 +78,22 @@ def cluster_square(distances: Tensor, num_clusters: int, linkage: str) -> Tensor
     Returns:
         Tensor: ``(B, N)`` int64, as :func:`cluster_directions`.
     """
-    full = torch.promote_types(distances.dtype, torch.float32)
     upper = torch.ones(distances.shape[1:], dtype=torch.bool, device=distances.device).triu(1)
-    # A copy, exactly symmetric: rounds find a reciprocal pair only where d(i, j) is d(j, i).
+    return torch.cat(
+        [
+            _cluster(_symmetric(group, upper, linkage), num_clusters, linkage)
+            for group in _groups(distances, linkage)
+        ]
+    )
+
+
+def _symmetric(distances: Tensor, upper: Tensor, linkage: str) -> Tensor:
+    """A copy, exactly symmetric: rounds find a reciprocal pair only where d(i, j) is d(j, i)."""
+    full = torch.promote_types(distances.dtype, torch.float32)
     square = torch.where(upper, distances, distances.mT).to(full)
     greatest = torch.finfo(torch.float32).max
     square.nan_to_num_(greatest, greatest, -greatest)
-    return _cluster(square.double() if linkage == 'average' else square, num_clusters, linkage)
+    return square.to(_working_type(square, linkage))
 
 
 def use_triton(device: torch.device, num_tokens: int) -> bool:

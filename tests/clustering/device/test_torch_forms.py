@@ -164,3 +164,24 @@ def test_missing_triton_is_said_once(monkeypatch):
     (note,) = caught
     assert 'Triton cannot be imported' in str(note.message)
     assert 'plain torch' in str(note.message)
+
+
+@pytest.mark.parametrize('linkage', ['single', 'average'])
+@pytest.mark.parametrize('function', [cluster_directions, cluster_square])
+def test_large_batches_are_clustered_in_groups(function, linkage, monkeypatch):
+    x = torch.rand(7, 12, 12, generator=torch.Generator().manual_seed(0))
+    expected = function(x, 5, linkage)
+    sizes = []
+    cluster = engine._cluster
+
+    def counted(square, *args):
+        sizes.append(len(square))
+        return cluster(square, *args)
+
+    monkeypatch.setattr(engine, '_cluster', counted)
+    image = 12 * 12 * (8 if linkage == 'average' else 4)
+    for most, groups in ((7 * image, [7]), (6 * image, [4, 3]), (image - 1, [1] * 7)):
+        monkeypatch.setattr(engine, '_MOST_BYTES', most)
+        sizes.clear()
+        assert torch.equal(function(x, 5, linkage), expected)
+        assert sizes == groups
