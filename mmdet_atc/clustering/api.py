@@ -68,7 +68,8 @@ def linkage_clustering(
         num_clusters (int): Number of clusters per image, in ``1 .. N``.
         linkage (str): ``'single'``, ``'complete'`` or ``'average'``. Default: ``'average'``.
         backend (str): ``'cpu'`` (the C++ engine; SciPy where it cannot be compiled), ``'cuda'``
-            (CUDA tensors on their device: Triton, or plain torch where Triton is missing),
+            (CUDA tensors on their device: Triton's kernels once they have passed their check there,
+            plain torch where they have not or Triton is missing),
             ``'sklearn'`` (scikit-learn, what the authors run and what all backends must equal) or
             ``'auto'``: CUDA tensors on their device, others on the host. Default: ``'auto'``.
         check_finite (bool | None): Of CUDA tensors that are clustered on their device: refuse NaN
