@@ -9,6 +9,7 @@ from .epoch_seed import EpochSeedHook, seed_worker
 from .faults import faults_in_one_line
 from .finite_check import FiniteCheckHook
 from .launchers import check_launched, world_size
+from .logger_hook import MainProcessLoggerHook
 from .total_batch_size import set_total_batch_size
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     'CheckpointFitHook',
     'EpochSeedHook',
     'FiniteCheckHook',
+    'MainProcessLoggerHook',
     'adapt_to_device',
     'check_launched',
     'choose_start',
