@@ -14,10 +14,7 @@ class MainProcessLoggerHook(LoggerHook):
 
     In MMEngine all processes write that file at once. They agree on the figures, but not on the
     times beside them, so that the end of a longer text may be left behind a shorter one, and the
-    file is no JSON any more.
-
-    Args:
-        **kwargs: As for ``LoggerHook``.
+    file is no JSON any more. Arguments are those of ``LoggerHook``.
     """
 
     @master_only
