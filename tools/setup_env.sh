@@ -47,7 +47,7 @@ has_ops() { "$py" -c 'import mmcv.ops' >/dev/null 2>&1; }
 if ! has_ops; then
     if ! ls "$wheels"/mmcv-*.whl >/dev/null 2>&1; then
         command -v "${CXX:-g++}" >/dev/null || die "mmcv's ops need a C++ compiler (Debian: apt install g++)"
-        say "building $mmcv with its ops (about 10 minutes on 2 cores; kept in $wheels)"
+        say "building $mmcv with its ops (10 to 18 minutes on 2 cores; kept in $wheels)"
         mkdir -p "$wheels"
         build=$(mktemp -d "$wheels/.build-XXXXXX")
         trap 'rm -rf "$build"' EXIT

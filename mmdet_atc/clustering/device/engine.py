@@ -19,8 +19,7 @@ from .torch_tree import tree_labels
 ENVIRONMENT = 'MMDET_ATC_TRITON'
 #: The kernels count within a matrix in 32 bits.
 _MOST_TOKENS = 2**15
-#: Bytes of distances in memory at once. Larger batches are clustered in groups of images, lest
-#: clustering needs more than the dense model's largest maps for as many images.
+#: Bytes of distances in memory at once; larger batches are clustered in groups of images.
 _MOST_BYTES = 2**30
 
 

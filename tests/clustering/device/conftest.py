@@ -11,7 +11,10 @@ def _interpreter_works_with_numpy(monkeypatch):
 
     Without this no kernel with ``range(0, n, BLOCK)`` can be interpreted.
     """
-    interpreter = pytest.importorskip('triton.runtime.interpreter')
+    try:
+        from triton.runtime import interpreter
+    except ImportError:
+        return  # the plain torch form is tested where Triton is not installed, too
     patch = interpreter._patch_lang_tensor
 
     def patch_with_item(tensor, scope):

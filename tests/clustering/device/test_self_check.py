@@ -10,7 +10,9 @@ import torch
 
 from mmdet_atc.clustering.device import engine, self_check
 
-triton_rounds = pytest.importorskip('mmdet_atc.clustering.device.triton_rounds')
+triton_rounds = pytest.importorskip(
+    'mmdet_atc.clustering.device.triton_rounds', reason='Triton is not installed'
+)
 from mmdet_atc.clustering.device import triton_distances, triton_tree  # noqa: E402
 
 DEVICE = torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')

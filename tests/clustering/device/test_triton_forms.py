@@ -17,7 +17,9 @@ from mmdet_atc.clustering.naive import naive_labels
 
 from ..test_exactness import FAMILIES, ranks
 
-triton_distances = pytest.importorskip('mmdet_atc.clustering.device.triton_distances')
+triton_distances = pytest.importorskip(
+    'mmdet_atc.clustering.device.triton_distances', reason='Triton is not installed'
+)
 from mmdet_atc.clustering.device import triton_rounds, triton_tree  # noqa: E402
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
