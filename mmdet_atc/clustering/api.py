@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import device, native
-from .distances import cosine_distances, upper_cosine_distances
+from .distances import cosine_distances
 from .finite import require_finite, require_finite_on_device
 from .hierarchy import scipy_labels, sklearn_labels
 
@@ -110,12 +110,7 @@ def _features_op(
         if not _is_native(backend):
             labels = _one_by_one(cosine_distances(directions), num_clusters, linkage, backend)
             return labels.to(features.device)
-        # As many images at a time as there are threads: that many matrices are in memory.
-        groups = [
-            native.cluster_in_place(upper_cosine_distances(group), num_clusters, linkage)
-            for group in directions.split(torch.get_num_threads())
-        ]
-    return torch.cat(groups).to(features.device)
+        return native.cluster_directions(directions, num_clusters, linkage).to(features.device)
 
 
 @torch.library.custom_op('mmdet_atc::linkage_clustering', mutates_args=())
@@ -132,12 +127,8 @@ def _distances_op(
     if not _is_native(backend):
         return _one_by_one(distances.cpu(), num_clusters, linkage, backend).to(distances.device)
     full = torch.promote_types(distances.dtype, torch.float32)
-    labels = []
-    for group in distances.split(torch.get_num_threads()):
-        # The engine overwrites its input.
-        square = native.empty_square(len(group), group.shape[1], full)
-        labels.append(native.cluster_in_place(square.copy_(group), num_clusters, linkage))
-    return torch.cat(labels).to(distances.device)
+    labels = native.cluster_squares(distances.cpu().to(full), num_clusters, linkage)
+    return labels.to(distances.device)
 
 
 @_features_op.register_fake

@@ -15,6 +15,18 @@ _FOLDER = Path(__file__).with_name('csrc')
 #: Minima are vectorised only where no NaN and no signed zero can be; sums keep their order.
 _FLAGS = ('-ffinite-math-only', '-fno-signed-zeros', '-fno-trapping-math', '-fno-math-errno')
 _LINKAGES = dict(single=0, complete=1, average=2)
+#: The most near pairs of tokens, as a share of all pairs, that an image is clustered by. Where more
+#: would be needed all distances are stored, which is as fast then, and takes as much memory.
+NEAR_SHARE = dict(single=0.07, complete=0.2, average=0.14)
+
+
+class _Wanted(ctypes.Structure):
+    _fields_ = (
+        ('num_clusters', ctypes.c_int64),
+        ('linkage', ctypes.c_int),
+        ('near_share', ctypes.c_double),
+        ('threads', ctypes.c_int64),
+    )
 
 
 def is_available() -> bool:
@@ -22,57 +34,85 @@ def is_available() -> bool:
     return _library() is not None
 
 
-def empty_square(batch: int, num_tokens: int, dtype: torch.dtype) -> Tensor:
-    """Memory for the distances of a batch, as the engine wants it.
+def cluster_directions(directions: Tensor, num_clusters: int, linkage: str) -> Tensor:
+    """Cluster a batch by 1 - cosine on the CPU with all threads of torch.
 
     Args:
-        batch (int): Number of images.
-        num_tokens (int): Number of tokens ``N`` per image.
-        dtype (torch.dtype): float32 or float64.
+        directions (Tensor): ``(B, N, C)`` unit vectors, finite, float32 or float64, CPU.
+        num_clusters (int): Clusters per image.
+        linkage (str): Linkage.
 
     Returns:
-        Tensor: ``(B, N, N)``, uninitialised, CPU. Its rows lie a few values further apart than
-        ``N``: an odd number of cache lines, so that a column does not fall into few cache sets.
+        Tensor: ``(B, N)`` int64, clusters numbered by their smallest member.
+
+    Raises:
+        MemoryError: If there is not enough memory.
     """
-    line = 64 // dtype.itemsize
-    lines = -(-num_tokens // line) | 1
-    square = torch.empty(batch, num_tokens, lines * line, dtype=dtype)
-    library = _library()
-    if library is not None:
-        size = square.numel() * dtype.itemsize
-        library.atc_use_huge_pages(ctypes.c_void_p(square.data_ptr()), ctypes.c_int64(size))
-    return square[..., :num_tokens]
+    return _cluster('directions', directions, directions.shape, num_clusters, linkage)
 
 
-def cluster_in_place(distances: Tensor, num_clusters: int, linkage: str) -> Tensor:
-    """Cluster a batch on the CPU with all threads of torch; the distances are overwritten.
+def cluster_squares(distances: Tensor, num_clusters: int, linkage: str) -> Tensor:
+    """Cluster a batch by given distances on the CPU with all threads of torch.
 
     Args:
-        distances (Tensor): ``(B, N, N)`` of :func:`empty_square`, finite. Only the part above the
+        distances (Tensor): ``(B, N, N)``, finite, float32 or float64, CPU. Only the part above the
             diagonal is read.
         num_clusters (int): Clusters per image.
         linkage (str): Linkage.
 
     Returns:
         Tensor: ``(B, N)`` int64, clusters numbered by their smallest member.
+
+    Raises:
+        MemoryError: If there is not enough memory.
     """
-    library = _library()
-    assert library is not None
-    batch, num_tokens, _ = distances.shape
-    labels = torch.empty(batch, num_tokens, dtype=torch.int64)
-    is_float = distances.dtype == torch.float32
-    function = library.atc_linkage_float if is_float else library.atc_linkage_double
-    function(
-        ctypes.c_void_p(distances.data_ptr()),
-        ctypes.c_int64(batch),
-        ctypes.c_int64(num_tokens),
-        ctypes.c_int64(distances.stride(1)),
-        ctypes.c_int64(num_clusters),
-        ctypes.c_int(_LINKAGES[linkage]),
-        ctypes.c_int(torch.get_num_threads()),
-        ctypes.c_void_p(labels.data_ptr()),
+    return _cluster('squares', distances, distances.shape[:2], num_clusters, linkage)
+
+
+def upper_cosine_distances(directions: Tensor) -> Tensor:
+    """The distances that :func:`cluster_directions` clusters by, to the last bit.
+
+    Args:
+        directions (Tensor): ``(B, N, C)`` unit vectors, float32 or float64, CPU.
+
+    Returns:
+        Tensor: ``(B, N, N)``, 1 - cosine above the diagonal, 0 elsewhere.
+
+    Raises:
+        MemoryError: If there is not enough memory.
+    """
+    batch, num_tokens, channels = directions.shape
+    squares = directions.new_zeros(batch, num_tokens, num_tokens)
+    _call(
+        'cosine_distances',
+        directions,
+        *_sizes(batch, num_tokens, channels, torch.get_num_threads()),
+        ctypes.c_void_p(squares.data_ptr()),
     )
+    return squares
+
+
+def _cluster(
+    what: str, values: Tensor, sizes: tuple[int, ...], num_clusters: int, linkage: str
+) -> Tensor:
+    labels = torch.empty(values.shape[:2], dtype=torch.int64)
+    share, threads = NEAR_SHARE[linkage], torch.get_num_threads()
+    wanted = _Wanted(num_clusters, _LINKAGES[linkage], share, threads)
+    pointer = ctypes.c_void_p(labels.data_ptr())
+    _call(f'cluster_{what}', values, *_sizes(*sizes), ctypes.byref(wanted), pointer)
     return labels
+
+
+def _sizes(*sizes: int) -> tuple[ctypes.c_int64, ...]:
+    return tuple(ctypes.c_int64(size) for size in sizes)
+
+
+def _call(function: str, values: Tensor, *arguments: object) -> None:
+    values = values.contiguous()
+    name = 'float' if values.dtype == torch.float32 else 'double'
+    call = getattr(_library(), f'atc_{function}_{name}')
+    if call(ctypes.c_void_p(values.data_ptr()), *arguments):
+        raise MemoryError(f'not enough memory to cluster {tuple(values.shape)}')
 
 
 @functools.cache

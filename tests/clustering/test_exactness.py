@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import cophenet
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 from scipy.spatial.distance import squareform
 
-from mmdet_atc.clustering import agglomerative_clustering, linkage_clustering
+from mmdet_atc.clustering import agglomerative_clustering, linkage_clustering, native
+from mmdet_atc.clustering.distances import cosine_distances
 from mmdet_atc.clustering.naive import naive_labels
 
 LINKAGES = ['single', 'complete', 'average']
@@ -70,15 +74,50 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return np.unique(values, return_inverse=True)[1].reshape(values.shape).astype(np.float32)
 
 
+@pytest.mark.parametrize('near_share', [0.0, 1.0])
 @pytest.mark.parametrize('family', FAMILIES)
 @pytest.mark.parametrize('linkage', LINKAGES)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), n=st.integers(1, 24), seed=st.integers(0, 10**6))
-def test_labels_equal_the_specification_ties_included(family, linkage, data, n, seed):
+def test_labels_equal_the_specification_ties_included(family, linkage, near_share, data, n, seed):
+    """From all distances, and from near pairs as long as these last."""
     num_clusters = data.draw(st.integers(1, n))
     distances = ranks(family(np.random.default_rng(seed), n))
-    labels = linkage_clustering(torch.from_numpy(distances)[None], num_clusters, linkage)[0]
+    with mock.patch.dict(native.NEAR_SHARE, {linkage: near_share}):
+        labels = linkage_clustering(torch.from_numpy(distances)[None], num_clusters, linkage)[0]
     assert labels.tolist() == naive_labels(distances, num_clusters, linkage).tolist()
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('linkage', LINKAGES)
+@settings(max_examples=8, deadline=None)
+@given(data=st.data(), n=st.integers(100, 500), seed=st.integers(0, 10**6))
+def test_near_pairs_decide_as_all_distances_do(family, linkage, data, n, seed):
+    num_clusters = data.draw(st.integers(1, n))
+    distances = torch.from_numpy(ranks(family(np.random.default_rng(seed), n)))[None]
+    labels = []
+    for near_share in (0.0, 1.0):
+        with mock.patch.dict(native.NEAR_SHARE, {linkage: near_share}):
+            labels.append(linkage_clustering(distances, num_clusters, linkage))
+    assert torch.equal(*labels)
+
+
+@pytest.mark.parametrize('linkage', LINKAGES)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), n=st.integers(1, 24), channels=st.integers(1, 3), seed=st.integers(0, 10**6))
+def test_labels_of_features_equal_the_specification_on_their_distances(
+    linkage, data, n, channels, seed
+):
+    """Few whole numbers as features: equal rows, zero vectors, ties but for the last bit."""
+    num_clusters = data.draw(st.integers(1, n))
+    features = np.random.default_rng(seed).integers(-2, 3, (1, n, channels))
+    features = torch.from_numpy(features.astype(np.float32))
+    distances = cosine_distances(F.normalize(features, dim=-1))[0].numpy()
+    expected = naive_labels(distances, num_clusters, linkage).tolist()
+    for near_share in (0.0, 1.0):
+        with mock.patch.dict(native.NEAR_SHARE, {linkage: near_share}):
+            labels = agglomerative_clustering(features, num_clusters, linkage)[0]
+        assert labels.tolist() == expected
 
 
 def heights_of(distances: np.ndarray, linkage: str, num_clusters: int) -> np.ndarray:

@@ -58,7 +58,7 @@ def batch(bad: float | None = None) -> torch.Tensor:
     return x
 
 
-@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf, -torch.finfo(torch.float32).max])
 def test_at_once_when_asked(events, bad):
     finite.require_finite_on_device(batch(), 'x', True)
     with pytest.raises(ValueError, match=r'x must be finite, but image\(s\) \[1\]'):

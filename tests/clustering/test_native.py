@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmdet_atc.clustering import linkage_clustering, native
+from mmdet_atc.clustering.distances import cosine_distances
 
 from ..conftest import ROOT
+
+LINKAGES = ['single', 'complete', 'average']
 
 CODE = """
 import torch, warnings
@@ -35,7 +40,7 @@ def start(**env: str) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize('linkage', ['single', 'complete', 'average'])
+@pytest.mark.parametrize('linkage', LINKAGES)
 def test_the_part_above_the_diagonal_decides_as_in_scikit_learn(linkage):
     upper = torch.rand(1, 70, 70, generator=torch.Generator().manual_seed(0)).triu(1)
     garbage = upper + torch.full((70, 70), 1e30).tril()
@@ -44,12 +49,64 @@ def test_the_part_above_the_diagonal_decides_as_in_scikit_learn(linkage):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('num_tokens', [1, 15, 16, 17, 64, 1024])
-def test_rows_are_padded_to_an_odd_number_of_cache_lines(dtype, num_tokens):
-    square = native.empty_square(2, num_tokens, dtype)
-    assert square.shape == (2, num_tokens, num_tokens)
-    assert square.stride(1) * dtype.itemsize % 128 == 64
-    assert square.stride(1) - num_tokens < 128 // dtype.itemsize
+@pytest.mark.parametrize('num_tokens', [1, 2, 47, 48, 49, 129, 300])
+@pytest.mark.parametrize('channels', [1, 7, 64])
+def test_cosine_distances_are_those_of_exact_arithmetic_up_to_rounding(dtype, num_tokens, channels):
+    directions = F.normalize(torch.randn(2, num_tokens, channels, dtype=dtype), dim=-1)
+    upper = native.upper_cosine_distances(directions)
+    exact = directions.double()
+    expected = (1 - exact @ exact.mT).triu(1)
+    rounding = channels * torch.finfo(dtype).eps
+    torch.testing.assert_close(upper.double(), expected, rtol=0, atol=rounding)
+    assert torch.equal(upper, upper.triu(1))
+
+
+def test_float_cosine_distances_are_multiples_of_what_their_sums_rely_on():
+    directions = F.normalize(torch.randn(1, 500, 64) + 1, dim=-1)
+    steps = native.upper_cosine_distances(directions).double() * 2**24
+    assert torch.equal(steps, steps.round())
+
+
+def near_ties(seed: int, num_tokens: int) -> torch.Tensor:
+    """Directions with many distances that are equal but for their last bits."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randint(-2, 3, (1, num_tokens, 24), generator=generator).float()
+    features += torch.randint(0, 2, (1, num_tokens, 1), generator=generator)
+    return F.normalize(features, dim=-1)
+
+
+@pytest.mark.parametrize('linkage', LINKAGES)
+@pytest.mark.parametrize('share', [0.0, 0.1, 1.0])
+@pytest.mark.parametrize('seed', range(4))
+def test_directions_are_clustered_by_their_very_distances(linkage, share, seed):
+    directions = near_ties(seed, 333)
+    distances = cosine_distances(directions)
+    for num_clusters in (20, 100, 170, 300):
+        with mock.patch.dict(native.NEAR_SHARE, {linkage: 0.0}):
+            expected = native.cluster_squares(distances, num_clusters, linkage)
+        with mock.patch.dict(native.NEAR_SHARE, {linkage: share}):
+            labels = native.cluster_directions(directions, num_clusters, linkage)
+        assert torch.equal(labels, expected)
+
+
+def test_too_little_memory_is_an_error_of_the_call():
+    code = """
+import resource, torch
+from mmdet_atc.clustering import agglomerative_clustering
+agglomerative_clustering(torch.randn(1, 500, 4), 20, 'complete')
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
+try:
+    agglomerative_clustering(torch.randn(1, 20000, 4), 1, 'complete')
+except MemoryError as error:
+    print(error)
+print(agglomerative_clustering(torch.randn(1, 500, 4), 20, 'complete').shape)
+"""
+    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.splitlines() == [
+        'not enough memory to cluster (1, 20000, 4)',
+        'torch.Size([1, 500])',
+    ], run.stderr
 
 
 def test_processes_may_compile_at_once_into_an_empty_cache(tmp_path):

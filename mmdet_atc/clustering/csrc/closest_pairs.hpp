@@ -1,11 +1,8 @@
-// Complete and average linkage: the closest pair is merged until `num_clusters` are left.
+// Complete and average linkage from all distances: the closest pair is merged until `num_clusters`
+// are left.
 //
-// Each cluster knows its distances to the clusters *older* than itself, and a lower bound of the
-// smallest of these (Müllner 2011, "generic algorithm"). A merge forms the youngest cluster, so it
-// writes one row and touches no other; a bound whose neighbour is gone stays a lower bound, and is
-// made exact only when it is the smallest of all. Tokens are born in the order of their position.
-//
-// A cluster lives in the slot of its smallest member, and ties go to the lowest pair of slots.
+// Each cluster has a row of its distances to the clusters older than itself, see `LowestPair`: a
+// merge writes one row and touches no other. Tokens are born in the order of their position.
 #pragma once
 
 #include <algorithm>
@@ -15,17 +12,16 @@
 #include <vector>
 
 #include "common.hpp"
+#include "lowest_pair.hpp"
 
 template <typename Rows>
 class ClosestPairs {
     using Value = typename Rows::Value;
-    using Slot = std::int32_t;
-    using SlotPair = std::pair<Slot, Slot>;
 
   public:
     ClosestPairs(Rows rows, Index n)
-        : rows_(std::move(rows)), n_(n), birth_(n), bound_(n), nearest_(n), stale_(n, 0),
-          parent_(n), row_(n), other_row_(n), heights_(n) {
+        : rows_(std::move(rows)), n_(n), lowest_(n), birth_(n), parent_(n), row_(n), other_row_(n),
+          heights_(n) {
         std::iota(birth_.begin(), birth_.end(), 0.0f);
         std::iota(parent_.begin(), parent_.end(), 0);
         merged_.reserve(n);
@@ -34,14 +30,15 @@ class ClosestPairs {
     // `bound` and `nearest` of each token among those before it.
     template <typename T>
     void Start(const std::vector<T>& bound, const std::vector<Slot>& nearest) {
-        std::copy(bound.begin(), bound.end(), bound_.begin());
-        std::copy(nearest.begin(), nearest.end(), nearest_.begin());
-        bound_[0] = kGone<Value>;
+        for (Index slot = 1; slot < n_; ++slot) lowest_.Set(slot, bound[slot], nearest[slot]);
     }
 
     void Run(Index num_clusters, Index* labels) {
         for (Index left = n_; left > num_clusters; --left) {
-            const auto [kept, gone] = FindPair();
+            const auto [kept, gone] = lowest_.Find([this](Index slot) {
+                rows_.Load(slot, row_.data());
+                FindNearest(slot, row_.data());
+            });
             Merge(kept, gone, static_cast<float>(2 * n_ - left));
         }
         NumberBySmallestMember(parent_, labels);
@@ -49,33 +46,6 @@ class ClosestPairs {
 
   private:
     static constexpr float kDead = std::numeric_limits<float>::max();
-
-    // The lowest pair among those of the smallest height. Bounds only grow, so the search ends as
-    // soon as a row of the lowest bound is exact.
-    SlotPair FindPair() {
-        for (;;) {
-            const Value lowest = Smallest(bound_.data(), n_);
-            const Index first = FirstEqual(bound_.data(), n_, lowest);
-            SlotPair best(n_, n_);
-            for (Index i = first; i < n_; ++i) {
-                if (bound_[i] == lowest && !stale_[i]) best = std::min(best, Ordered(i, nearest_[i]));
-            }
-            // Of a stale row's clusters at that height the lowest is gone: what is left comes after
-            // it. Where all distances tie, this saves a scan of every row for every merge.
-            for (Index i = first; i < n_; ++i) {
-                if (bound_[i] != lowest || !stale_[i]) continue;
-                if (best < Ordered(i, nearest_[i] + 1)) continue;
-                rows_.Load(i, row_.data());
-                FindNearest(i, row_.data());
-                if (bound_[i] == lowest) best = std::min(best, Ordered(i, nearest_[i]));
-            }
-            if (best.first < n_) return best;
-        }
-    }
-
-    static SlotPair Ordered(Index x, Index y) {
-        return {static_cast<Slot>(std::min(x, y)), static_cast<Slot>(std::max(x, y))};
-    }
 
     void FindNearest(Index slot, const Value* row) {
         const float born = birth_[slot];
@@ -86,9 +56,8 @@ class ClosestPairs {
             heights_[j] = height;
             best = height < best ? height : best;
         }
-        bound_[slot] = best;
-        nearest_[slot] = best == kGone<Value> ? -1 : FirstEqual(heights_.data(), n_, best);
-        stale_[slot] = 0;
+        const Index nearest = best == kGone<Value> ? -1 : FirstEqual(heights_.data(), n_, best);
+        lowest_.Set(slot, best, static_cast<Slot>(nearest));
     }
 
     // The distances of a cluster to all others: those to younger ones are in their rows.
@@ -109,22 +78,17 @@ class ClosestPairs {
         const auto is_part = [=](Slot slot) { return slot == kept || slot == gone; };
         merged_.erase(std::remove_if(merged_.begin(), merged_.end(), is_part), merged_.end());
         merged_.push_back(kept);
-        for (Index j = 0; j < n_; ++j) {
-            stale_[j] |= (nearest_[j] == kept) | (nearest_[j] == gone);
-        }
+        lowest_.Forget(kept, gone);
         parent_[gone] = kept;
         birth_[gone] = kDead;
-        bound_[gone] = kGone<Value>;
         birth_[kept] = now;
         FindNearest(kept, row_.data());
     }
 
     Rows rows_;
     Index n_;
+    LowestPair<Value> lowest_;
     std::vector<float> birth_;
-    std::vector<Value> bound_;
-    std::vector<Slot> nearest_;
-    std::vector<Slot> stale_;
     std::vector<Index> parent_;
     std::vector<Slot> merged_;  // Slots of clusters of two tokens or more.
     std::vector<Value> row_, other_row_, heights_;
