@@ -46,6 +46,10 @@ bool WithNearPairs(const Tiles& tiles, double lonely, const Wanted& wanted, Run 
     for (int i = 0; i < kTries; ++i, lonely /= 3, few *= 2) {
         const T limit =
             std::max(Quantile(&survey.nearest, 1 - lonely), Quantile(&survey.sample, few));
+        // As the sample says, and then for certain.
+        const auto is_near = [=](T distance) { return distance <= limit; };
+        const auto near = std::count_if(survey.sample.begin(), survey.sample.end(), is_near);
+        if (near > 1.2 * wanted.near_share * survey.sample.size()) return false;
         const auto most = static_cast<Index>(wanted.near_share * n * (n - 1) / 2);
         const auto pairs = NearPairs(tiles, limit, most, wanted.threads);
         if (pairs.empty()) return false;

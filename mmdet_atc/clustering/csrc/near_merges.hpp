@@ -45,10 +45,10 @@ class NearMerges {
     void Labels(Index* labels) const { NumberBySmallestMember(parent_, labels); }
 
   private:
-    // The limit, and before it those that a quarter, a sixteenth .. of the pairs are within. In a
+    // The limit, and before it those that a third, a ninth .. of the pairs are within. In a
     // crowd of near tokens each has few neighbours if the nearest of all are merged first.
     std::vector<T> Stages(const NearTokens<T>& near, T limit) const {
-        constexpr std::size_t kFewest = 16, kGrowth = 4, kStride = 16;
+        constexpr std::size_t kFewest = 16, kGrowth = 3, kStride = 16;
         std::vector<T> sample, stages{limit};
         for (std::size_t p = 0; p < near.tokens.size(); p += kStride) {
             sample.push_back(near.tokens[p].distance);

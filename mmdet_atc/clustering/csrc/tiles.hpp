@@ -75,9 +75,8 @@ class DirectionTiles {
         return sum;
     }
 
-    // In float they are multiples of 2^-24 and hardly above 2: a sum of n * n needs 26 bits and
-    // those of n * n.
-    bool SumsAreExact(Index) const { return sizeof(T) == sizeof(float) && n_ <= (1 << 13); }
+    // In float they are multiples of 2^-24 below 4, and two clusters have at most n * n / 4 pairs.
+    bool SumsAreExact(Index) const { return sizeof(T) == sizeof(float) && n_ <= (1 << 14); }
 
   private:
     // Lays columns side by side, channel by channel.
@@ -135,7 +134,7 @@ class SquareTiles {
         return sum;
     }
 
-    // Looks whether they are multiples of a power of two so large that a sum of n * n fits.
+    // Looks whether they are multiples of a power of two so large that a sum of n * n / 4 fits.
     bool SumsAreExact(Index threads) const {
         std::atomic<bool> exact{true};
         std::vector<T> largest(square_.n);
@@ -148,7 +147,7 @@ class SquareTiles {
         int exponent = 0;
         std::frexp(*std::max_element(largest.begin(), largest.end()), &exponent);
         if (exponent < -500) return false;  // the scale below would not be a number
-        const int bits = 53 - 2 * static_cast<int>(std::ceil(std::log2(square_.n)));
+        const int bits = 55 - 2 * static_cast<int>(std::ceil(std::log2(square_.n)));
         const double scale = std::ldexp(1.0, bits - exponent);
         ShareOut(square_.n, threads, [&](Index i) {
             const T* row = square_.Row(i);
