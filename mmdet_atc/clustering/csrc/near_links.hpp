@@ -38,7 +38,7 @@ class CompleteLinks {
     static Link One(Link x, Index) { return x; }
     static Value Height(Link link, Index) { return link; }
     static bool IsExact(Link) { return true; }
-    static Link FromSum(double) { return kNothing; }
+    static Link FromSum(double) { return kGone<T>; }  // of links that are not exact: none
 
   private:
     T limit_;

@@ -132,8 +132,8 @@ class NearMerges {
 
     // Of all distances between two clusters.
     double Sum(Index x, Index y) {
-        return size_[x] < size_[y] ? tiles_.Sum(Tokens(x, &fewer_), Tokens(y, &more_))
-                                   : tiles_.Sum(Tokens(y, &fewer_), Tokens(x, &more_));
+        if (size_[x] > size_[y]) std::swap(x, y);
+        return tiles_.Sum(Tokens(x, &fewer_), Tokens(y, &more_), &scratch_);
     }
 
     const Buffer<Index>& Tokens(Index slot, Buffer<Index>* tokens) const {
@@ -157,4 +157,5 @@ class NearMerges {
     std::vector<std::int32_t> cluster_;
     // Tokens of the clusters whose sum is at hand.
     Buffer<Index> fewer_, more_;
+    Buffer<T> scratch_;
 };

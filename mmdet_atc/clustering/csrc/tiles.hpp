@@ -4,7 +4,7 @@
 // Each source offers:
 //   size()                          tokens
 //   Compute(row, column, tile)      kTileRows x kTileColumns distances; what lies beyond is anything
-//   Sum(fewer, more)                of all distances between two lists of tokens, the same ones
+//   Sum(fewer, more, scratch)       of all distances between two lists of tokens, the same ones
 //   SumsAreExact(threads)           whether every sum of them is exact in double
 //
 // `column` is a multiple of kTileColumns.
@@ -56,17 +56,18 @@ class DirectionTiles {
         Multiply(token, panels_.data() + column * channels_, tile);
     }
 
-    double Sum(const Buffer<Index>& fewer, const Buffer<Index>& more) const {
+    double Sum(
+        const Buffer<Index>& fewer, const Buffer<Index>& more, Buffer<T>* scratch) const {
         const Index rows = fewer.size(), columns = more.size();
-        std::vector<T> panel(kTileColumns<T> * channels_);
+        T* const panel = scratch->Room(kTileColumns<T> * channels_);
         Tile<T> tile;
         double sum = 0;
         for (Index column = 0; column < columns; column += kTileColumns<T>) {
             const Index width = std::min(kTileColumns<T>, columns - column);
-            Pack(width, [&](Index c) { return more[column + c]; }, panel.data());
+            Pack(width, [&](Index c) { return more[column + c]; }, panel);
             for (Index row = 0; row < rows; row += kTileRows) {
                 const auto token = [&](Index r) { return fewer[std::min(row + r, rows - 1)]; };
-                Multiply(token, panel.data(), tile);
+                Multiply(token, panel, tile);
                 for (Index r = 0; r < std::min(kTileRows, rows - row); ++r) {
                     for (Index c = 0; c < width; ++c) sum += tile[r][c];
                 }
@@ -126,7 +127,7 @@ class SquareTiles {
         }
     }
 
-    double Sum(const Buffer<Index>& fewer, const Buffer<Index>& more) const {
+    double Sum(const Buffer<Index>& fewer, const Buffer<Index>& more, Buffer<T>*) const {
         double sum = 0;
         for (const Index i : fewer) {
             for (const Index j : more) sum += square_.Row(std::min(i, j))[std::max(i, j)];
