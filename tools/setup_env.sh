@@ -3,17 +3,22 @@
 #   tools/setup_env.sh [VENV_DIR]          (default .venv; `make env` calls it)
 # PYTHON chooses the interpreter, MMDET_ATC_CACHE the folder where the built mmcv wheel
 # is kept for the next environment (default ~/.cache/mmdet_atc). MMDET_ATC_LOCKED=1 installs the very
-# files of requirements/lock.txt, checked by their digests, as CI does.
+# files of requirements/lock.txt, checked by their digests, as CI does; MMDET_ATC_TORCH names another
+# file of torch and torchvision than requirements/torch.txt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 venv=${1:-.venv}
 python=${PYTHON:-python3}
 cache=${MMDET_ATC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mmdet_atc}
+torch=${MMDET_ATC_TORCH:-requirements/torch.txt}
 
 say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
 die() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
 
+[ -f "$torch" ] || die "MMDET_ATC_TORCH: there is no file '$torch'"
+[ "${MMDET_ATC_LOCKED:-}" != 1 ] || [ -z "${MMDET_ATC_TORCH:-}" ] ||
+    die "MMDET_ATC_TORCH and MMDET_ATC_LOCKED=1 exclude each other: the lock file names torch"
 command -v "$python" >/dev/null || die "no '$python' on PATH; install Python >= 3.10 or set PYTHON"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     die "$("$python" --version) is too old: Python >= 3.10 is needed (set PYTHON)"
@@ -28,7 +33,7 @@ if [ "${MMDET_ATC_LOCKED:-}" = 1 ]; then
 else
     say "build tools, then torch and torchvision as one matching set (a few GB the first time)"
     pip install -q -r requirements/build.txt
-    pip install -q -r requirements/torch.txt
+    pip install -q -r "$torch"
 fi
 
 # Everything that changes the binary is in the folder's name, so a stale wheel is never used.
@@ -66,7 +71,7 @@ fi
 
 say "mmengine, mmdet, timm, pycocotools, tools for tests and documentation"
 pip install -q --no-build-isolation -r requirements.txt -r requirements/tests.txt \
-    -r requirements/docs.txt -c requirements/torch.txt -c requirements/mmcv.txt
+    -r requirements/docs.txt -c "$torch" -c requirements/mmcv.txt
 if [ -f setup.cfg ]; then
     say "mmdet_atc (editable)"
     pip install -q --no-build-isolation --no-deps -e .

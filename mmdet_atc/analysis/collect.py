@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from mmdet.datasets import CocoDataset
 from mmdet.models.detectors import BaseDetector
 
 from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.visualization.predict import label_maps
 
 from .agreement import MEASURES
 from .blocks import regular_blocks
@@ -114,7 +114,8 @@ def analyse(model: BaseDetector, dataset: CocoDataset, indices: Iterable[int]) -
     )
     for index in indices:
         sample = dataset[index]
-        maps = _label_maps(model, sample)
+        batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
+        maps = [labels[0] for labels in label_maps(model, batch)]
         grid = maps[0].shape
         truth = sample['data_samples']
         segments = _segments(truth, dataset)
@@ -125,16 +126,6 @@ def analyse(model: BaseDetector, dataset: CocoDataset, indices: Iterable[int]) -
             stage.add(labels, patches, shares)
             blocks.add(regular_blocks(grid, int(labels.max()) + 1), patches, shares)
     return result
-
-
-@torch.no_grad()
-def _label_maps(model: BaseDetector, sample: dict) -> list[np.ndarray]:
-    """Clusters of the padded patch grid after each merge, ``(h, w)`` int64."""
-    batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
-    inputs = model.data_preprocessor(batch, False)['inputs']
-    grid = tuple(side // model.backbone.patch_size for side in inputs.shape[-2:])
-    _, stages = model.backbone.forward_with_clusters(inputs)
-    return [stage.labels[0].reshape(grid).cpu().numpy() for stage in stages]
 
 
 def _segments(truth, dataset: CocoDataset) -> Segments:

@@ -117,12 +117,8 @@ def predict_clusters(
             f'the backbone {type(backbone).__name__} merges no tokens: '
             'choose an atc_* or tome_* config'
         )
-    data = model.data_preprocessor(batch, False)
-    inputs = data['inputs']
-    height, width = (side // backbone.patch_size for side in inputs.shape[-2:])
     with _merging_by(backbone, merging):
-        _, stages = backbone.forward_with_clusters(inputs)
-    maps = [stage.labels.reshape(-1, height, width).cpu().numpy() for stage in stages]
+        maps = label_maps(model, batch)
     return [
         ImageClusters(
             np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()[..., ::-1]),
@@ -132,6 +128,23 @@ def predict_clusters(
         )
         for index, image in enumerate(batch['inputs'])
     ]
+
+
+@torch.no_grad()
+def label_maps(model: BaseDetector, batch: dict[str, Any]) -> list[np.ndarray]:
+    """Clusters of the padded patch grid after each merge.
+
+    Args:
+        model (BaseDetector): A detector with an ``ATCViTAdapter`` that merges, in eval mode.
+        batch (dict): ``inputs`` and ``data_samples`` as a data loader hands them over.
+
+    Returns:
+        list[ndarray]: For each merge block ``(B, h, w)`` int64, values ``0 .. K - 1``.
+    """
+    inputs = model.data_preprocessor(batch, False)['inputs']
+    height, width = (side // model.backbone.patch_size for side in inputs.shape[-2:])
+    _, stages = model.backbone.forward_with_clusters(inputs)
+    return [stage.labels.reshape(-1, height, width).cpu().numpy() for stage in stages]
 
 
 @contextmanager

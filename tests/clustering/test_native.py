@@ -110,6 +110,22 @@ for linkage in ('single', 'complete', 'average'):
     assert run.stdout.splitlines() == 3 * expected, run.stderr
 
 
+def test_threads_that_cannot_be_started_leave_their_share_to_the_others():
+    """Address space for a few stacks of 8 MB, where 64 threads are asked for."""
+    code = """
+import resource, torch
+from mmdet_atc.clustering import agglomerative_clustering
+features = torch.randn(64, 200, 8)
+expected = agglomerative_clustering(features, 100)
+torch.get_num_threads = lambda: 64  # OpenMP's own threads would end the process
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**27, used + 2**27))
+print(torch.equal(agglomerative_clustering(features, 100), expected))
+"""
+    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout == 'True\n', run.stderr
+
+
 def test_processes_may_compile_at_once_into_an_empty_cache(tmp_path):
     processes = [start(MMDET_ATC_CACHE=str(tmp_path)) for _ in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in processes]

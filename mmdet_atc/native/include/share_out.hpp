@@ -5,11 +5,14 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 // Runs work(0) .. work(count - 1), each once, on up to `threads` threads. What one of them throws
-// ends the others' work, too, and is thrown here.
+// ends the others' work, too, and is thrown here. Where a thread cannot be started (limits of the
+// system), those there are do its share.
 template <typename Work>
 void ShareOut(std::int64_t count, std::int64_t threads, Work work) {
     std::atomic<std::int64_t> next{0};
@@ -23,8 +26,14 @@ void ShareOut(std::int64_t count, std::int64_t threads, Work work) {
             if (!failed.exchange(true)) thrown = std::current_exception();
         }
     };
+    const auto wanted = std::max<std::int64_t>(std::min(threads, count) - 1, 0);
     std::vector<std::thread> others;
-    for (std::int64_t t = 1; t < std::min(threads, count); ++t) others.emplace_back(take);
+    others.reserve(wanted);  // what throws while threads run would end the process
+    try {
+        while (static_cast<std::int64_t>(others.size()) < wanted) others.emplace_back(take);
+    } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
+    }
     take();
     for (auto& thread : others) thread.join();
     if (thrown) std::rethrow_exception(thrown);
