@@ -17,7 +17,7 @@ _FLAGS = ('-ffinite-math-only', '-fno-signed-zeros', '-fno-trapping-math', '-fno
 _LINKAGES = dict(single=0, complete=1, average=2)
 #: The most near pairs of tokens, as a share of all pairs, that an image is clustered by. Where more
 #: would be needed all distances are stored, which is as fast then, and takes as much memory.
-NEAR_SHARE = dict(single=0.07, complete=0.13, average=0.11)
+NEAR_SHARE = dict(single=0.07, complete=0.14, average=0.12)
 
 
 class _Wanted(ctypes.Structure):

@@ -157,5 +157,5 @@ class NearMerges {
     std::vector<std::int32_t> cluster_;
     // Tokens of the clusters whose sum is at hand.
     Buffer<Index> fewer_, more_;
-    Buffer<T> scratch_;
+    std::vector<T> scratch_;
 };

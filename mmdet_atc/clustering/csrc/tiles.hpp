@@ -53,13 +53,16 @@ class DirectionTiles {
 
     void Compute(Index row, Index column, Tile<T>& tile) const {
         const auto token = [=](Index r) { return std::min(row + r, n_ - 1); };
-        Multiply(token, panels_.data() + column * channels_, tile);
+        Multiply<kTileVectors>(token, panels_.data() + column * channels_, tile);
     }
 
     double Sum(
-        const Buffer<Index>& fewer, const Buffer<Index>& more, Buffer<T>* scratch) const {
+        const Buffer<Index>& fewer, const Buffer<Index>& more, std::vector<T>* scratch) const {
         const Index rows = fewer.size(), columns = more.size();
-        T* const panel = scratch->Room(kTileColumns<T> * channels_);
+        // Zeroes, later former tokens, lie beyond the columns: with what memory happens to hold
+        // (subnormal numbers) a tile took ten times as long.
+        scratch->resize(kTileColumns<T> * channels_);
+        T* const panel = scratch->data();
         Tile<T> tile;
         double sum = 0;
         for (Index column = 0; column < columns; column += kTileColumns<T>) {
@@ -67,7 +70,11 @@ class DirectionTiles {
             Pack(width, [&](Index c) { return more[column + c]; }, panel);
             for (Index row = 0; row < rows; row += kTileRows) {
                 const auto token = [&](Index r) { return fewer[std::min(row + r, rows - 1)]; };
-                Multiply(token, panel, tile);
+                if (width <= kLanes<T>) {
+                    Multiply<1>(token, panel, tile);
+                } else {
+                    Multiply<kTileVectors>(token, panel, tile);
+                }
                 for (Index r = 0; r < std::min(kTileRows, rows - row); ++r) {
                     for (Index c = 0; c < width; ++c) sum += tile[r][c];
                 }
@@ -89,21 +96,22 @@ class DirectionTiles {
         }
     }
 
-    template <typename Token>
+    // The first vectors of a tile.
+    template <Index kVectors, typename Token>
     void Multiply(Token token, const T* panel, Tile<T>& tile) const {
         typedef T Vector __attribute__((vector_size(kVectorBytes), aligned(sizeof(T)), may_alias));
         const T* rows[kTileRows];
         for (Index r = 0; r < kTileRows; ++r) rows[r] = rows_ + token(r) * channels_;
-        Vector sum[kTileRows][kTileVectors] = {};
+        Vector sum[kTileRows][kVectors] = {};
         for (Index k = 0; k < channels_; ++k) {
             const auto* columns = reinterpret_cast<const Vector*>(panel + k * kTileColumns<T>);
             for (Index r = 0; r < kTileRows; ++r) {
-                for (Index v = 0; v < kTileVectors; ++v) sum[r][v] += rows[r][k] * columns[v];
+                for (Index v = 0; v < kVectors; ++v) sum[r][v] += rows[r][k] * columns[v];
             }
         }
         for (Index r = 0; r < kTileRows; ++r) {
             auto* out = reinterpret_cast<Vector*>(tile[r]);
-            for (Index v = 0; v < kTileVectors; ++v) out[v] = 1 - sum[r][v];
+            for (Index v = 0; v < kVectors; ++v) out[v] = 1 - sum[r][v];
         }
     }
 
@@ -127,7 +135,7 @@ class SquareTiles {
         }
     }
 
-    double Sum(const Buffer<Index>& fewer, const Buffer<Index>& more, Buffer<T>*) const {
+    double Sum(const Buffer<Index>& fewer, const Buffer<Index>& more, std::vector<T>*) const {
         double sum = 0;
         for (const Index i : fewer) {
             for (const Index j : more) sum += square_.Row(std::min(i, j))[std::max(i, j)];
