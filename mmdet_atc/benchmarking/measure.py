@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -67,14 +67,23 @@ class Comparison:
         models (dict[str, BaseDetector]): Detectors in evaluation mode, on ``device``.
         device (torch.device): The device.
         amp (str): ``'off'``, ``'fp16'`` or ``'bf16'``. Default: ``'off'``.
+        compiled (Collection[str]): Detectors whose backbones are compiled; they have no times of
+            stages. Default: none.
     """
 
     def __init__(
-        self, models: dict[str, BaseDetector], device: torch.device, amp: str = 'off'
+        self,
+        models: dict[str, BaseDetector],
+        device: torch.device,
+        amp: str = 'off',
+        compiled: Collection[str] = (),
     ) -> None:
         self.models = models
         self.device = device
         self.amp = amp
+        self.compiled = compiled
+        for name in compiled:
+            models[name].backbone.compile()
 
     def measure(self, batch: dict, repeats: int, kinds: Sequence[str]) -> list[Row]:
         """One row per detector; the detectors take turns, call by call.
@@ -109,6 +118,8 @@ class Comparison:
                 rows[name].peak_mib[what] = memory.mebibytes
         run = self._detector if 'detector' in kinds else self._backbone
         for name, model in self.models.items():
+            if name in self.compiled:
+                continue
             with StageTimes(model, self.device) as stages:
                 for _ in range(_STAGE_CALLS):
                     run(model, inputs[name])

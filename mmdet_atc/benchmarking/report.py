@@ -35,7 +35,7 @@ def speed_table(rows: Sequence[Row]) -> str:
 
 
 def stage_table(rows: Sequence[Row]) -> str:
-    """Markdown: milliseconds per stage of a call.
+    """Markdown: milliseconds per stage of a call, of the rows that have them.
 
     Args:
         rows (Sequence[Row]): The rows.
@@ -47,6 +47,8 @@ def stage_table(rows: Sequence[Row]) -> str:
     head = ['model', 'batch', *(f'{stage}, ms' for stage in stages)]
     lines = [_line(head), '|' + ' --- |' * len(head)]
     for row in rows:
+        if not row.stages:
+            continue
         cells = [f'{row.stages.get(stage, 0) * 1e3:.0f}' for stage in stages]
         lines.append(_line([row.name, str(row.batch), *cells]))
     return '\n'.join(lines)

@@ -55,6 +55,11 @@ class Variant:
             names.append(f'{key.rpartition(".")[2]}={value}')
         return cls(', '.join(names), load_config(path, values))
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the config asks for it: ``compile``, which mmengine's runner reads too."""
+        return bool(self.cfg.get('compile', False))
+
     def build(self, device: torch.device, checkpoint: str | None = None) -> BaseDetector:
         """The detector in evaluation mode, with seeded random weights or a checkpoint's.
 

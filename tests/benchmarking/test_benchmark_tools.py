@@ -61,6 +61,25 @@ def test_benchmark_compares_with_the_first_model(tmp_path: Path):
     assert (out / 'benchmark.png').stat().st_size > 10_000
 
 
+def test_a_compiled_backbone_is_compared_with_its_own_eager_self(tmp_path: Path):
+    data = generate_shapes_dataset(tmp_path / 'shapes', 2, 6)
+    options = ['--shape', '128', '192', '--repeats', '2', '--measure', 'backbone']
+    result = run(
+        'tools/analysis_tools/benchmark.py',
+        *(CONFIG, f'{CONFIG},compile=True', *options),
+        *('--device', 'cpu', '--out-dir', str(tmp_path)),
+        SHAPES_ROOT=str(data),
+        TORCH_LOGS='graph_code',
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stderr.count('TRACED GRAPH') == 1
+    eager, compiled = json.loads((tmp_path / 'benchmark.json').read_text())['rows']
+    assert compiled['name'].endswith('compile=True')
+    assert len(compiled['seconds']['backbone']) == 2
+    assert 'clustering' in eager['stages']
+    assert not compiled['stages']
+
+
 def test_counter_writes_parameters_and_multiply_adds(tmp_path: Path):
     out = tmp_path / 'flops.json'
     tool = 'tools/analysis_tools/get_flops.py'

@@ -2,7 +2,8 @@
 """Compare detectors side by side in one run: ``benchmark.py CONFIG [CONFIG …]``.
 
 The first one is what the others are compared with. A config may be followed by values that override
-it, ``CONFIG,model.backbone.merging.backend=sklearn`` being the authors' way of clustering. Images
+it, ``CONFIG,model.backbone.merging.backend=sklearn`` being the authors' way of clustering;
+``CONFIG,compile=True`` compiles the backbone. Images
 come from the first config's validation set, resized to one shape; the detectors take turns call by
 call. Weights are random where no checkpoint is given.
 """
@@ -54,7 +55,8 @@ def main() -> None:
         variant.name: variant.build(device, checkpoint)
         for variant, checkpoint in zip(variants, checkpoints, strict=True)
     }
-    comparison = Comparison(models, device, args.amp)
+    compiled = [variant.name for variant in variants if variant.is_compiled]
+    comparison = Comparison(models, device, args.amp, compiled)
     rows = []
     for batch in track_iter_progress(batches, file=sys.stderr):
         rows += comparison.measure(batch, args.repeats, args.measure)
