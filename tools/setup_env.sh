@@ -56,9 +56,17 @@ if ! has_ops; then
         mkdir -p "$wheels"
         build=$(mktemp -d "$wheels/.build-XXXXXX")
         trap 'rm -rf "$build"' EXIT
+        site=$("$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+        cxx=${CXX:-g++}
+        # mmcv asks for C++17, the headers of torch from some version on for C++20: the last one counts.
+        if grep -q 'C++20 or later' "$site/torch/include/ATen/ATen.h"; then
+            printf '#!/bin/sh\nexec %s "$@" -std=c++20\n' "$cxx" >"$build/cxx"
+            chmod +x "$build/cxx"
+            cxx=$(realpath "$build/cxx")
+        fi
         # torch's CUDA headers come from PyPI packages, which nvcc does not search by itself.
-        cuda_include=$("$py" -c 'import sysconfig; print(sysconfig.get_path("purelib") + "/nvidia/cu13/include")')
-        PATH="$PWD/$venv/bin:$PATH" MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} \
+        cuda_include=$site/nvidia/cu13/include
+        PATH="$PWD/$venv/bin:$PATH" CXX=$cxx MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} \
             CPATH="${CPATH:+$CPATH:}$cuda_include" \
             "$py" -m pip wheel --no-build-isolation --no-deps -w "$build" "$mmcv" >"$wheels/build.log" 2>&1 ||
             die "building $mmcv failed; the log is $wheels/build.log: $(tail -n 1 "$wheels/build.log")"

@@ -92,7 +92,15 @@ def linkage_clustering(
     return _distances_op(distances.detach(), num_clusters, linkage, backend, check_finite)
 
 
-@torch.library.custom_op('mmdet_atc::agglomerative_clustering', mutates_args=())
+# Schemas are spelled out: torch 2.4 cannot read them off postponed annotations.
+_ARGUMENTS = 'SymInt num_clusters, str linkage, str backend, bool? check_finite=None'
+
+
+@torch.library.custom_op(
+    'mmdet_atc::agglomerative_clustering',
+    mutates_args=(),
+    schema=f'(Tensor features, {_ARGUMENTS}) -> Tensor',
+)
 def _features_op(
     features: Tensor,
     num_clusters: int,
@@ -113,7 +121,11 @@ def _features_op(
         return native.cluster_directions(directions, num_clusters, linkage).to(features.device)
 
 
-@torch.library.custom_op('mmdet_atc::linkage_clustering', mutates_args=())
+@torch.library.custom_op(
+    'mmdet_atc::linkage_clustering',
+    mutates_args=(),
+    schema=f'(Tensor distances, {_ARGUMENTS}) -> Tensor',
+)
 def _distances_op(
     distances: Tensor,
     num_clusters: int,
