@@ -13,6 +13,9 @@ from .version import __version__
 
 # Only an absent OpenMMLab is fine (`mmdet_atc.clustering` stands alone); a broken one raises.
 if all(importlib.util.find_spec(name) for name in ('mmengine', 'mmcv', 'mmdet')):
+    from .torch_version import require_torch
+
+    require_torch()  # first: the imports below fail with an old one, and less clearly
     from . import (  # noqa: F401
         backbones,
         checkpoints,

@@ -19,22 +19,11 @@ from mmengine.logging import HistoryBuffer
 from .errors import CheckpointError
 
 _UNSAFE = re.compile(r'(?:Unsupported class|Trying to)[^.]*')
-_OLDEST_TORCH = '2.6'
 _STATISTICS = ('min', 'max', 'current', 'mean')
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Allow-list the classes of MMEngine's training state for ``torch.load``.
-
-    Raises:
-        ImportError: If torch is older than 2.6.
-    """
-    if torch.__version__ < _OLDEST_TORCH:
-        raise ImportError(
-            f'mmdet_atc needs torch {_OLDEST_TORCH} or newer, this is {torch.__version__}: before, '
-            'loading a checkpoint ran what it holds, and no name could be allow-listed. Install it '
-            'with the torchvision of the same release, and build mmcv against it'
-        )
+    """Allow-list the classes of MMEngine's training state for ``torch.load``."""
     core = getattr(np, '_core', None) or np.core
     reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
     dtypes = {type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'float32', 'float64')}

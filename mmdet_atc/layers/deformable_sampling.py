@@ -68,16 +68,7 @@ def sampling_locations(
     return locations, logits.softmax(-1).reshape(offsets.shape[:-1])
 
 
-# Schemas are spelled out: torch 2.4 cannot read them off postponed annotations.
-_TENSORS = 'Tensor value, Tensor reference, Tensor offsets, Tensor logits'
-
-
-@torch.library.custom_op(
-    'mmdet_atc::deformable_sampling',
-    mutates_args=(),
-    device_types='cpu',
-    schema=f'({_TENSORS}, SymInt[] shapes) -> Tensor',
-)
+@torch.library.custom_op('mmdet_atc::deformable_sampling', mutates_args=(), device_types='cpu')
 def _sample(
     value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, shapes: list[int]
 ) -> Tensor:
@@ -87,10 +78,7 @@ def _sample(
 
 
 @torch.library.custom_op(
-    'mmdet_atc::deformable_sampling_backward',
-    mutates_args=(),
-    device_types='cpu',
-    schema=f'({_TENSORS}, Tensor grad, SymInt[] shapes) -> (Tensor, Tensor, Tensor)',
+    'mmdet_atc::deformable_sampling_backward', mutates_args=(), device_types='cpu'
 )
 def _sample_backward(
     value: Tensor,

@@ -136,8 +136,9 @@ def _plan(
             j = tl.load(nearest + i, mask=is_token, other=0)
             is_lost = tl.load(partner + j, mask=is_token, other=0) != j
             # No pair at all: rounded sums have brought clusters closer, so look at every row again.
-            is_stale = is_token & (members > 0) & (mine == i)
-            is_stale = is_stale & (is_lost.to(tl.int32) >= tl.minimum(num_pairs, 1))
+            # As a vector: `mask | scalar` is a mask of integers in Triton 3.9's interpreter.
+            has_no_pair = tl.zeros_like(i) + num_pairs == 0
+            is_stale = is_token & (members > 0) & (mine == i) & (is_lost | has_no_pair)
             tl.store(stale + num_stale + _slots(is_stale), i, mask=is_stale)
             num_stale += tl.sum(is_stale.to(tl.int32), 0)
             # The lower one of a pair writes both sizes; no other lane uses either.

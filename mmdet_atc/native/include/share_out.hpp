@@ -5,8 +5,6 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
-#include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -31,8 +29,8 @@ void ShareOut(std::int64_t count, std::int64_t threads, Work work) {
     others.reserve(wanted);  // what throws while threads run would end the process
     try {
         while (static_cast<std::int64_t>(others.size()) < wanted) others.emplace_back(take);
-    } catch (const std::system_error&) {
-    } catch (const std::bad_alloc&) {
+    } catch (const std::exception&) {
+        // No more threads, or no memory for them.
     }
     take();
     for (auto& thread : others) thread.join();
