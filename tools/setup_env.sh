@@ -66,9 +66,11 @@ if ! has_ops; then
         fi
         # torch's CUDA headers come from PyPI packages, which nvcc does not search by itself.
         cuda_include=$site/nvidia/cu13/include
+        # pip's cache of wheels knows neither torch nor ops: it may hold an mmcv without ops, or one
+        # built for another torch.
         PATH="$PWD/$venv/bin:$PATH" CXX=$cxx MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} \
             CPATH="${CPATH:+$CPATH:}$cuda_include" \
-            "$py" -m pip wheel --no-build-isolation --no-deps -w "$build" "$mmcv" >"$wheels/build.log" 2>&1 ||
+            "$py" -m pip wheel --no-cache-dir --no-build-isolation --no-deps -w "$build" "$mmcv" >"$wheels/build.log" 2>&1 ||
             die "building $mmcv failed; the log is $wheels/build.log: $(tail -n 1 "$wheels/build.log")"
         mv "$build"/mmcv-*.whl "$wheels/"
     fi
