@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-
-class NonFiniteError(ValueError):
-    """Activations of a backbone are NaN or Inf; the message says where and for which image."""
+from mmdet_atc.clustering import NonFiniteError
 
 
 @torch.no_grad()
@@ -70,7 +68,7 @@ def _first_non_finite(
     try:
         with torch.autocast(image.device.type, enabled=False):
             run(image.float())
-    except ValueError:
+    except NonFiniteError:
         # Clustering refuses NaN, after the module that made it was seen.
         pass
     finally:

@@ -18,6 +18,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from mmdet_atc.checkpoints import CLASSIFIER_KEYS, load_pretrained_vit
+from mmdet_atc.clustering import NonFiniteError
 from mmdet_atc.layers import (
     Block,
     DeformableTarget,
@@ -32,7 +33,7 @@ from mmdet_atc.layers import (
 from mmdet_atc.merging import TokenClusters
 
 from .arguments import check_counts, check_drop_rate, check_finite, check_ratios
-from .non_finite import NonFiniteError, non_finite_error
+from .non_finite import non_finite_error
 from .pos_embed import PosEmbedResizer
 
 #: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
@@ -292,7 +293,7 @@ class ViTAdapter(BaseModule):
         """
         try:
             return self._run(image)[0]
-        except ValueError as error:
+        except NonFiniteError as error:
             # Clustering refuses NaN: say where it comes from.
             raise self.non_finite_error(image) or error from error
 

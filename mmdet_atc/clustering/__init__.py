@@ -1,5 +1,6 @@
 """Exact batched agglomerative clustering; needs nothing of OpenMMLab."""
 
 from .api import agglomerative_clustering, linkage_clustering
+from .finite import NonFiniteError
 
-__all__ = ['agglomerative_clustering', 'linkage_clustering']
+__all__ = ['NonFiniteError', 'agglomerative_clustering', 'linkage_clustering']

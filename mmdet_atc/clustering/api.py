@@ -8,11 +8,10 @@ each and trace on.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import device, native
-from .distances import cosine_distances
+from .distances import cosine_distances, unit_vectors
 from .finite import require_finite, require_finite_on_device
 from .hierarchy import scipy_labels, sklearn_labels
 
@@ -46,8 +45,8 @@ def agglomerative_clustering(
         part of a graph.
 
     Raises:
-        ValueError: If an argument is out of range, or the features are not finite; the message
-            names the argument.
+        ValueError: If an argument is out of range; the message names it.
+        NonFiniteError: If the features are not finite; the message names the images.
     """
     _check(features, 'features', num_clusters, linkage, backend)
     return _features_op(features.detach(), num_clusters, linkage, backend, check_finite)
@@ -82,8 +81,9 @@ def linkage_clustering(
         Tensor: Labels ``(B, N)``, as :func:`agglomerative_clustering`.
 
     Raises:
-        ValueError: If an argument is out of range, or a distance is not finite; the message names
-            the argument.
+        ValueError: If an argument is out of range; the message names it.
+        NonFiniteError: If a distance is not finite, or with average linkage so large that sums
+            would not be; the message names the images.
         ImportError: If ``backend='sklearn'`` and scikit-learn is not installed.
     """
     _check(distances, 'distances', num_clusters, linkage, backend)
@@ -108,13 +108,14 @@ def _features_op(
     backend: str,
     check_finite: bool | None = None,
 ) -> Tensor:
-    _require_finite(features, 'features', backend, check_finite)
+    limit = torch.finfo(features.dtype).max
+    _require_finite(features, 'features', limit, backend, check_finite)
     full = torch.promote_types(features.dtype, torch.float32)
     with torch.autocast(features.device.type, enabled=False):
         if _stays_on_device(features, backend):
-            directions = F.normalize(features.to(full), dim=-1)
+            directions = unit_vectors(features.to(full))
             return device.cluster_directions(directions, num_clusters, linkage)
-        directions = F.normalize(features.cpu().to(full), dim=-1)
+        directions = unit_vectors(features.cpu().to(full))
         if not _is_native(backend):
             labels = _one_by_one(cosine_distances(directions), num_clusters, linkage, backend)
             return labels.to(features.device)
@@ -133,7 +134,8 @@ def _distances_op(
     backend: str,
     check_finite: bool | None = None,
 ) -> Tensor:
-    _require_finite(distances, 'distances', backend, check_finite)
+    limit = _limit(distances, linkage)
+    _require_finite(distances, 'distances', limit, backend, check_finite)
     if _stays_on_device(distances, backend):
         return device.cluster_square(distances, num_clusters, linkage)
     if not _is_native(backend):
@@ -153,11 +155,21 @@ def _stays_on_device(x: Tensor, backend: str) -> bool:
     return x.is_cuda and backend in ('auto', 'cuda')
 
 
-def _require_finite(x: Tensor, name: str, backend: str, check: bool | None) -> None:
+def _limit(distances: Tensor, linkage: str) -> float:
+    """What distances have to be below: the engines keep the largest number for clusters that are
+    gone, and average linkage adds up to N² distances in float64.
+    """
+    greatest = torch.finfo(distances.dtype).max
+    if linkage != 'average':
+        return greatest
+    return min(greatest, torch.finfo(torch.float64).max / distances.shape[1] ** 2)
+
+
+def _require_finite(x: Tensor, name: str, limit: float, backend: str, check: bool | None) -> None:
     if _stays_on_device(x, backend):
-        require_finite_on_device(x, name, check)
+        require_finite_on_device(x, name, limit, check)
     else:
-        require_finite(x, name)
+        require_finite(x, name, limit)
 
 
 def _is_native(backend: str) -> bool:
@@ -175,7 +187,7 @@ def _one_by_one(distances: Tensor, num_clusters: int, linkage: str, backend: str
 
 
 def _check(x: Tensor, name: str, num_clusters: int, linkage: str, backend: str) -> None:
-    if x.ndim != 3 or not x.is_floating_point():
+    if x.ndim != 3 or not x.shape[2] or not x.is_floating_point():
         raise ValueError(
             f'{name} must be a batch of float matrices, got {tuple(x.shape)} {x.dtype}'
         )

@@ -1,11 +1,29 @@
-"""Cosine distances between the tokens of an image."""
+"""Directions of an image's tokens and the cosine distances between them."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import native
+
+
+def unit_vectors(features: Tensor) -> Tensor:
+    """Directions of features of any magnitude.
+
+    Each vector is scaled by a power of two first, since squares of numbers from about 1e19 on (or
+    below 1e-19) do not fit in float32; where they fit, this changes no bit.
+
+    Args:
+        features (Tensor): ``(B, N, C)``, float32 or float64, C at least 1.
+
+    Returns:
+        Tensor: ``(B, N, C)`` unit vectors; zero vectors stay.
+    """
+    greatest = features.abs().amax(dim=-1, keepdim=True)
+    mantissa = torch.frexp(greatest).mantissa
+    return F.normalize(features / torch.where(greatest == 0, 1, greatest / (2 * mantissa)), dim=-1)
 
 
 def cosine_distances(directions: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Refusing NaN and Inf: in the call itself, or later where the host should not wait."""
+"""Refusing NaN, Inf and too large numbers: in the call, or later where the host should not wait."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from torch import Tensor
 ENVIRONMENT = 'MMDET_ATC_CHECK_FINITE'
 
 
-def require_finite(x: Tensor, name: str) -> None:
-    """Raise if a batch holds NaN, Inf or its dtype's largest number; waits for its device.
+class NonFiniteError(ValueError):
+    """Numbers that have to be finite are not; the message says where and in which image."""
+
+
+def require_finite(x: Tensor, name: str, limit: float) -> None:
+    """Raise if a batch holds NaN, Inf or too large a number; waits for its device.
 
     Args:
         x (Tensor): ``(B, ...)``, float.
         name (str): What to call it.
+        limit (float): What all magnitudes have to be below.
 
     Raises:
-        ValueError: Names the images.
+        NonFiniteError: Names the images.
     """
-    _refuse(_finite_images(x), name)
+    _refuse(_finite_images(x, limit), name, limit)
 
 
-def require_finite_on_device(x: Tensor, name: str, check: bool | None) -> None:
+def require_finite_on_device(x: Tensor, name: str, limit: float, check: bool | None) -> None:
     """The same for work that is queued on a CUDA device: the host waits only if asked to.
 
     By default the answer is copied to the host behind the queued work, and raised by the first
@@ -36,20 +41,21 @@ def require_finite_on_device(x: Tensor, name: str, check: bool | None) -> None:
     Args:
         x (Tensor): ``(B, ...)``, float, CUDA.
         name (str): What to call it.
+        limit (float): What all magnitudes have to be below.
         check (bool | None): True raises in this call, False does not look, None asks the
             environment (``MMDET_ATC_CHECK_FINITE``) and, if that is not set, raises later.
 
     Raises:
-        ValueError: If this batch (``check=True``) or an earlier one is not finite.
+        NonFiniteError: If this batch (``check=True``) or an earlier one is not finite.
     """
     if torch.cuda.is_current_stream_capturing():
         return
     _answers.raise_known()
     check = _from_environment() if check is None else check
     if check:
-        require_finite(x, name)
+        require_finite(x, name, limit)
     elif check is None:
-        _answers.ask(x, name)
+        _answers.ask(x, name, limit)
 
 
 def _from_environment() -> bool | None:
@@ -59,17 +65,16 @@ def _from_environment() -> bool | None:
     return bool(int(value)) if value else None
 
 
-def _finite_images(x: Tensor) -> Tensor:
-    # The engines keep the largest number for clusters that are gone. NaN is not below anything.
-    return (x.abs() < torch.finfo(x.dtype).max).flatten(1).all(dim=1)
+def _finite_images(x: Tensor, limit: float) -> Tensor:
+    return (x.abs() < limit).flatten(1).all(dim=1)  # NaN is not below anything
 
 
-def _refuse(finite: Tensor, name: str, hint: str = '') -> None:
+def _refuse(finite: Tensor, name: str, limit: float, hint: str = '') -> None:
     if not finite.all():
         bad = torch.nonzero(~finite).flatten().tolist()
-        raise ValueError(
-            f'{name} must be finite, but image(s) {bad} of the batch hold NaN, Inf or the largest '
-            f'number of their type{hint}'
+        raise NonFiniteError(
+            f'{name} must be finite, but image(s) {bad} of the batch hold NaN, Inf or numbers of '
+            f'{limit:.2g} and more{hint}'
         )
 
 
@@ -79,6 +84,7 @@ class _Answer:
 
     finite: Tensor
     name: str
+    limit: float
     arrived: torch.cuda.Event
 
 
@@ -89,14 +95,14 @@ class _Answers:
         self._waiting: list[_Answer] = []
         self._lock = threading.Lock()
 
-    def ask(self, x: Tensor, name: str) -> None:
+    def ask(self, x: Tensor, name: str, limit: float) -> None:
         with torch.cuda.device(x.device):
             finite = torch.empty(len(x), dtype=torch.bool, pin_memory=True)
-            finite.copy_(_finite_images(x), non_blocking=True)
+            finite.copy_(_finite_images(x, limit), non_blocking=True)
             arrived = torch.cuda.Event()
             arrived.record()
         with self._lock:
-            self._waiting.append(_Answer(finite, name, arrived))
+            self._waiting.append(_Answer(finite, name, limit, arrived))
 
     def raise_known(self) -> None:
         with self._lock:
@@ -106,7 +112,8 @@ class _Answers:
             _refuse(
                 answer.finite,
                 answer.name,
-                ' (in an earlier call: check_finite=True raises in the call itself)',
+                answer.limit,
+                f' (in an earlier call; with {ENVIRONMENT}=1 the call itself raises)',
             )
 
 

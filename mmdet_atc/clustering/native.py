@@ -55,8 +55,9 @@ def cluster_squares(distances: Tensor, num_clusters: int, linkage: str) -> Tenso
     """Cluster a batch by given distances on the CPU with all threads of torch.
 
     Args:
-        distances (Tensor): ``(B, N, N)``, finite, float32 or float64, CPU. Only the part above the
-            diagonal is read.
+        distances (Tensor): ``(B, N, N)``, float32 or float64, CPU, below the largest number of
+            their type; with average linkage so must be their sums in float64. Only the part above
+            the diagonal is read.
         num_clusters (int): Clusters per image.
         linkage (str): Linkage.
 

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_atc.clustering import agglomerative_clustering, linkage_clustering
+from mmdet_atc.clustering import NonFiniteError, agglomerative_clustering, linkage_clustering
+from mmdet_atc.clustering.distances import unit_vectors
 
 LINKAGES = ['single', 'complete', 'average']
 
@@ -140,13 +141,48 @@ def test_bad_arguments_are_refused(function, args, message):
 def test_numbers_that_are_not_finite_name_the_image(bad):
     x = torch.rand(3, 4, 4)
     x[1, 2, 3] = bad
-    with pytest.raises(ValueError, match=r'features must be finite, but image\(s\) \[1\]'):
+    with pytest.raises(NonFiniteError, match=r'features must be finite, but image\(s\) \[1\]'):
         agglomerative_clustering(x, 2)
-    with pytest.raises(ValueError, match=r'distances must be finite, but image\(s\) \[1\]'):
+    with pytest.raises(NonFiniteError, match=r'distances must be finite, but image\(s\) \[1\]'):
         linkage_clustering(x, 2)
 
 
+@pytest.mark.parametrize('linkage', LINKAGES)
+def test_distances_up_to_the_limits_of_float64(linkage):
+    """Average linkage adds N² of them up; single and complete add none."""
+    distances = random_distances(torch.Generator().manual_seed(0), 1, 40).double()
+    expected = linkage_clustering(distances, 7, linkage)
+    assert torch.equal(linkage_clustering(distances * 2.0**1013, 7, linkage), expected)
+    if linkage == 'average':
+        with pytest.raises(
+            NonFiniteError, match=r'\[0\] .* numbers of 1\.1e\+305 and more'
+        ):
+            linkage_clustering(distances * 2.0**1014, 7, linkage)
+    else:
+        assert torch.equal(linkage_clustering(distances * 2.0**1023, 7, linkage), expected)
+
+
+@pytest.mark.parametrize('linkage', LINKAGES)
+def test_features_of_any_magnitude_have_a_direction(linkage):
+    features = torch.randn(2, 60, 8)
+    powers = torch.randint(-120, 120, (2, 60, 1))
+    scaled = torch.ldexp(features, powers)
+    assert torch.equal(
+        agglomerative_clustering(scaled, 20, linkage),
+        agglomerative_clustering(features, 20, linkage),
+    )
+    huge = torch.tensor([[1e30, 0], [0, 3e38], [1e-40, 0], [0, 1e-30], [0, 0]])[None]
+    assert agglomerative_clustering(huge, 3, linkage).tolist() == [[0, 1, 0, 1, 2]]
+
+
+def test_scaling_changes_no_bit_of_a_direction():
+    features = torch.randn(3, 500, 64) * torch.logspace(-5, 5, 500)[:, None]
+    assert torch.equal(unit_vectors(features), torch.nn.functional.normalize(features, dim=-1))
+
+
 def test_shapes_are_checked():
+    with pytest.raises(ValueError, match='features must be a batch of float matrices'):
+        agglomerative_clustering(torch.rand(1, 4, 0), 2)
     with pytest.raises(ValueError, match='features must be a batch of float matrices'):
         agglomerative_clustering(torch.rand(4, 4), 2)
     with pytest.raises(ValueError, match='float matrices'):

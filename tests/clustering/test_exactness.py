@@ -183,6 +183,24 @@ def test_threads_and_runs_do_not_change_labels(linkage, threads):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize('linkage', LINKAGES)
+@pytest.mark.parametrize('threads', [2, 5])
+def test_threads_within_an_image_do_not_change_labels(linkage, threads, monkeypatch):
+    """One image by several threads; torch's own setting is 1 where tests run side by side."""
+    generator = torch.Generator().manual_seed(threads)
+    features = torch.randn(1, 700, 16, generator=generator)
+    distances = cosine_distances(F.normalize(features, dim=-1))
+    for num_clusters in (70, 350, 630):
+        for near_share in (0.0, native.NEAR_SHARE[linkage], 1.0):
+            labels = []
+            for count in (1, threads):
+                monkeypatch.setattr(torch, 'get_num_threads', lambda count=count: count)
+                with mock.patch.dict(native.NEAR_SHARE, {linkage: near_share}):
+                    labels.append(agglomerative_clustering(features, num_clusters, linkage))
+                    labels.append(linkage_clustering(distances, num_clusters, linkage))
+            assert all(torch.equal(x, labels[0]) for x in labels[1:])
+
+
 def test_the_callers_distances_are_not_changed():
     distances = torch.from_numpy(random(np.random.default_rng(0), 40))[None]
     before = distances.clone()
@@ -203,12 +221,22 @@ def test_inputs_that_are_not_contiguous():
 @pytest.mark.slow
 @pytest.mark.parametrize('linkage', LINKAGES)
 def test_full_size_equals_scikit_learn(linkage):
-    """4,200 tokens, a smooth field of keys as a feature map has, kept to a half and a quarter."""
+    """4,200 tokens, a smooth field of keys as a feature map has."""
     torch.manual_seed(1)
     coarse = torch.randn(1, 64, 10, 16)
     field = torch.nn.functional.interpolate(coarse, (50, 84), mode='bicubic')
     keys = (field + 0.3 * torch.randn(1, 64, 50, 84)).flatten(2).transpose(1, 2)
-    for num_clusters in (2100, 1050):
+    for num_clusters in (1, 2, 1050, 2100, 4199):
         ours = agglomerative_clustering(keys, num_clusters, linkage)
         theirs = agglomerative_clustering(keys, num_clusters, linkage, backend='sklearn')
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('linkage', LINKAGES)
+def test_a_batch_of_eight_equals_scikit_learn(linkage):
+    features = torch.randn(8, 1050, 64, generator=torch.Generator().manual_seed(2))
+    for num_clusters in (1, 262, 525, 945, 1049):
+        ours = agglomerative_clustering(features, num_clusters, linkage)
+        theirs = agglomerative_clustering(features, num_clusters, linkage, backend='sklearn')
         assert torch.equal(ours, theirs)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mmdet_atc.clustering import linkage_clustering, native
+from mmdet_atc.clustering import agglomerative_clustering, linkage_clustering, native
 from mmdet_atc.clustering.distances import cosine_distances
 
 from ..conftest import ROOT
@@ -124,6 +126,26 @@ print(torch.equal(agglomerative_clustering(features, 100), expected))
 """
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout == 'True\n', run.stderr
+
+
+def test_other_python_threads_run_meanwhile():
+    """A call of this size takes several hundred times as long as a turn of the loop below."""
+    features = torch.randn(1, 3000, 64)
+    agglomerative_clustering(features[:, :10], 5)
+    done = threading.Event()
+
+    def cluster() -> None:
+        agglomerative_clustering(features, 1)
+        done.set()
+
+    worker = threading.Thread(target=cluster)
+    worker.start()
+    turns = 0
+    while not done.is_set():
+        turns += 1
+        time.sleep(1e-4)
+    worker.join()
+    assert turns > 30
 
 
 def test_processes_may_compile_at_once_into_an_empty_cache(tmp_path):

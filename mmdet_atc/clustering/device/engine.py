@@ -69,8 +69,9 @@ def cluster_square(distances: Tensor, num_clusters: int, linkage: str) -> Tensor
     """Cluster a batch by given distances.
 
     Args:
-        distances (Tensor): ``(B, N, N)`` float; the part above the diagonal is read. NaN counts as
-            the greatest number.
+        distances (Tensor): ``(B, N, N)`` float; the part above the diagonal is read. What is not
+            finite, or too large to be added up, counts as the greatest number that is neither, so
+            that unchecked input cannot keep the device busy for ever.
         num_clusters (int): Clusters per image, in ``1 .. N``.
         linkage (str): Linkage.
 
@@ -88,11 +89,12 @@ def cluster_square(distances: Tensor, num_clusters: int, linkage: str) -> Tensor
 
 def _symmetric(distances: Tensor, upper: Tensor, linkage: str) -> Tensor:
     """A copy, exactly symmetric: rounds find a reciprocal pair only where d(i, j) is d(j, i)."""
-    full = torch.promote_types(distances.dtype, torch.float32)
-    square = torch.where(upper, distances, distances.mT).to(full)
-    greatest = torch.finfo(torch.float32).max
-    square.nan_to_num_(greatest, greatest, -greatest)
-    return square.to(_working_type(square, linkage))
+    working = _working_type(distances, linkage)
+    square = torch.where(upper, distances, distances.mT).to(working)
+    greatest = torch.finfo(working).max
+    if linkage == 'average':
+        greatest /= square.shape[1] ** 2
+    return square.nan_to_num_(greatest).clamp_(-greatest, greatest)
 
 
 def use_triton(device: torch.device, num_tokens: int) -> bool:

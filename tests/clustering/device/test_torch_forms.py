@@ -101,6 +101,13 @@ def test_unchecked_nan_still_ends_in_labels(linkage):
 
 
 @pytest.mark.parametrize('linkage', LINKAGES)
+def test_unchecked_distances_too_large_to_be_added_up_still_end_in_labels(linkage):
+    x = torch.rand(2, 40, 40, dtype=torch.float64) * 1e308
+    labels = cluster_square(x.to(DEVICE), 5, linkage)
+    assert all(set(row) == set(range(5)) for row in labels.tolist())
+
+
+@pytest.mark.parametrize('linkage', LINKAGES)
 def test_only_the_part_above_the_diagonal_is_read_and_nothing_written(linkage):
     upper = torch.rand(1, 30, 30, generator=torch.Generator().manual_seed(0)).triu(1)
     distances = (upper + torch.full((30, 30), 7.0).tril()).to(DEVICE)

@@ -135,6 +135,13 @@ def test_unchecked_nan_still_ends_in_labels(linkage):
         assert all(set(row) == set(range(5)) for row in labels.tolist())
 
 
+@pytest.mark.parametrize('linkage', ['complete', 'average'])
+def test_unchecked_distances_too_large_to_be_added_up_still_end_in_labels(linkage):
+    x = torch.rand(2, 12, 12, dtype=torch.float64) * 1e308
+    labels = cluster_square(x.to(DEVICE), 5, linkage)
+    assert all(set(row) == set(range(5)) for row in labels.tolist())
+
+
 @pytest.mark.parametrize('wide_rounds', [0, 99])
 def test_rounded_sums_cannot_stop_the_rounds(wide_rounds):
     """As in ``test_torch_forms.py``, where without its remedy this stops at once."""
