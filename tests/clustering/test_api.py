@@ -154,9 +154,7 @@ def test_distances_up_to_the_limits_of_float64(linkage):
     expected = linkage_clustering(distances, 7, linkage)
     assert torch.equal(linkage_clustering(distances * 2.0**1013, 7, linkage), expected)
     if linkage == 'average':
-        with pytest.raises(
-            NonFiniteError, match=r'\[0\] .* numbers of 1\.1e\+305 and more'
-        ):
+        with pytest.raises(NonFiniteError, match=r'\[0\] .* numbers of 1\.1e\+305 and more'):
             linkage_clustering(distances * 2.0**1014, 7, linkage)
     else:
         assert torch.equal(linkage_clustering(distances * 2.0**1023, 7, linkage), expected)
