@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -92,8 +94,9 @@ class Attention(nn.Module):
 def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
     """Softmax attention with log(size) added to the logits of each key (ToMe, eq. 1).
 
-    On CUDA the bias is folded into one more channel of the queries and keys, since the flash
-    kernels take no mask; on the CPU the fused kernel takes a mask that is broadcast over queries.
+    On CUDA the bias is folded into further channels of the queries and keys, since the flash
+    kernels take no mask. On the CPU the fused kernel takes a mask that is broadcast over queries,
+    but only in the queries' type, and half precision is too coarse for it.
 
     Args:
         q (Tensor): Queries, ``(B, heads, T, D)``.
@@ -104,7 +107,7 @@ def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Te
     Returns:
         Tensor: ``(B, heads, T, D)``.
     """
-    if q.is_cuda:
+    if q.is_cuda or q.dtype.itemsize < 4:
         return folded_attention(q, k, v, sizes)
     bias = sizes.log().to(q.dtype)[:, None, None, :]
     # The kernel wants as many batches and heads as the queries have; expanding copies nothing.
@@ -116,14 +119,19 @@ def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Te
 def folded_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
     """:func:`proportional_attention` without a mask.
 
-    With the scale s, ``s [q, 1 / s] . [k, log size] = s q . k + log size``.
+    With the scale s, ``s [q, c, c] . [k, a, b] = s q . k + log size`` where ``s c (a + b)`` is log
+    size. c is a power of two and b what a lacks of it, so that nothing is lost in half precision.
     """
     head_dim = q.shape[-1]
     scale = head_dim**-0.5
-    pad = _HEAD_DIM_MULTIPLE - head_dim % _HEAD_DIM_MULTIPLE
+    pad = 2 + -(head_dim + 2) % _HEAD_DIM_MULTIPLE
     q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
-    q[..., head_dim] = 1 / scale
-    k[..., head_dim] = sizes.log().to(k.dtype).unsqueeze(1)
+    factor = 2.0 ** round(-math.log2(scale))
+    bias = sizes.to(torch.promote_types(sizes.dtype, torch.float32)).log() / (scale * factor)
+    coarse = bias.to(k.dtype)
+    q[..., head_dim : head_dim + 2] = factor
+    k[..., head_dim] = coarse.unsqueeze(1)
+    k[..., head_dim + 1] = (bias - coarse).to(k.dtype).unsqueeze(1)
     return F.scaled_dot_product_attention(q, k, v, scale=scale)[..., :head_dim]
 
 

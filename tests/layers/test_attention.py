@@ -24,6 +24,21 @@ def test_proportional_attention(attention, head_dim, dtype, tolerance):
     assert error.abs().max() < tolerance
 
 
+@pytest.mark.parametrize('head_dim', [20, 23, 64])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_sizes_cost_no_accuracy_in_half_precision(head_dim, dtype):
+    """A logarithm rounded to the type of the keys makes this error four times as large or more."""
+    q, k, v = torch.randn(3, 2, 3, 300, head_dim).to(dtype)
+    errors = []
+    for most in (2, 4000):
+        sizes = torch.randint(1, most, (2, 300)).float()
+        expected = by_definition(q.float(), k.float(), v.float(), sizes)
+        out = proportional_attention(q, k, v, sizes)
+        assert out.dtype == dtype
+        errors.append((out - expected).square().mean().sqrt())
+    assert errors[1] < 1.5 * errors[0]
+
+
 def test_a_token_of_size_n_counts_as_n_equal_tokens():
     q, k, v = torch.randn(3, 1, 2, 6, 16, dtype=torch.float64)
     repeats = torch.tensor([1, 4, 2, 1, 3, 1])
