@@ -129,9 +129,11 @@ def _call(name: str, tensors: tuple[Tensor, ...], shapes: list[int]) -> None:
     batch, num_values, heads, channels = value.shape
     _, queries, _, levels, points, _ = offsets.shape
     sizes = (batch, num_values, heads, channels, levels, queries, points)
-    getattr(library, f'{name}_{suffix}')(
+    failed = getattr(library, f'{name}_{suffix}')(
         *(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors),
         *(ctypes.c_int64(size) for size in sizes),
         (ctypes.c_int64 * len(shapes))(*shapes),
         ctypes.c_int64(torch.get_num_threads()),
     )
+    if failed:
+        raise MemoryError('not enough memory for deformable attention')

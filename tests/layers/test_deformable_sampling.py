@@ -49,6 +49,19 @@ def test_values_and_gradients_equal_mmcv(channels, shapes):
         torch.testing.assert_close(mine.grad, reference.grad)
 
 
+@pytest.mark.parametrize('threads', [2, 5])
+def test_threads_change_no_bit(threads, monkeypatch):
+    """Torch's own setting is 1 where tests run side by side."""
+    results = []
+    for count in (1, threads):
+        monkeypatch.setattr(torch, 'get_num_threads', lambda count=count: count)
+        tensors = inputs(16, torch.float32, queries=700)
+        out = sample_on_cpu(tensors[0], SHAPES, *tensors[1:])
+        grads = torch.autograd.grad(out.square().sum(), [x for x in tensors if x.requires_grad])
+        results.append([out, *grads])
+    assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
+
+
 def test_single_precision_and_strided_inputs():
     value, *rest = (x.detach() for x in inputs(32, torch.float32))
     strided = value.transpose(1, 2).contiguous().transpose(1, 2)

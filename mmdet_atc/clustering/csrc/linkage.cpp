@@ -4,24 +4,14 @@
 // Values are finite. Functions return 0, or 1 where there is not enough memory.
 
 #include <algorithm>
-#include <new>
 
 #include "cluster_image.hpp"
 #include "common.hpp"
 #include "share_out.hpp"
 #include "tiles.hpp"
+#include "with_memory.hpp"
 
 namespace {
-
-template <typename Work>
-int WithMemory(Work work) {
-    try {
-        work();
-        return 0;
-    } catch (const std::bad_alloc&) {
-        return 1;
-    }
-}
 
 // `tiles_of(image)` makes an image's source of distances; `wanted` is for all threads.
 template <typename T, typename TilesOf>

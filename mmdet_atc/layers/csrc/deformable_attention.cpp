@@ -3,6 +3,8 @@
 // Shapes: value (B, S, H, D), reference (Q, 2) as (x, y) in [0, 1], offsets (B, Q, H, L, P, 2) in
 // cells of a level, logits (B, Q, H, L * P), output (B, Q, H, D). A value's channels lie side by side,
 // so that a sample is four weighted sums of D adjacent numbers. Samples outside of a level are zero.
+//
+// Functions return 0, or 1 where there is not enough memory.
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "share_out.hpp"
+#include "with_memory.hpp"
 
 namespace {
 
@@ -174,7 +177,7 @@ void Backward(
 #define ATC_EACH_TYPE(MACRO) MACRO(float) MACRO(double)
 
 #define ATC_DEFINE(T)                                                                              \
-    extern "C" void atc_deformable_##T(                                                            \
+    extern "C" int atc_deformable_##T(                                                             \
         const T* value, const T* reference, const T* offsets, const T* logits, T* out,             \
         Index batch, Index values, Index heads, Index channels, Index levels, Index queries,       \
         Index points, const Index* shapes, Index threads) {                                        \
@@ -182,9 +185,10 @@ void Backward(
         auto run = channels == 64   ? Forward<T, 64>                                               \
                    : channels == 32 ? Forward<T, 32>                                               \
                                     : Forward<T, 0>;                                               \
-        run(s, value, reference, offsets, logits, out, threads);                                   \
+        return WithMemory(                                                                         \
+            [&] { run(s, value, reference, offsets, logits, out, threads); });                     \
     }                                                                                              \
-    extern "C" void atc_deformable_backward_##T(                                                   \
+    extern "C" int atc_deformable_backward_##T(                                                    \
         const T* value, const T* reference, const T* offsets, const T* logits, const T* grad,      \
         T* grad_value, T* grad_offsets, T* grad_logits, Index batch, Index values, Index heads,    \
         Index channels, Index levels, Index queries, Index points, const Index* shapes,            \
@@ -193,8 +197,10 @@ void Backward(
         auto run = channels == 64   ? Backward<T, 64>                                              \
                    : channels == 32 ? Backward<T, 32>                                              \
                                     : Backward<T, 0>;                                              \
-        run(s, value, reference, offsets, logits, grad, grad_value, grad_offsets, grad_logits,     \
-            threads);                                                                              \
+        return WithMemory([&] {                                                                    \
+            run(s, value, reference, offsets, logits, grad, grad_value, grad_offsets, grad_logits, \
+                threads);                                                                          \
+        });                                                                                        \
     }
 
 ATC_EACH_TYPE(ATC_DEFINE)
