@@ -112,6 +112,28 @@ for linkage in ('single', 'complete', 'average'):
     assert run.stdout.splitlines() == 3 * expected, run.stderr
 
 
+def test_one_and_a_half_matrices_of_memory_are_enough_for_an_image():
+    """All distances of noise, near pairs of a smooth map, down to a half and to one cluster."""
+    code = """
+import resource, torch
+import torch.nn.functional as F
+from mmdet_atc.clustering import agglomerative_clustering
+torch.get_num_threads = lambda: 1  # a thread's stack takes address space
+smooth = F.interpolate(torch.randn(1, 16, 8, 8), (75, 80), mode='bicubic').flatten(2).mT
+images = [torch.randn(1, 6000, 16), smooth.contiguous()]
+agglomerative_clustering(images[0][:, :500], 20)
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+limit = used + 6 * 6000**2
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for features in images:
+    for linkage in ('single', 'complete', 'average'):
+        for num_clusters in (1, 3000):
+            print(agglomerative_clustering(features, num_clusters, linkage).max().item())
+"""
+    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.split() == 6 * ['0', '2999'], run.stderr
+
+
 def test_threads_that_cannot_be_started_leave_their_share_to_the_others():
     """Address space for a few stacks of 8 MB, where 64 threads are asked for."""
     code = """
