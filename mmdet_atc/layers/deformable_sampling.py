@@ -68,7 +68,16 @@ def sampling_locations(
     return locations, logits.softmax(-1).reshape(offsets.shape[:-1])
 
 
-@torch.library.custom_op('mmdet_atc::deformable_sampling', mutates_args=(), device_types='cpu')
+# Schemas are spelled out: torch 2.6 cannot read them off annotations such as list[int].
+_TENSORS = 'Tensor value, Tensor reference, Tensor offsets, Tensor logits'
+
+
+@torch.library.custom_op(
+    'mmdet_atc::deformable_sampling',
+    mutates_args=(),
+    device_types='cpu',
+    schema=f'({_TENSORS}, SymInt[] shapes) -> Tensor',
+)
 def _sample(
     value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, shapes: list[int]
 ) -> Tensor:
@@ -78,7 +87,10 @@ def _sample(
 
 
 @torch.library.custom_op(
-    'mmdet_atc::deformable_sampling_backward', mutates_args=(), device_types='cpu'
+    'mmdet_atc::deformable_sampling_backward',
+    mutates_args=(),
+    device_types='cpu',
+    schema=f'({_TENSORS}, Tensor grad, SymInt[] shapes) -> (Tensor, Tensor, Tensor)',
 )
 def _sample_backward(
     value: Tensor,
