@@ -37,7 +37,7 @@ class Row:
         seconds (dict[str, list[float]]): Per measured call, by kind (:data:`KINDS`).
         peak_mib (dict[str, float | None]): Peak memory of the same above the weights.
         stages (dict[str, float]): Mean seconds of each stage of a call of the detector, or of the
-            backbone where detectors are not measured.
+            backbone where detectors are not measured; they add up to the call.
     """
 
     name: str

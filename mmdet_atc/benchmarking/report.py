@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .measure import Row
+from .stages import STAGES
 
 
 def speed_table(rows: Sequence[Row]) -> str:
@@ -35,7 +36,7 @@ def speed_table(rows: Sequence[Row]) -> str:
 
 
 def stage_table(rows: Sequence[Row]) -> str:
-    """Markdown: milliseconds per stage of a call, of the rows that have them.
+    """Markdown: milliseconds per stage of a call and in all, of the rows that have them.
 
     Args:
         rows (Sequence[Row]): The rows.
@@ -43,13 +44,14 @@ def stage_table(rows: Sequence[Row]) -> str:
     Returns:
         str: The table.
     """
-    stages = list(dict.fromkeys(stage for row in rows for stage in row.stages))
-    head = ['model', 'batch', *(f'{stage}, ms' for stage in stages)]
+    stages = [stage for stage in STAGES if any(stage in row.stages for row in rows)]
+    head = ['model', 'batch', *(f'{stage}, ms' for stage in stages), 'whole, ms']
     lines = [_line(head), '|' + ' --- |' * len(head)]
     for row in rows:
         if not row.stages:
             continue
-        cells = [f'{row.stages.get(stage, 0) * 1e3:.0f}' for stage in stages]
+        seconds = [row.stages.get(stage, 0) for stage in stages]
+        cells = [f'{value * 1e3:.0f}' for value in [*seconds, sum(seconds)]]
         lines.append(_line([row.name, str(row.batch), *cells]))
     return '\n'.join(lines)
 

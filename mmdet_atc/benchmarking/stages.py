@@ -13,17 +13,39 @@ from timm.layers import Mlp
 from torch import nn
 
 from mmdet_atc.backbones import ATCViTAdapter
-from mmdet_atc.layers import Attention, Extractor, Injector, SpatialPriorModule
+from mmdet_atc.layers import Attention, Block, Extractor, Injector, SpatialPriorModule
 from mmdet_atc.merging import TokenClusters
 
 from .timing import synchronize
 
-_BY_TYPE: dict[type[nn.Module], str] = {
-    SpatialPriorModule: 'spatial prior',
-    Attention: 'attention',
-    Mlp: 'MLP',
-    Injector: 'Injector',
-    Extractor: 'Extractor',
+#: Norms, residuals and whatever else no stage holds.
+OTHER = 'other'
+#: All stages, in the order of a forward pass.
+STAGES = (
+    'spatial prior',
+    'patch embedding',
+    'Injector',
+    'attention',
+    'received attention',
+    'MLP',
+    'Extractor',
+    'clustering',
+    'merge and back-project',
+    'output maps',
+    'neck',
+    'RPN',
+    'RoI heads',
+    OTHER,
+)
+
+_BY_TYPE: dict[type[nn.Module], tuple[str, str]] = {
+    SpatialPriorModule: ('forward', 'spatial prior'),
+    Attention: ('forward', 'attention'),
+    # The second pass over the attention of mergers that rank tokens by it.
+    Block: ('received_attention', 'received attention'),
+    Mlp: ('forward', 'MLP'),
+    Injector: ('forward', 'Injector'),
+    Extractor: ('forward', 'Extractor'),
 }
 
 
@@ -31,24 +53,31 @@ class StageTimes:
     """Context manager: seconds per stage while the detector runs inside the block.
 
     The device is waited for around every stage, so that the sum is longer than an undisturbed run.
-    Stages do not overlap; what belongs to none is left out.
+    Stages do not overlap, and with what belongs to none (:data:`OTHER`) they add up to the time
+    spent in the block.
 
     Args:
         model (BaseDetector): The detector; unchanged after the block.
         device (torch.device): Where it is.
 
     Attributes:
-        seconds (dict[str, float]): Total of each stage.
+        seconds (dict[str, float]): Total of each of :data:`STAGES` that ran, complete after the
+            block.
     """
 
     def __init__(self, model: BaseDetector, device: torch.device) -> None:
         self.device = device
         self.seconds: dict[str, float] = defaultdict(float)
         self._targets: list[tuple[Any, str, str]] = [
-            (module, 'forward', stage)
+            (module, name, stage)
             for module in model.backbone.modules()
-            for kind, stage in _BY_TYPE.items()
+            for kind, (name, stage) in _BY_TYPE.items()
             if isinstance(module, kind)
+        ]
+        self._targets += [
+            (model.backbone.patch_embed, 'forward', 'patch embedding'),
+            (model.backbone, 'resize_pos_embed', 'patch embedding'),
+            (model.backbone, '_outputs', 'output maps'),
         ]
         if isinstance(model.backbone, ATCViTAdapter) and model.backbone.merger is not None:
             self._targets.append((model.backbone.merger, 'assign', 'clustering'))
@@ -67,9 +96,14 @@ class StageTimes:
         for owner, name, stage in self._targets:
             self._originals.append((owner, name, vars(owner).get(name)))
             setattr(owner, name, self._timed(getattr(owner, name), stage))
+        synchronize(self.device)
+        self._start = time.perf_counter()
         return self
 
     def __exit__(self, *_) -> None:
+        synchronize(self.device)
+        whole = time.perf_counter() - self._start
+        self.seconds[OTHER] = whole - sum(self.seconds.values())
         for owner, name, original in self._originals:
             if original is None:
                 delattr(owner, name)
