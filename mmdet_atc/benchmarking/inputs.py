@@ -47,6 +47,11 @@ def annotated_batch(cfg: Config, batch_size: int, height: int, width: int) -> di
     raise ValueError(f'{dataset_cfg.data_root}: {len(samples)} landscape images for {batch_size}')
 
 
+def default_batch_sizes(device: torch.device) -> list[int]:
+    """One image, and on an accelerator, which one does not fill, also eight."""
+    return [1] if device.type == 'cpu' else [1, 8]
+
+
 def noise_batch(height: int, width: int) -> dict:
     """One image of seeded noise, for what depends on shapes only.
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 _STATUS = Path('/proc/self/status')
 _CLEAR = Path('/proc/self/clear_refs')
+
+#: glibc's malloc.h.
+_M_MMAP_THRESHOLD = -3
+_MAPPED_FROM = 2**20
+#: The most that glibc's own threshold, which follows the blocks that are freed, grows to.
+_LARGEST_OWN_THRESHOLD = 2**25
 
 
 class PeakMemory:
@@ -56,6 +64,26 @@ class PeakMemory:
         else:
             peak = _resident('VmHWM')
             self.mebibytes = None if peak is None else peak - self._before
+
+
+@contextlib.contextmanager
+def large_blocks_mapped() -> Iterator[None]:
+    """Inside, resident memory is memory in use: glibc gives each large block back when it is freed.
+
+    Otherwise glibc keeps freed blocks for later ones, which may not fit into them. Returning them
+    costs page faults, and glibc cannot be told to choose its threshold by itself again: afterwards
+    that is where it would have grown to, but measure times before. Other C libraries go on as they
+    are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # neither in musl nor on macOS
+    if mallopt is None:
+        yield
+        return
+    mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
+    try:
+        yield
+    finally:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_OWN_THRESHOLD)
 
 
 def memory_in_use(device: torch.device) -> float | None:

@@ -19,6 +19,7 @@ def interleaved_times(
     repeats: int,
     device: torch.device,
     warm_up: int = 1,
+    on_call: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
     """Call each function in turn, round by round.
 
@@ -27,6 +28,7 @@ def interleaved_times(
         repeats (int): Measured rounds.
         device (torch.device): Waited for before and after each call.
         warm_up (int): Rounds before the measured ones. Default: 1.
+        on_call (Callable): Called after every call, outside its time. Default: nothing.
 
     Returns:
         dict[str, list[float]]: Seconds of each measured call, by name.
@@ -40,4 +42,5 @@ def interleaved_times(
             synchronize(device)
             if index >= warm_up:
                 times[name].append(time.perf_counter() - start)
+            on_call()
     return times

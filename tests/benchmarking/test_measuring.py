@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from mmdet_atc.benchmarking import PeakMemory, interleaved_times
+from mmdet_atc.benchmarking.inputs import default_batch_sizes
 from mmdet_atc.benchmarking.measure import Row
+from mmdet_atc.benchmarking.memory import large_blocks_mapped
 
 CPU = torch.device('cpu')
 
@@ -26,17 +29,44 @@ def test_peak_memory_sees_what_was_freed_again():
     assert memory.mebibytes < 30
 
 
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallopt'), reason='needs glibc')
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='needs Linux /proc')
+def test_freed_blocks_do_not_count_as_memory_in_use():
+    mebibyte = 2**20
+
+    def block(size: int):
+        return torch.ones(size, dtype=torch.uint8)
+
+    block(31 * mebibyte)  # when freed, raises glibc's own threshold
+    with large_blocks_mapped(), PeakMemory(CPU) as memory:
+        # The heap would keep the holes between the small blocks: the last block fits into none.
+        large, small = zip(
+            *[(block(4 * mebibyte), block(mebibyte // 2)) for _ in range(16)], strict=True
+        )
+        del large
+        block(60 * mebibyte)
+    assert len(small) == 16
+    assert memory.mebibytes is not None
+    assert 64 < memory.mebibytes < 90
+
+
 def test_functions_take_turns_and_warm_up_is_not_counted():
     calls = []
+    told = []
 
     def slow():
         calls.append('slow')
         time.sleep(0.02)
 
     times = interleaved_times(
-        dict(slow=slow, quick=lambda: calls.append('quick')), repeats=3, device=CPU, warm_up=2
+        dict(slow=slow, quick=lambda: calls.append('quick')),
+        repeats=3,
+        device=CPU,
+        warm_up=2,
+        on_call=lambda: told.append(len(calls)),
     )
     assert calls == ['slow', 'quick'] * 5
+    assert told == [*range(1, 11)]
     assert [len(values) for values in times.values()] == [3, 3]
     assert min(times['slow']) >= 0.02 > max(times['quick'])
 
@@ -46,3 +76,8 @@ def test_a_speed_up_is_the_median_of_paired_calls():
     row = Row('row', 1, [1], seconds=dict(backbone=[1.0, 10.0, 1.0]))
     assert row.speed_up(base, 'backbone') == 2
     assert base.speed_up(base, 'backbone') == 1
+
+
+@pytest.mark.parametrize(('device', 'sizes'), [('cpu', [1]), ('cuda:0', [1, 8])])
+def test_an_accelerator_gets_large_batches_too(device, sizes):
+    assert default_batch_sizes(torch.device(device)) == sizes
