@@ -75,15 +75,50 @@ def large_blocks_mapped() -> Iterator[None]:
     that is where it would have grown to, but measure times before. Other C libraries go on as they
     are.
     """
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # neither in musl nor on macOS
-    if mallopt is None:
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, 'mallopt'):  # musl, macOS
         yield
         return
-    mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
+    libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
+    try:
+        with _holes_taken(libc):
+            yield
+    finally:
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_OWN_THRESHOLD)
+
+
+class _MallInfo(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *('arena', 'ordblks', 'smblks', 'hblks', 'hblkhd'),
+            *('usmblks', 'fsmblks', 'uordblks', 'fordblks', 'keepcost'),
+        )
+    )
+
+
+@contextlib.contextmanager
+def _holes_taken(libc: ctypes.CDLL) -> Iterator[None]:
+    """Inside, the heap has no room for a large block: holes come before the threshold.
+
+    They are taken by blocks that are never written to, and so are not resident.
+    """
+    if not hasattr(libc, 'mallinfo2'):  # glibc older than 2.33
+        yield
+        return
+    libc.mallinfo2.restype = _MallInfo
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
+    # No more than this many fit into what is free; the others are mapped.
+    count = libc.mallinfo2().fordblks // _MAPPED_FROM
+    blocks = [libc.malloc(_MAPPED_FROM) for _ in range(count)]
     try:
         yield
     finally:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_OWN_THRESHOLD)
+        for block in blocks:
+            libc.free(block)
 
 
 def memory_in_use(device: torch.device) -> float | None:
