@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -13,15 +14,17 @@ from torch import Tensor
 
 from mmdet_atc.backbones import ATCViTAdapter
 
-from .memory import PeakMemory
+from .memory import PeakMemory, large_blocks_mapped
 from .stages import StageTimes
 from .timing import interleaved_times
+from .training import training_step
 
 #: What can be measured: inference of the backbone, of the detector without pre- and
-#: post-processing, and a forward and backward pass.
+#: post-processing, and a training step, the optimizer's included.
 KINDS = ('backbone', 'detector', 'training')
 AMP = {'off': None, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
+_WARM_UP_CALLS = 1
 #: Calls that the times of stages are means of.
 _STAGE_CALLS = 3
 
@@ -69,6 +72,9 @@ class Comparison:
         amp (str): ``'off'``, ``'fp16'`` or ``'bf16'``. Default: ``'off'``.
         compiled (Collection[str]): Detectors whose backbones are compiled; they have no times of
             stages. Default: none.
+        optim_wrappers (Mapping[str, Mapping], optional): The configs' ``optim_wrapper``, which
+            ``'training'`` needs. On a CUDA device with ``amp`` the loss is scaled as they say.
+            Default: None.
     """
 
     def __init__(
@@ -77,59 +83,121 @@ class Comparison:
         device: torch.device,
         amp: str = 'off',
         compiled: Collection[str] = (),
+        optim_wrappers: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.models = models
         self.device = device
         self.amp = amp
         self.compiled = compiled
+        self.optim_wrappers = optim_wrappers or {}
         for name in compiled:
             models[name].backbone.compile()
 
-    def measure(self, batch: dict, repeats: int, kinds: Sequence[str]) -> list[Row]:
-        """One row per detector; the detectors take turns, call by call.
+    def num_calls(self, batches: int, repeats: int, kinds: Sequence[str]) -> int:
+        """How often :meth:`measure` calls ``on_call``."""
+        per_model = len(kinds) * (_WARM_UP_CALLS + repeats + 1)  # the last one for memory
+        staged = sum(name not in self.compiled for name in self.models)
+        return batches * (len(self.models) * per_model + _STAGE_CALLS * staged)
+
+    def measure(
+        self,
+        batches: Sequence[dict],
+        repeats: int,
+        kinds: Sequence[str],
+        on_call: Callable[[], object] = lambda: None,
+    ) -> list[Row]:
+        """One row per batch and detector; the detectors take turns, call by call.
 
         Args:
-            batch (dict): What the data preprocessors take.
+            batches (Sequence[dict]): What the data preprocessors take.
             repeats (int): Measured calls of each.
             kinds (Sequence[str]): Some of :data:`KINDS`.
+            on_call (Callable): Called after every call of a detector. Default: nothing.
 
         Returns:
-            list[Row]: In the order of the detectors.
+            list[Row]: Batch by batch, in the order of the detectors.
+
+        Raises:
+            ValueError: If training is to be measured of a detector without an optimizer wrapper.
         """
-        inputs = {name: self._prepared(model, batch) for name, model in self.models.items()}
+        if 'training' in kinds and (lacking := self.models.keys() - self.optim_wrappers.keys()):
+            raise ValueError(f'training needs optim_wrappers for all, got none for {lacking}')
+        measured = [self._times(batch, repeats, kinds, on_call) for batch in batches]
+        # Last of all: it leaves the C library another than it was.
+        with large_blocks_mapped():
+            for batch, rows in zip(batches, measured, strict=True):
+                self._peaks(batch, rows, kinds, on_call)
+        return [row for rows in measured for row in rows]
+
+    def _times(
+        self, batch: dict, repeats: int, kinds: Sequence[str], on_call: Callable[[], object]
+    ) -> list[Row]:
+        inputs = self._prepared(batch)
         size = len(batch['inputs'])
         rows = {
             name: Row(name, size, tokens_per_block(model, inputs[name]['inputs'][:1]))
             for name, model in self.models.items()
         }
-        functions: dict[str, Callable] = dict(
-            backbone=self._backbone, detector=self._detector, training=self._training
-        )
-        for what in kinds:
-            run = functions[what]
-            calls = {
-                name: lambda run=run, name=name: run(self.models[name], inputs[name])
-                for name in self.models
-            }
-            for name, times in interleaved_times(calls, repeats, self.device).items():
-                rows[name].seconds[what] = times
-                with PeakMemory(self.device) as memory:
-                    calls[name]()
-                rows[name].peak_mib[what] = memory.mebibytes
-        run = self._detector if 'detector' in kinds else self._backbone
+        for kind in kinds:
+            with contextlib.ExitStack() as stack:
+                calls = {
+                    name: stack.enter_context(self._call(kind, name, inputs[name]))
+                    for name in self.models
+                }
+                times = interleaved_times(calls, repeats, self.device, _WARM_UP_CALLS, on_call)
+            for name, row in rows.items():
+                row.seconds[kind] = times[name]
+        kind = 'detector' if 'detector' in kinds else 'backbone'
         for name, model in self.models.items():
             if name in self.compiled:
                 continue
-            with StageTimes(model, self.device) as stages:
+            with (
+                self._call(kind, name, inputs[name]) as call,
+                StageTimes(model, self.device) as stages,
+            ):
                 for _ in range(_STAGE_CALLS):
-                    run(model, inputs[name])
+                    call()
+                    on_call()
             rows[name].stages = {
                 stage: seconds / _STAGE_CALLS for stage, seconds in stages.seconds.items()
             }
         return list(rows.values())
 
-    def _prepared(self, model: BaseDetector, batch: dict) -> dict:
-        return model.data_preprocessor(batch, training=True)
+    def _peaks(
+        self, batch: dict, rows: list[Row], kinds: Sequence[str], on_call: Callable[[], object]
+    ) -> None:
+        inputs = self._prepared(batch)
+        for kind in kinds:
+            for row in rows:
+                with (
+                    self._call(kind, row.name, inputs[row.name]) as call,
+                    PeakMemory(self.device) as memory,
+                ):
+                    call()
+                    if kind == 'training':
+                        call()  # beside the optimizer's state, which the first step made
+                row.peak_mib[kind] = memory.mebibytes
+                on_call()
+
+    def _prepared(self, batch: dict) -> dict[str, dict]:
+        return {
+            name: model.data_preprocessor(batch, training=True)
+            for name, model in self.models.items()
+        }
+
+    @contextlib.contextmanager
+    def _call(self, kind: str, name: str, inputs: dict) -> Iterator[Callable[[], None]]:
+        """A call of a detector; inside, it may be set up for it."""
+        model = self.models[name]
+        if kind == 'training':
+            scales_loss = self.device.type == 'cuda' and AMP[self.amp] is not None
+            with training_step(
+                model, self.optim_wrappers[name], self._precision, scales_loss
+            ) as step:
+                yield lambda: step(inputs)
+        else:
+            run = self._backbone if kind == 'backbone' else self._detector
+            yield lambda: run(model, inputs)
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
@@ -146,15 +214,6 @@ class Comparison:
     def _detector(self, model: BaseDetector, inputs: dict) -> None:
         with self._precision():
             model(**inputs, mode='tensor')
-
-    def _training(self, model: BaseDetector, inputs: dict) -> None:
-        model.train()
-        with self._precision():
-            losses = model(**inputs, mode='loss')
-            total, _ = model.parse_losses(losses)
-        total.backward()
-        model.zero_grad(set_to_none=True)
-        model.eval()
 
 
 @torch.inference_mode()

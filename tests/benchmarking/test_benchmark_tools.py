@@ -55,6 +55,9 @@ def test_benchmark_compares_with_the_first_model(tmp_path: Path):
         assert set(row['seconds']) == {'backbone', 'detector', 'training'}
         assert all(len(times) == 2 and min(times) > 0 for times in row['seconds'].values())
         assert min(row['seconds']['detector']) > min(row['seconds']['backbone'])
+    # Per kind and model a warm-up, two repeats and one for memory; three for the stages.
+    assert ' 60/60, ' in result.stderr
+    assert '1/60, ' in result.stderr
     table = (out / 'benchmark.md').read_text()
     assert table in result.stdout
     assert table.count('(1.00x)') >= 6
@@ -76,6 +79,7 @@ def test_a_compiled_backbone_is_compared_with_its_own_eager_self(tmp_path: Path)
     eager, compiled = json.loads((tmp_path / 'benchmark.json').read_text())['rows']
     assert compiled['name'].endswith('compile=True')
     assert len(compiled['seconds']['backbone']) == 2
+    assert eager['batch'] == compiled['batch'] == 1
     assert 'clustering' in eager['stages']
     assert not compiled['stages']
 

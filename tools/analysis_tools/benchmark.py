@@ -16,9 +16,10 @@ import sys
 from pathlib import Path
 
 import torch
-from mmengine.utils import track_iter_progress
+from mmengine.logging import MMLogger
+from mmengine.utils import ProgressBar
 
-from mmdet_atc.benchmarking.inputs import annotated_batch
+from mmdet_atc.benchmarking.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.benchmarking.measure import AMP, KINDS, Comparison
 from mmdet_atc.benchmarking.report import plot, speed_table, stage_table
 from mmdet_atc.benchmarking.variants import Variant
@@ -30,11 +31,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', help='CONFIG[,KEY=VALUE...]; the first is the base')
     parser.add_argument('--checkpoints', nargs='+', help='one per config; default: random weights')
     parser.add_argument('--shape', type=int, nargs=2, default=(800, 1333), help='height, width')
-    parser.add_argument('--batches', type=int, nargs='+', default=[1])
+    parser.add_argument(
+        '--batches', type=int, nargs='+', help='sizes; default: 1, on an accelerator 1 and 8'
+    )
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--amp', choices=list(AMP), default='off')
-    parser.add_argument('--measure', nargs='+', choices=KINDS, default=['backbone', 'detector'])
+    parser.add_argument(
+        '--measure',
+        nargs='+',
+        choices=KINDS,
+        default=['backbone', 'detector'],
+        help="training is a step of the config's optimizer, in the precision of --amp; "
+        'default: %(default)s',
+    )
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark'))
     args = parser.parse_args()
     if args.checkpoints and len(args.checkpoints) != len(args.configs):
@@ -47,7 +57,8 @@ def main() -> None:
     device = torch.device(args.device)
     try:
         variants = [Variant.parse(text) for text in args.configs]
-        batches = [annotated_batch(variants[0].cfg, size, *args.shape) for size in args.batches]
+        sizes = args.batches or default_batch_sizes(device)
+        batches = [annotated_batch(variants[0].cfg, size, *args.shape) for size in sizes]
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
     checkpoints = args.checkpoints or [None] * len(variants)
@@ -56,10 +67,17 @@ def main() -> None:
         for variant, checkpoint in zip(variants, checkpoints, strict=True)
     }
     compiled = [variant.name for variant in variants if variant.is_compiled]
-    comparison = Comparison(models, device, args.amp, compiled)
-    rows = []
-    for batch in track_iter_progress(batches, file=sys.stderr):
-        rows += comparison.measure(batch, args.repeats, args.measure)
+    optim_wrappers = {
+        variant.name: variant.cfg.optim_wrapper
+        for variant in variants
+        if 'optim_wrapper' in variant.cfg
+    }
+    comparison = Comparison(models, device, args.amp, compiled, optim_wrappers)
+    # Building an optimizer logs a line per parameter, across the progress bar.
+    MMLogger.get_current_instance().setLevel('WARNING')
+    calls = comparison.num_calls(len(batches), args.repeats, args.measure)
+    progress = ProgressBar(calls, file=sys.stderr)
+    rows = comparison.measure(batches, args.repeats, args.measure, progress.update)
 
     machine = dict(
         device=torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine(),
