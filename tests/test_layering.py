@@ -27,6 +27,8 @@ LAYERS = [
     'reproduction',
     'analysis',
 ]
+#: Modules beside the folders, which import nothing of the package.
+BELOW = ['arguments']
 #: clustering/ may be used without OpenMMLab.
 CLUSTERING_MAY_IMPORT = {'torch', 'numpy', 'scipy', 'sklearn', 'triton', 'mmdet_atc'}
 
@@ -41,12 +43,18 @@ def imported_modules(path):
 
 @pytest.mark.parametrize('layer', LAYERS)
 def test_imports_point_downwards(layer):
-    allowed = LAYERS[: LAYERS.index(layer) + 1]
+    allowed = BELOW + LAYERS[: LAYERS.index(layer) + 1]
     for path in (PACKAGE / layer).rglob('*.py'):
         for module in imported_modules(path):
             parts = module.split('.')
             if parts[0] == 'mmdet_atc':
                 assert parts[1] in allowed, f'{path.name} of {layer} imports {module}'
+
+
+@pytest.mark.parametrize('module', BELOW)
+def test_modules_below_all_layers_import_none(module):
+    roots = {name.split('.')[0] for name in imported_modules(PACKAGE / f'{module}.py')}
+    assert roots <= sys.stdlib_module_names
 
 
 def test_every_folder_is_a_layer():

@@ -8,6 +8,7 @@ from typing import cast
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from mmdet_atc.arguments import check_bools
 from mmdet_atc.layers import Block
 from mmdet_atc.merging import (
     TOKEN_MERGERS,
@@ -62,6 +63,7 @@ class ATCViTAdapter(ViTAdapter):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        check_bools(proportional_attn=proportional_attn)
         blocks = _checked_merge_blocks(merge_blocks, len(self.blocks))
         self.proportional_attn = proportional_attn
         self.merge_blocks = blocks

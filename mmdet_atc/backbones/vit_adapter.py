@@ -17,6 +17,13 @@ from mmengine.model import BaseModule
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from mmdet_atc.arguments import (
+    check_bools,
+    check_counts,
+    check_drop_rate,
+    check_finite,
+    check_ratios,
+)
 from mmdet_atc.checkpoints import CLASSIFIER_KEYS, load_pretrained_vit
 from mmdet_atc.clustering import NonFiniteError
 from mmdet_atc.layers import (
@@ -32,7 +39,6 @@ from mmdet_atc.layers import (
 )
 from mmdet_atc.merging import TokenClusters
 
-from .arguments import check_counts, check_drop_rate, check_finite, check_ratios
 from .non_finite import non_finite_error
 from .pos_embed import PosEmbedResizer
 
@@ -114,7 +120,8 @@ class ViTAdapter(BaseModule):
         add_vit_feature (bool): Whether the ViT's last feature is added to the maps. Default: True.
         use_extra_extractor (bool): Whether the last interaction has two more. Default: True.
         window_attn (bool | Sequence[bool]): Which blocks attend in windows. Default: False.
-        window_size (int | Sequence[int | None]): Side of the windows in patches. Default: 14.
+        window_size (int | Sequence[int | None]): Side of the windows in patches; one per block may
+            be None where the block attends globally. Default: 14.
         with_cp (bool): Whether activations are recomputed in the backward pass, which saves
             memory. Default: False.
         norm_cfg (dict, optional): Norm of the convolutions and of the outputs. None is batch
@@ -181,6 +188,14 @@ class ViTAdapter(BaseModule):
         )
         check_ratios(
             embed_dim, mlp_ratio=mlp_ratio, cffn_ratio=cffn_ratio, deform_ratio=deform_ratio
+        )
+        check_bools(
+            qkv_bias=qkv_bias,
+            layer_scale=layer_scale,
+            with_cffn=with_cffn,
+            add_vit_feature=add_vit_feature,
+            use_extra_extractor=use_extra_extractor,
+            with_cp=with_cp,
         )
         check_drop_rate(drop_path_rate=drop_path_rate)
         check_finite(init_values=init_values)
@@ -429,15 +444,19 @@ def _windows_per_block(
     if not isinstance(window_attn, bool) and not is_list:
         raise ValueError(f'window_attn must be one bool or one per block, got {window_attn!r}')
     windowed = [window_attn] * depth if isinstance(window_attn, bool) else list(window_attn)
-    sizes = list(window_size) if isinstance(window_size, Sequence) else [window_size] * depth
+    sizes = (
+        list(window_size)
+        if isinstance(window_size, Sequence) and not isinstance(window_size, str)
+        else [window_size] * depth
+    )
     for name, values in (('window_attn', windowed), ('window_size', sizes)):
         if len(values) != depth:
             raise ValueError(
                 f'{name} must be one value or one per block ({depth}), got {len(values)}: {values}'
             )
     for use, size in zip(windowed, sizes, strict=True):
-        if use and (not isinstance(size, int) or size < 1):
-            raise ValueError(f'window_size must be a positive number of patches, got {size!r}')
+        if use or size is not None:
+            check_counts(window_size=size)
     return tuple(size if use else None for use, size in zip(windowed, sizes, strict=True))
 
 

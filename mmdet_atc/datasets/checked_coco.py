@@ -12,6 +12,8 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
+from mmdet_atc.arguments import check_bools
+
 from .errors import DataError
 from .image_size import MatchAnnotatedSize
 
@@ -62,11 +64,13 @@ class CheckedCocoDataset(CocoDataset):
     Raises:
         DataError: If the annotation file is no COCO file or lacks a class, or an annotation is not
             usable.
+        ValueError: If ``allow_outside_root`` is no bool.
     """
 
     COCOAPI = _NamedCategories
 
     def __init__(self, *args: Any, allow_outside_root: bool = False, **kwargs: Any) -> None:
+        check_bools(allow_outside_root=allow_outside_root)
         self.allow_outside_root = allow_outside_root
         super().__init__(*args, **kwargs)
         transforms = self.pipeline.transforms

@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
 
+from mmdet_atc.arguments import check_bools
 from mmdet_atc.backbones import ViTAdapter
 from mmdet_atc.checkpoints import CheckpointError, Mismatch, fit_state_dict, flat_state_dict
 
@@ -33,12 +34,16 @@ class CheckpointFitHook(Hook):
         strict (bool): Whether a difference is an error rather than a warning. Default: True.
         new_classes (bool): Whether training may start from a file with another number of classes.
             The layers that depend on it then keep their random weights. Default: False.
+
+    Raises:
+        ValueError: If an argument is no bool.
     """
 
     # Before EMAHook, which copies the weights.
     priority = 'VERY_HIGH'
 
     def __init__(self, strict: bool = True, new_classes: bool = False) -> None:
+        check_bools(strict=strict, new_classes=new_classes)
         self.strict = strict
         self.new_classes = new_classes
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mmdet_atc.arguments import check_bools
+
 
 class TokenMerger(ABC):
     """Assigns the tokens of a Transformer block to clusters; it has no learned parameters.
@@ -25,8 +27,7 @@ class TokenMerger(ABC):
     """
 
     def __init__(self, keep_rate: float | Sequence[float], padding_aware: bool = False) -> None:
-        if not isinstance(padding_aware, bool):
-            raise ValueError(f'padding_aware must be True or False, got {padding_aware!r}')
+        check_bools(padding_aware=padding_aware)
         self.padding_aware = padding_aware
         self._per_stage = isinstance(keep_rate, Sequence)
         rates = tuple(keep_rate) if isinstance(keep_rate, Sequence) else (keep_rate,)

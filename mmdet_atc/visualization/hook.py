@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 
+from mmdet_atc.arguments import check_bools
 from mmdet_atc.backbones import ATCViTAdapter
 
 from .grid import draw_cluster_grid
@@ -40,8 +41,8 @@ class ClusterVisualizationHook(Hook):
             is half the size of the image. Default: None.
 
     Raises:
-        ValueError: If ``num_images`` is not positive; with ``draw``, before the run starts, also
-            if the model merges no tokens or a method is unknown.
+        ValueError: If ``draw`` is no bool or ``num_images`` not positive; with ``draw``, before
+            the run starts, also if the model merges no tokens or a method is unknown.
     """
 
     priority = 'LOW'
@@ -54,6 +55,7 @@ class ClusterVisualizationHook(Hook):
         keep_rates: Sequence[KeepRate] = (),
         cell: int | None = None,
     ) -> None:
+        check_bools(draw=draw)
         if num_images < 1:
             raise ValueError(f'num_images must be at least 1, got {num_images!r}')
         self.draw = draw

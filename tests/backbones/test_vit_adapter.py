@@ -42,7 +42,10 @@ def test_input_not_a_multiple_of_32_is_refused(shape):
             dict(window_attn=True, window_size=[14]),
             'window_size must be one value or one per block',
         ),
-        (dict(window_attn=True, window_size=0), 'window_size must be a positive number'),
+        (dict(window_attn=True, window_size=0), 'window_size must be a positive integer'),
+        (dict(window_attn=True, window_size=None), 'window_size must be a positive integer'),
+        (dict(window_size=True), 'window_size must be a positive integer, got True'),
+        (dict(with_cp='no'), "with_cp must be True or False, got 'no'"),
     ],
 )
 def test_bad_arguments_are_refused(kwargs, message):

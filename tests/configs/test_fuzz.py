@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmdet.registry import MODELS
 
-import mmdet_atc  # noqa: F401
+from mmdet_atc.merging import TOKEN_MERGERS
 
 FUZZ = settings(
     max_examples=40,
@@ -20,6 +20,16 @@ FUZZ = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 RATES = st.floats(0.01, 1)
+#: Each token merger, and its arguments beside the keep rate.
+MERGERS: dict[str, dict[str, st.SearchStrategy]] = dict(
+    AgglomerativeMerging=dict(
+        linkage=st.sampled_from(['single', 'complete', 'average']), padding_aware=st.booleans()
+    ),
+    BipartiteMerging=dict(padding_aware=st.booleans()),
+    DPCKNNMerging=dict(num_neighbors=st.integers(1, 30)),
+    KMedoidsMerging=dict(num_iterations=st.integers(0, 3)),
+    TopKMerging={},
+)
 
 
 @st.composite
@@ -54,7 +64,7 @@ def backbones(draw) -> dict:
         with_cp=draw(st.booleans()),
         norm_cfg=draw(st.sampled_from([None, dict(type='BN'), dict(type='GN', num_groups=1)])),
     )
-    kind = draw(st.sampled_from(['AgglomerativeMerging', 'BipartiteMerging', None]))
+    kind = draw(st.sampled_from([*MERGERS, None]))
     if kind is None:
         cfg['window_attn'] = draw(st.lists(st.booleans(), min_size=depth, max_size=depth))
         cfg['window_size'] = draw(st.integers(1, 5))
@@ -63,12 +73,20 @@ def backbones(draw) -> dict:
     blocks = sorted(draw(st.sets(st.integers(0, depth - 1), min_size=1)))
     size = len(blocks)
     rate = draw(st.one_of(RATES, st.lists(RATES, min_size=size, max_size=size)))
-    cfg['merging'] = dict(type=kind, keep_rate=rate, padding_aware=draw(st.booleans()))
-    if kind == 'AgglomerativeMerging':
-        cfg['merging']['linkage'] = draw(st.sampled_from(['single', 'complete', 'average']))
+    own = {name: draw(values) for name, values in MERGERS[kind].items()}
+    cfg['merging'] = dict(type=kind, keep_rate=rate, **own)
     cfg['merge_blocks'] = blocks
     cfg['proportional_attn'] = draw(st.booleans())
     return cfg
+
+
+def test_every_merger_is_drawn():
+    ours = [
+        name
+        for name, kind in TOKEN_MERGERS.module_dict.items()
+        if kind.__module__.startswith('mmdet_atc.')
+    ]
+    assert sorted(MERGERS) == sorted(ours)
 
 
 @FUZZ
@@ -94,6 +112,7 @@ def test_valid_configs_build_and_run(cfg, height, width, padding, training):
 
 NUMBERS = [0, -1, math.nan, math.inf, 'many', None, [3]]
 RATIOS = [*NUMBERS, True]
+NO_BOOLS = ['no', 'False', 0, 1, None, []]
 BREAKS: dict[str, list] = dict(
     depth=[*NUMBERS, 2.5],
     embed_dim=[*NUMBERS, 12.5],
@@ -112,15 +131,27 @@ BREAKS: dict[str, list] = dict(
     interaction_indexes=[
         [[1, 2]], [[0, 0], [0, 5]], [[7]], [], [[]], [0, 1], 'all', 5, [['a', 'b']],
     ],
+    qkv_bias=NO_BOOLS,
+    layer_scale=NO_BOOLS,
+    with_cffn=NO_BOOLS,
+    add_vit_feature=NO_BOOLS,
+    use_extra_extractor=NO_BOOLS,
+    with_cp=NO_BOOLS,
+    proportional_attn=NO_BOOLS,
     window_attn=['yes', 1, None, [True] * 20, ['a'] * 3],
+    window_size=[0, -1, 1.5, math.nan, True, 'many', '14', [], [3] * 20],
     norm_cfg=['BN', dict(), dict(type='NoSuchNorm'), 3],
     merge_blocks=[[], [99], [-1], ['a'], [0, 0], 3, None, [True], [0.0]],
     merging=[
         'ATC', 3, dict(type='NoSuchMerging'), dict(keep_rate=0), dict(keep_rate=1.01),
         dict(keep_rate=math.nan), dict(keep_rate='0.5'), dict(keep_rate=[]),
         dict(keep_rate=[0.5] * 9), dict(linkage='ward'), dict(linkage=None),
-        dict(backend='gpu'), dict(padding_aware=1), dict(no_such_argument=1),
+        dict(backend='gpu'), dict(no_such_argument=1),
+        *(dict(padding_aware=value) for value in NO_BOOLS),
         dict(type='BipartiteMerging', keep_rate=-1),
+        *(dict(type='DPCKNNMerging', num_neighbors=value) for value in [0, 1.5, True, 'few', None]),
+        *(dict(type='KMedoidsMerging', num_iterations=v) for v in [-1, 1.5, True, 'few', None]),
+        dict(type='TopKMerging', keep_rate=2),
     ],
 )  # fmt: skip
 CASES = [(name, value) for name, values in BREAKS.items() for value in values]

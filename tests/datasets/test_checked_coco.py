@@ -198,6 +198,11 @@ def test_images_outside_the_data_root_are_refused_unless_asked_for(make, name):
     assert make(name=name, allow_outside_root=True).get_data_info(0)['img_path'].endswith(name)
 
 
+def test_a_switch_that_is_no_bool_is_refused(make):
+    with pytest.raises(ValueError, match="allow_outside_root must be True or False, got 'no'"):
+        make(allow_outside_root='no')
+
+
 @pytest.mark.parametrize('name', ['../images/a.png', 'sub/../a.png', './a.png', '..a.png'])
 def test_paths_that_stay_inside_the_data_root_are_fine(make, name):
     assert len(make(name=name, image='none')) == 1

@@ -153,6 +153,12 @@ def test_the_hook_is_before_the_moving_average_reads_the_file(state, tmp_path):
     assert torch.equal(ema.ema_model.module.neck.weight, state['neck.weight'])
 
 
+@pytest.mark.parametrize('name', ['strict', 'new_classes'])
+def test_a_switch_that_is_no_bool_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be True or False, got 'no'"):
+        CheckpointFitHook(**{name: 'no'})
+
+
 @pytest.mark.parametrize('name', ['atc_vit_adapter_t_average_r50', 'vit_adapter_s_window_3x'])
 def test_the_configs_have_the_hook(name):
     cfg = load_config(str(ROOT / 'configs' / f'{name}.py'))

@@ -13,6 +13,16 @@ def check_counts(**arguments: Any) -> None:
             raise ValueError(f'{name} must be a positive integer, got {value!r}')
 
 
+def check_bools(**arguments: Any) -> None:
+    """Raise ``ValueError`` that names the first argument which is not a bool.
+
+    ``--cfg-options switch=no`` gives the string ``'no'``, which counts as true.
+    """
+    for name, value in arguments.items():
+        if not isinstance(value, bool):
+            raise ValueError(f'{name} must be True or False, got {value!r}')
+
+
 def check_ratios(channels: int, **arguments: Any) -> None:
     """Raise ``ValueError`` that names the first argument which leaves none of ``channels``."""
     for name, value in arguments.items():
