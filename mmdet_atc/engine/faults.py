@@ -48,12 +48,13 @@ def _advice(message: str) -> str | None:
     if _WORKER_DIED.match(message):
         return (
             f'{message.strip().splitlines()[0]} A process that loads data died: out of memory or '
-            'shared memory? Continue with --resume, if need be with fewer *_dataloader.num_workers'
+            'shared memory? Training continues with --resume, if need be with fewer '
+            '*_dataloader.num_workers'
         )
     if _PEER_DIED.search(message):
         return (
             'another process of this run has ended, see its message or, if it has none, whether '
-            f'it was killed; continue with --resume ({message.strip().splitlines()[0]})'
+            f'it was killed; training continues with --resume ({message.strip().splitlines()[0]})'
         )
     return None
 

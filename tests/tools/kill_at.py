@@ -1,7 +1,8 @@
 """Runs a tool and kills it, as a crash would: ``kill_at.py MOMENT TOOL [arguments]``.
 
 Moments: ``iteration`` (in the middle of the second epoch), ``save`` (half of ``epoch_2.pth`` is
-written), ``worker`` (a data loader worker dies instead), ``rank1`` (process 1 of several dies).
+written), ``worker`` (a data loader worker dies instead), ``rank1`` (process 1 of several dies, in
+training or evaluation).
 """
 
 import builtins
@@ -32,6 +33,10 @@ class Kill(Hook):
         if moment == 'worker' and runner.iter == 0:
             children = Path(f'/proc/{os.getpid()}/task/{os.getpid()}/children')
             kill(int(children.read_text().split()[0]))
+
+    def after_test_iter(self, runner, *args, **kwargs):
+        if moment == 'rank1' and os.environ['RANK'] == '1':
+            kill()
 
 
 class HalfWritten:

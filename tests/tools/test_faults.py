@@ -29,7 +29,7 @@ KILL_AT = str(Path(__file__).with_name('kill_at.py'))
 
 @pytest.fixture(scope='module')
 def clean(tmp_path_factory):
-    return generate_shapes_dataset(tmp_path_factory.mktemp('data') / 'shapes', 9, 2)
+    return generate_shapes_dataset(tmp_path_factory.mktemp('data') / 'shapes', 9, 4)
 
 
 @pytest.fixture
@@ -160,15 +160,20 @@ def test_bad_checkpoints_in_the_other_tools(data, tool, tmp_path, args, make):
     assert not list(tmp_path.glob('new*'))
 
 
-@pytest.mark.parametrize('merging', [True, False])
-def test_nan_weights_in_a_checkpoint(data, tool, tmp_path, merging):
-    """Where tokens are merged clustering notices, in the dense model the hook does."""
-    options = [*FAST, *([] if merging else ['model.backbone.merging=None'])]
+def untrained(options: list[str]) -> dict[str, torch.Tensor]:
+    """State dict of the detector of a config with options of the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction)
     cfg = load_config(CONFIG, parser.parse_args(['--options', *options]).options)
     init_default_scope('mmdet')
-    state = MODELS.build(cfg.model).state_dict()
+    return MODELS.build(cfg.model).state_dict()
+
+
+@pytest.mark.parametrize('merging', [True, False])
+def test_nan_weights_in_a_checkpoint(data, tool, tmp_path, merging):
+    """Where tokens are merged clustering notices, in the dense model the hook does."""
+    options = [*FAST, *([] if merging else ['model.backbone.merging=None'])]
+    state = untrained(options)
     state['backbone.blocks.5.attn.proj.bias'][0] = float('nan')
     torch.save({'state_dict': state}, tmp_path / 'nan.pth')
     error = tool(
@@ -206,3 +211,20 @@ def test_a_killed_process_of_several_ends_the_others(data, tmp_path):
     last = survivor.stderr.strip().splitlines()[-1]
     assert last.startswith('error: another process of this run has ended')
     assert '--resume' in last
+
+
+@pytest.mark.slow
+def test_a_process_killed_while_evaluating_ends_the_others(data, tmp_path):
+    """After the first of its two images."""
+    torch.save({'state_dict': untrained(FAST)}, tmp_path / 'a.pth')
+    first, killed, last = run_together(
+        data, 3, KILL_AT, 'rank1', 'tools/test.py', CONFIG, str(tmp_path / 'a.pth'),
+        '--launcher', 'pytorch', '--work-dir', str(tmp_path / 'w'), '--cfg-options', *FAST,
+        'test_dataloader.batch_size=1', check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+    for survivor in (first, last):
+        assert survivor.returncode == 1
+        message = survivor.stderr.strip().splitlines()[-1]
+        assert message.startswith('error: another process of this run has ended')
+        assert 'coco/bbox_mAP' not in survivor.stdout + survivor.stderr
