@@ -33,30 +33,41 @@ PLAIN = [
 ]
 
 
+#: Of one image each: one process accumulates four gradients, two processes two each.
+BATCHES_OF_4 = [*PLAIN, 'total_batch_size=4']
+
+
+@pytest.fixture(scope='module')
+def one(data, tmp_path_factory):
+    """Work dir of a training run in one process."""
+    work_dir = tmp_path_factory.mktemp('one')
+    run(data, 'tools/train.py', CONFIG, '--work-dir', str(work_dir), '--cfg-options', *BATCHES_OF_4)
+    return work_dir
+
+
 @pytest.mark.slow
-def test_two_processes_train_and_evaluate_as_one(data, tmp_path):
-    one, two = tmp_path / 'one', tmp_path / 'two'
-    run(data, 'tools/train.py', CONFIG, '--work-dir', str(one), '--cfg-options', *PLAIN)
+@pytest.mark.parametrize('count', [2, 4])
+def test_several_processes_train_and_evaluate_as_one(data, one, tmp_path, count):
+    several = tmp_path / 'several'
     run_afresh(
-        data, 'tools/dist_train.sh', CONFIG, '2', '--work-dir', str(two), '--cfg-options', *PLAIN,
-        PORT='29611', OMP_NUM_THREADS='1',
+        data, 'tools/dist_train.sh', CONFIG, str(count), '--work-dir', str(several),
+        '--cfg-options', *BATCHES_OF_4, PORT=f'2961{count}', OMP_NUM_THREADS='1',
     )  # fmt: skip
-    alone, together = losses(one), losses(two)
-    # The first process has every other image; both have each batch of two.
+    alone, together = losses(one), losses(several)
+    # The first process has every second or fourth image; all have each batch of four.
     assert len(alone) == 8
-    assert list(together.values()) == pytest.approx(list(alone.values())[::2], rel=1e-4)
-    states = [torch.load(path / 'epoch_1.pth')['state_dict'] for path in (one, two)]
+    assert list(together.values()) == pytest.approx(list(alone.values())[::count], rel=1e-4)
+    states = [torch.load(path / 'epoch_1.pth')['state_dict'] for path in (one, several)]
     for name, weight in states[0].items():
         if 'running_' not in name and 'num_batches' not in name:
             torch.testing.assert_close(states[1][name], weight, rtol=1e-3, atol=1e-5, msg=name)
 
-    # Evaluated in training by two processes, each with batch norm of its own until then.
-    output = tmp_path / 'found.pkl'
-    checkpoint = str(two / 'epoch_1.pth')
+    # Evaluated in training by several processes, each with batch norm of its own until then.
+    checkpoint = str(several / 'epoch_1.pth')
     test = ['tools/test.py', CONFIG, checkpoint, '--work-dir', str(tmp_path / 'test')]
-    run(data, *test, '--out', str(output), '--cfg-options', *PLAIN)
+    run(data, *test, '--cfg-options', *PLAIN)
     tested = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text())
-    during = figures(two)
+    during = figures(several)
     assert during == {name: tested[name] for name in during}
 
 
