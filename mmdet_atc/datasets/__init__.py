@@ -4,10 +4,12 @@ from .checked_coco import CheckedCocoDataset
 from .checked_coco_metric import CheckedCocoMetric
 from .errors import DataError
 from .image_size import MatchAnnotatedSize
+from .jpeg_end import CheckJPEGEnd
 from .shapes import SHAPES_CLASSES, generate_shapes_dataset
 
 __all__ = [
     'SHAPES_CLASSES',
+    'CheckJPEGEnd',
     'CheckedCocoDataset',
     'CheckedCocoMetric',
     'DataError',

@@ -16,6 +16,7 @@ from mmdet_atc.arguments import check_bools
 
 from .errors import DataError
 from .image_size import MatchAnnotatedSize
+from .jpeg_end import CheckJPEGEnd
 
 #: What unreadable files and impossible annotations raise in MMDetection's transforms. Anything
 #: else is a mistake in the program, whose traceback matters.
@@ -77,6 +78,7 @@ class CheckedCocoDataset(CocoDataset):
         for index in reversed(range(len(transforms))):
             if isinstance(transforms[index], LoadImageFromFile):
                 transforms.insert(index + 1, MatchAnnotatedSize(transforms[index].backend_args))
+                transforms.insert(index, CheckJPEGEnd())
 
     def load_data_list(self) -> list[dict]:
         try:
