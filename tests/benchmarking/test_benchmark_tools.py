@@ -1,20 +1,24 @@
-"""The benchmark and the counter as a user runs them, on generated images."""
+"""The tools that measure, as a user runs them, on generated images."""
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from mmdet_atc.benchmarking.variants import Variant
 from mmdet_atc.datasets import generate_shapes_dataset
 
 from ..conftest import ROOT
 
+CLUSTERING = 'tools/analysis_tools/benchmark_clustering.py'
 CONFIG = 'configs/atc_vit_adapter_micro_shapes.py'
 DENSE = f'{CONFIG},model.backbone.merging=None'
 
@@ -110,3 +114,85 @@ def test_values_of_a_variant_override_the_config():
     assert variant.cfg.model.backbone.merging.keep_rate == 0.25
     assert variant.cfg.total_batch_size == 8
     assert variant.name == 'atc_vit_adapter_micro_shapes, keep_rate=0.25, total_batch_size=8'
+
+
+def test_clustering_is_timed_beside_its_peers(tmp_path: Path):
+    data = generate_shapes_dataset(tmp_path / 'shapes', 2, 1)
+    out = tmp_path / 'out'
+    options = ['--sizes', '196', '1024', '--batches', '1', '2', '--linkages', 'single', 'average']
+    options += ['--keep-rates', '0.5', '--repeats', '1', '--methods', 'ours', 'scikit-learn']
+    result = run(
+        CLUSTERING, str(data / 'train2017'), *options, '--device', 'cpu', '--out-dir', str(out)
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    rows = json.loads((out / 'times.json').read_text())['rows']
+    keys = ('tokens', 'batch', 'linkage', 'method')
+    assert [tuple(row[key] for key in keys) for row in rows] == [
+        (tokens, batch, linkage, method)
+        for tokens in (196, 1024)
+        for batch in (1, 2)
+        for linkage in ('single', 'average')
+        for method in ('ours', 'scikit-learn')
+    ]
+    assert all(0 < row['min_s'] <= row['median_s'] <= row['max_s'] for row in rows)
+    tables = (out / 'times.md').read_text()
+    assert tables in result.stdout
+    times, growth = tables.split('\n\n')
+    assert times.count('x)') == 8  # scikit-learn over ours
+    assert growth.count('| N^') == 8
+    assert (out / 'times.png').stat().st_size > 10_000
+
+
+@pytest.fixture
+def rows() -> list[dict]:
+    """Times as N squared of ours, ten times that of scikit-learn; a second image costs as much."""
+    return [
+        dict(
+            method=method, tokens=tokens, batch=batch, linkage='single', keep_rate=rate,
+            median_s=seconds, min_s=seconds, max_s=seconds, peak_mib=3.0,
+        )
+        for tokens in (196, 1024)
+        for batch in (1, 2)
+        for rate in (0.25, 0.5)
+        for method, factor in (('ours', 1), ('scikit-learn', 10))
+        for seconds in [factor * batch * tokens**2 / 196**2 / 1000]
+    ]  # fmt: skip
+
+
+def test_tables_of_clustering_times(rows):
+    tool = runpy.run_path(str(ROOT / CLUSTERING))
+    lines = tool['as_table'](rows).splitlines()
+    assert len(lines) == 2 + 2 * 2 * 2
+    assert lines[4] == '| 196 | 2 | single | 0.25 | 2.0 | 20.0 (10.0x) | 3 | 3 |'
+    lines = tool['growth_table'](rows).splitlines()
+    assert len(lines) == 2 + 2 * 2 * 2
+    assert all(line.endswith('| N^2.00 |') for line in lines[2:])
+
+
+def test_every_batch_and_keep_rate_of_clustering_times_is_drawn(rows, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, *_, **__: figures.append(figure))
+    runpy.run_path(str(ROOT / CLUSTERING))['plot'](rows, Path('times.png'))
+    (figure,) = figures
+    drawn = {
+        (axes.get_title(), line.get_label()): list(line.get_ydata())
+        for axes in figure.axes
+        for line in axes.lines
+    }
+    expected = defaultdict(list)
+    for row in rows:
+        title = f'single linkage, batch {row["batch"]}, keep rate {row["keep_rate"]}'
+        expected[title, row['method']].append(row['median_s'])
+    assert len(expected) == 8
+    assert drawn == expected
+
+
+@pytest.mark.parametrize(('allowed', 'status'), [('1000', 0), ('-1000', 1)])
+def test_the_search_for_leaks_ends_with_its_finding(allowed, status):
+    options = ['--passes', '10', '--sides', '64', '128', '32', '--device', 'cpu']
+    result = run('tools/analysis_tools/endurance.py', CONFIG, *options, '--allowed', allowed)
+    assert result.returncode == status, result.stderr[-3000:]
+    head, *lines = result.stdout.strip().splitlines()[-11:]
+    assert head.split() == ['passes', 'MiB', 'tensors', 'files', 'threads']
+    assert [int(line.split()[0]) for line in lines] == list(range(1, 11))
+    assert ('error: the second half held on to' in result.stderr) == bool(status)

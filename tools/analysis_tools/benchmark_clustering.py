@@ -8,6 +8,7 @@ the methods take turns within a repeat, so that drifts of the machine hit all of
 
 import argparse
 import functools
+import itertools
 import json
 import math
 import os
@@ -222,20 +223,33 @@ def _line(cells: list[str]) -> str:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Seconds over tokens, one line per method and linkage, both axes logarithmic."""
+    """Seconds over tokens, one line per method, both axes logarithmic.
+
+    One column of axes per linkage, one row per batch and keep rate.
+    """
     from matplotlib.figure import Figure
 
     linkages = list(dict.fromkeys(row['linkage'] for row in rows))
-    figure = Figure(figsize=(4.5 * len(linkages), 4), layout='constrained')
-    for axes, linkage in zip(figure.subplots(1, len(linkages), squeeze=False)[0], linkages):
+    settings = list(dict.fromkeys((row['batch'], row['keep_rate']) for row in rows))
+    figure = Figure(figsize=(4.5 * len(linkages), 4 * len(settings)), layout='constrained')
+    grid = figure.subplots(len(settings), len(linkages), squeeze=False)
+    for axes, (setting, linkage) in zip(grid.flat, itertools.product(settings, linkages)):
+        batch, rate = setting
         for name in dict.fromkeys(row['method'] for row in rows):
-            chosen = [r for r in rows if r['method'] == name and r['linkage'] == linkage]
-            chosen = [r for r in chosen if r['batch'] == chosen[0]['batch']]
-            chosen = [r for r in chosen if r['keep_rate'] == chosen[0]['keep_rate']]
+            chosen = [
+                row
+                for row in rows
+                if (row['method'], row['linkage']) == (name, linkage)
+                and (row['batch'], row['keep_rate']) == setting
+            ]
             axes.loglog(
                 [r['tokens'] for r in chosen], [r['median_s'] for r in chosen], 'o-', label=name
             )
-        axes.set(title=f'{linkage} linkage', xlabel='tokens', ylabel='seconds (median)')
+        axes.set(
+            title=f'{linkage} linkage, batch {batch}, keep rate {rate}',
+            xlabel='tokens',
+            ylabel='seconds (median)',
+        )
         axes.grid(True, which='both', alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=120)
