@@ -9,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
 
 from mmdet_atc.merging import TOKEN_MERGERS
 
@@ -30,6 +31,11 @@ MERGERS: dict[str, dict[str, st.SearchStrategy]] = dict(
     KMedoidsMerging=dict(num_iterations=st.integers(0, 3)),
     TopKMerging={},
 )
+
+
+@pytest.fixture(autouse=True)
+def _scope() -> None:
+    init_default_scope('mmdet')  # runners of other tests leave another
 
 
 @st.composite
