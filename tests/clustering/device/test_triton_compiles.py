@@ -44,7 +44,7 @@ for module in (triton_rounds, triton_distances, *modules):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('architecture', [75, 80, 90, 120])
+@pytest.mark.parametrize('architecture', [75, 80, 90])
 @pytest.mark.parametrize('floats', ['*fp32', '*fp64'])
 def test_kernels_compile_and_use_no_tf32(architecture, floats, tmp_path):
     output = subprocess.run(
