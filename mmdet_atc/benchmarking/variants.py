@@ -40,17 +40,24 @@ class Variant:
             Variant: Named after the file and the overriding values.
 
         Raises:
-            ValueError: If the config does not exist or a part is not ``KEY=VALUE``.
+            ValueError: If the config does not exist, a part is not ``KEY=VALUE`` or its key begins
+                with nothing that the config has.
         """
         path, *options = text.split(',')
         if not Path(path).is_file():
             raise ValueError(f'{path}: no such config, in {text!r}')
         values = {}
         names = [Path(path).stem]
+        known = {*load_config(path), 'compile'}
         for option in options:
             key, equals, value = option.partition('=')
             if not equals:
                 raise ValueError(f'{option!r} is not KEY=VALUE, in {text!r}')
+            if key.partition('.')[0] not in known:
+                raise ValueError(
+                    f'{path} has no {key!r}, in {text!r}: give the whole name, such as '
+                    'model.backbone.merging.backend'
+                )
             values[key] = DictAction._parse_iterable(value)
             names.append(f'{key.rpartition(".")[2]}={value}')
         return cls(', '.join(names), load_config(path, values))

@@ -29,7 +29,7 @@ class CheckJPEGEnd(BaseTransform):
         """
         path = results['img_path']
         if os.path.isfile(path) and _is_cut(path):
-            raise DataError('the JPEG file was cut off: it has no end marker')
+            raise DataError('the JPEG file was cut off (it has no end marker): fetch it again')
         return results
 
 

@@ -30,6 +30,9 @@ def assert_equal(compiled, model, image) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.xfail(
+    torch.__version__ < '2.7', reason='torch 2.6 compiles anew for each size', strict=True
+)
 @pytest.mark.parametrize('merging', [None, ATC], ids=['dense', 'atc'])
 def test_sizes_share_one_graph(merging):
     model = micro(merging).eval()

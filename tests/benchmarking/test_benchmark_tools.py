@@ -102,7 +102,11 @@ def test_counter_writes_parameters_and_multiply_adds(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ('text', 'message'),
-    [('configs/none.py', 'no such config'), (f'{CONFIG},model', "'model' is not KEY=VALUE")],
+    [
+        ('configs/none.py', 'no such config'),
+        (f'{CONFIG},model', "'model' is not KEY=VALUE"),
+        (f'{CONFIG},backend=sklearn', "has no 'backend', .* give the whole name, such as"),
+    ],
 )
 def test_a_bad_variant_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
