@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from mmdet_atc.benchmarking.variants import Variant
@@ -68,6 +69,9 @@ def test_benchmark_compares_with_the_first_model(tmp_path: Path):
     assert (out / 'benchmark.png').stat().st_size > 10_000
 
 
+@pytest.mark.xfail(
+    torch.__version__ < '2.7', reason='torch 2.6 traces the same size again', strict=True
+)
 def test_a_compiled_backbone_is_compared_with_its_own_eager_self(tmp_path: Path):
     data = generate_shapes_dataset(tmp_path / 'shapes', 2, 6)
     options = ['--shape', '128', '192', '--repeats', '2', '--measure', 'backbone']
