@@ -69,9 +69,6 @@ def test_benchmark_compares_with_the_first_model(tmp_path: Path):
     assert (out / 'benchmark.png').stat().st_size > 10_000
 
 
-@pytest.mark.xfail(
-    torch.__version__ < '2.7', reason='torch 2.6 traces the same size again', strict=True
-)
 def test_a_compiled_backbone_is_compared_with_its_own_eager_self(tmp_path: Path):
     data = generate_shapes_dataset(tmp_path / 'shapes', 2, 6)
     options = ['--shape', '128', '192', '--repeats', '2', '--measure', 'backbone']
@@ -83,7 +80,8 @@ def test_a_compiled_backbone_is_compared_with_its_own_eager_self(tmp_path: Path)
         TORCH_LOGS='graph_code',
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stderr.count('TRACED GRAPH') == 1
+    graphs = result.stderr.count('TRACED GRAPH')
+    assert graphs == 1 or (graphs and torch.__version__ < '2.7')  # 2.6 traces a size again
     eager, compiled = json.loads((tmp_path / 'benchmark.json').read_text())['rows']
     assert compiled['name'].endswith('compile=True')
     assert len(compiled['seconds']['backbone']) == 2
