@@ -29,24 +29,24 @@ def test_peak_memory_sees_what_was_freed_again():
     assert memory.mebibytes < 30
 
 
+@pytest.mark.parametrize('size', [4 * 2**20, 2**18])
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallopt'), reason='needs glibc')
 @pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='needs Linux /proc')
-def test_freed_blocks_do_not_count_as_memory_in_use():
+def test_freed_blocks_do_not_count_as_memory_in_use(size):
     mebibyte = 2**20
 
     def block(size: int):
         return torch.ones(size, dtype=torch.uint8)
 
+    count = 64 * mebibyte // size
     block(31 * mebibyte)  # when freed, raises glibc's own threshold
-    large, small = zip(
-        *[(block(4 * mebibyte), block(mebibyte // 2)) for _ in range(16)], strict=True
-    )
+    large, small = zip(*[(block(size), block(size // 8)) for _ in range(count)], strict=True)
     del large  # the heap has holes now
     with large_blocks_mapped(), PeakMemory(CPU) as memory:
-        large = [block(4 * mebibyte) for _ in range(16)]
+        large = [block(size) for _ in range(count)]
         del large
         block(60 * mebibyte)  # fits into no hole
-    assert len(small) == 16
+    assert len(small) == count
     assert memory.mebibytes is not None
     assert 60 < memory.mebibytes < 80
 
