@@ -4,7 +4,8 @@
 # PYTHON chooses the interpreter, MMDET_ATC_CACHE the folder where the built mmcv wheel
 # is kept for the next environment (default ~/.cache/mmdet_atc). MMDET_ATC_LOCKED=1 installs the very
 # files of requirements/lock.txt, checked by their digests, as CI does; MMDET_ATC_TORCH names another
-# file of torch and torchvision than requirements/torch.txt.
+# file of torch and torchvision than requirements/torch.txt. FORCE_CUDA=1 builds mmcv's ops for GPUs
+# where none is seen, as when a container is made; TORCH_CUDA_ARCH_LIST then says for which.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -38,10 +39,15 @@ fi
 
 # Everything that changes the binary is in the folder's name, so a stale wheel is never used.
 abi=$("$py" - <<'PY'
-import sys, sysconfig, torch
-cuda = f'cu{torch.version.cuda}' if torch.cuda.is_available() else 'cpu'
+import os, sys, sysconfig, torch
+ops = 'cpu'
+if torch.cuda.is_available() or os.environ.get('FORCE_CUDA') == '1':  # as mmcv asks
+    seen = (torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count()))
+    seen = sorted({f'{major}.{minor}' for major, minor in seen})
+    gpus = os.environ.get('TORCH_CUDA_ARCH_LIST', '').replace(';', ' ').split() or seen or ['all']
+    ops = f'cu{torch.version.cuda}-for-{"-".join(gpus)}'
 print(f'cp{sys.version_info.major}{sys.version_info.minor}-torch{torch.__version__.split("+")[0]}'
-      f'-{cuda}-{sysconfig.get_platform()}')
+      f'-{ops}-{sysconfig.get_platform()}')
 PY
 )
 wheels=$cache/wheels/$abi
@@ -52,6 +58,11 @@ has_ops() { "$py" -c 'import mmcv.ops' >/dev/null 2>&1; }
 if ! has_ops; then
     if ! ls "$wheels"/mmcv-*.whl >/dev/null 2>&1; then
         command -v "${CXX:-g++}" >/dev/null || die "mmcv's ops need a C++ compiler (Debian: apt install g++)"
+        case $abi in *-cu*)
+            cuda_home=$("$py" -c 'from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME or "")')
+            [ -x "$cuda_home/bin/nvcc" ] ||
+                die "mmcv's ops for GPUs need nvcc of CUDA $("$py" -c 'import torch; print(torch.version.cuda)'), which is neither on PATH nor in CUDA_HOME (CUDA_VISIBLE_DEVICES= builds those for the CPU alone)"
+        esac
         say "building $mmcv with its ops (10 to 18 minutes on 2 cores; kept in $wheels)"
         mkdir -p "$wheels"
         build=$(mktemp -d "$wheels/.build-XXXXXX")

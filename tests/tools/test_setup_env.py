@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from ..conftest import ROOT
 
@@ -39,26 +42,77 @@ def test_what_cannot_be_set_up_is_refused_in_one_line(tmp_path, environment, mes
 
 def test_mmcv_is_built_anew_for_each_torch(tmp_path):
     """pip's cache of wheels knows no torch, and once gave one that was built for another."""
-    python = tmp_path / 'venv' / 'bin' / 'python'
+    python = _stub_python(tmp_path, abi='an-abi')
+    run = _set_up(tmp_path)
+    assert run.returncode == 1
+    assert 'mmcv==2.1.0 failed; the log is' in run.stderr
+    assert 'cache/wheels/an-abi/build.log: no wheel' in run.stderr
+    assert '--no-cache-dir' in python.with_name('python.wheel').read_text().split()
+
+
+def test_ops_for_gpus_need_their_compiler(tmp_path):
+    """Without it mmcv's build fails after minutes, with a message of setuptools."""
+    python = _stub_python(tmp_path, abi='cp312-torch2.11.0-cu13.0-linux')
+    run = _set_up(tmp_path)
+    assert run.returncode == 1
+    assert 'need nvcc of CUDA 13.0, which is neither on PATH nor in CUDA_HOME' in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert not python.with_name('python.wheel').exists()
+
+
+@pytest.mark.parametrize(
+    ('environment', 'ops'),
+    [
+        (dict(CUDA_VISIBLE_DEVICES=''), 'cpu'),
+        (
+            dict(FORCE_CUDA='1', TORCH_CUDA_ARCH_LIST='8.0;9.0+PTX'),
+            f'cu{torch.version.cuda}-for-8.0-9.0+PTX',
+        ),
+    ],
+)
+def test_wheels_for_other_gpus_are_kept_apart(tmp_path, environment, ops):
+    """A home may be shared by machines with other GPUs, on which a wheel has no kernels."""
+    nvcc = tmp_path / 'cuda' / 'bin' / 'nvcc'
+    nvcc.parent.mkdir(parents=True)
+    nvcc.touch(mode=0o755)
+    _stub_python(tmp_path, cuda_home=nvcc.parents[1])
+    _set_up(tmp_path, **environment)
+    (kept,) = (tmp_path / 'cache' / 'wheels').iterdir()
+    assert f'-torch{torch.__version__.split("+")[0]}-{ops}-' in kept.name
+
+
+def _stub_python(folder: Path, abi: str = '', cuda_home: Path | None = None) -> Path:
+    """An environment whose Python has no mmcv and builds no wheel.
+
+    It says that its kind is ``abi``, by default what this Python says of itself.
+    """
+    python = folder / 'venv' / 'bin' / 'python'
     python.parent.mkdir(parents=True)
     python.write_text(
         '#!/bin/sh\n'
         'case "$*" in\n'
         '    *"import mmcv.ops"*) exit 1 ;;\n'
         '    *" wheel "*) echo "$*" >"$0.wheel"; echo no wheel; exit 1 ;;\n'
-        '    -) echo an-abi ;;\n'
+        '    *torch.version.cuda*) echo 13.0 ;;\n'
+        f'    *CUDA_HOME*) echo {cuda_home or ""} ;;\n'
+        f'    -) {f"echo {abi}" if abi else f"exec {sys.executable} -"} ;;\n'
         'esac\n'
     )
     python.chmod(0o755)
-    run = subprocess.run(
-        ['tools/setup_env.sh', str(tmp_path / 'venv')],
+    return python
+
+
+def _set_up(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ['tools/setup_env.sh', str(folder / 'venv')],
         cwd=ROOT,
-        env={**os.environ, 'MMDET_ATC_LOCKED': '', 'MMDET_ATC_CACHE': str(tmp_path / 'cache')},
+        env={
+            **os.environ,
+            'MMDET_ATC_LOCKED': '',
+            'MMDET_ATC_CACHE': str(folder / 'cache'),
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,
     )
-    assert run.returncode == 1
-    assert 'mmcv==2.1.0 failed; the log is' in run.stderr
-    assert 'cache/wheels/an-abi/build.log: no wheel' in run.stderr
-    assert '--no-cache-dir' in python.with_name('python.wheel').read_text().split()
