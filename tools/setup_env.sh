@@ -52,8 +52,12 @@ PY
 )
 wheels=$cache/wheels/$abi
 mmcv=$(grep -v '^#' requirements/mmcv.txt)
-# Checked on the compiled module itself: a build without ops imports as plain `mmcv`.
-has_ops() { "$py" -c 'import mmcv.ops' >/dev/null 2>&1; }
+# Checked on the compiled module itself: a build without ops imports as plain `mmcv`, and one made where no
+# GPU was seen imports on a GPU machine, too.
+check_ops='import mmcv.ops, sys
+built_with = mmcv.ops.get_compiling_cuda_version()
+sys.exit("-cu" in sys.argv[1] and built_with == "not available" and "its ops are for the CPU alone")'
+has_ops() { "$py" -c "$check_ops" "$abi" >/dev/null 2>&1; }
 
 if ! has_ops; then
     if ! ls "$wheels"/mmcv-*.whl >/dev/null 2>&1; then
@@ -87,7 +91,9 @@ if ! has_ops; then
     fi
     say "installing $(basename "$wheels"/mmcv-*.whl)"
     pip install -q --no-build-isolation "$wheels"/mmcv-*.whl
-    has_ops || die "mmcv was installed, but 'import mmcv.ops' fails: $("$py" -c 'import mmcv.ops' 2>&1 | tail -n 1). Delete $wheels and $venv and run again"
+    # The same version, but built otherwise, counts as installed.
+    has_ops || pip install -q --no-deps --force-reinstall "$wheels"/mmcv-*.whl
+    has_ops || die "mmcv was installed, but its ops cannot be used: $("$py" -c "$check_ops" "$abi" 2>&1 | tail -n 1). Delete $wheels and $venv and run again"
 fi
 
 say "mmengine, mmdet, timm, pycocotools, tools for tests and documentation"

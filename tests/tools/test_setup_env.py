@@ -61,6 +61,27 @@ def test_ops_for_gpus_need_their_compiler(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('built_with', 'abi', 'does'),
+    [
+        ('not available', 'cp312-torch2.11.0-cpu-linux', True),
+        ('not available', 'cp312-torch2.11.0-cu13.0-for-9.0-linux', False),
+        ('13.0', 'cp312-torch2.11.0-cu13.0-for-9.0-linux', True),
+    ],
+)
+def test_ops_for_the_cpu_alone_do_not_do_for_a_gpu(tmp_path, built_with, abi, does):
+    ops = tmp_path / 'mmcv' / 'ops.py'
+    ops.parent.mkdir()
+    ops.with_name('__init__.py').touch()
+    ops.write_text(f'get_compiling_cuda_version = lambda: {built_with!r}\n')
+    _stub_python(tmp_path, abi, ops_from=tmp_path)
+    run = _set_up(tmp_path)
+    if does:
+        assert run.returncode == 0, run.stderr
+    else:
+        assert 'need nvcc' in run.stderr
+
+
+@pytest.mark.parametrize(
     ('environment', 'ops'),
     [
         (dict(CUDA_VISIBLE_DEVICES=''), 'cpu'),
@@ -81,17 +102,20 @@ def test_wheels_for_other_gpus_are_kept_apart(tmp_path, environment, ops):
     assert f'-torch{torch.__version__.split("+")[0]}-{ops}-' in kept.name
 
 
-def _stub_python(folder: Path, abi: str = '', cuda_home: Path | None = None) -> Path:
-    """An environment whose Python has no mmcv and builds no wheel.
+def _stub_python(
+    folder: Path, abi: str = '', cuda_home: Path | None = None, ops_from: Path | None = None
+) -> Path:
+    """An environment whose Python builds no wheel and has no mmcv but that of ``ops_from``.
 
     It says that its kind is ``abi``, by default what this Python says of itself.
     """
+    check_ops = f'PYTHONPATH={ops_from} exec {sys.executable} "$@"' if ops_from else 'exit 1'
     python = folder / 'venv' / 'bin' / 'python'
     python.parent.mkdir(parents=True)
     python.write_text(
         '#!/bin/sh\n'
         'case "$*" in\n'
-        '    *"import mmcv.ops"*) exit 1 ;;\n'
+        f'    *mmcv.ops*) {check_ops} ;;\n'
         '    *" wheel "*) echo "$*" >"$0.wheel"; echo no wheel; exit 1 ;;\n'
         '    *torch.version.cuda*) echo 13.0 ;;\n'
         f'    *CUDA_HOME*) echo {cuda_home or ""} ;;\n'
