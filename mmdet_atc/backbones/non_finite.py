@@ -19,6 +19,9 @@ def non_finite_error(
 ) -> NonFiniteError | None:
     """Run a backbone again in float32 and watch every module.
 
+    It runs in evaluation mode: batch norms then keep their statistics and do not wait for other
+    processes, which do not run again.
+
     Args:
         backbone (nn.Module): Whose modules are watched.
         run (Callable): Its forward pass, which takes ``image``.
@@ -65,6 +68,8 @@ def _first_non_finite(
         return hook
 
     handles = [m.register_forward_hook(watch(name)) for name, m in backbone.named_modules() if name]
+    training = {module: module.training for module in backbone.modules()}
+    backbone.eval()
     try:
         with torch.autocast(image.device.type, enabled=False):
             run(image.float())
@@ -74,6 +79,8 @@ def _first_non_finite(
     finally:
         for handle in handles:
             handle.remove()
+        for module, mode in training.items():
+            module.training = mode
     return found[0] if found else ('', [])
 
 

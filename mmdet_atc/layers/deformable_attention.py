@@ -138,7 +138,7 @@ class MSDeformAttn(nn.Module):
                 )
             else:
                 out = sample_on_cpu(value, target.shapes, reference, offsets, logits)
-        return self.output_proj(out)
+        return self.output_proj(out.to(feature.dtype))
 
 
 def _cell_centres(height: int, width: int, device: torch.device) -> Tensor:

@@ -27,20 +27,17 @@ class ConvNormSequential(nn.Sequential):
             if isinstance(module, nn.Conv2d) and _is_foldable(following):
                 assert following.running_mean is not None
                 assert following.running_var is not None
-                x = F.conv2d(
-                    x,
-                    *fuse_conv_bn_weights(
-                        module.weight,
-                        module.bias,
-                        following.running_mean,
-                        following.running_var,
-                        following.eps,
-                        following.weight,
-                        following.bias,
-                    ),
-                    module.stride,
-                    module.padding,
+                weight, bias = fuse_conv_bn_weights(
+                    module.weight,
+                    module.bias,
+                    following.running_mean,
+                    following.running_var,
+                    following.eps,
+                    following.weight,
+                    following.bias,
                 )
+                # Autocast would keep a copy of each, as of any parameter, until its block ends.
+                x = F.conv2d(x, weight.detach(), bias.detach(), module.stride, module.padding)
             elif not _is_foldable(module):
                 x = module(x)
         return x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from mmdet_atc.clustering import agglomerative_clustering
@@ -18,6 +19,9 @@ BACKENDS = ('auto', 'cpu', 'cuda', 'sklearn')
 @TOKEN_MERGERS.register_module()
 class AgglomerativeMerging(TokenMerger):
     """Exact bottom-up hierarchical clustering of the tokens' keys in cosine distance.
+
+    Keys with NaN or Inf are an error, but on a GPU not in training with autocast to float16: there
+    the loss scaler leaves out the step.
 
     Args:
         keep_rate (float | Sequence[float]): Share of the tokens that stays at a merge, in (0, 1];
@@ -48,4 +52,16 @@ class AgglomerativeMerging(TokenMerger):
         self.backend = backend
 
     def assign(self, keys: Tensor, num_clusters: int) -> Tensor:
-        return agglomerative_clustering(keys, num_clusters, self.linkage, self.backend)
+        check_finite = False if _is_loss_scaled(keys.device.type) else None
+        return agglomerative_clustering(
+            keys, num_clusters, self.linkage, self.backend, check_finite
+        )
+
+
+def _is_loss_scaled(device_type: str) -> bool:
+    """Whether this is training in float16, where the loss scaler leaves out what overflows."""
+    return (
+        torch.is_grad_enabled()
+        and torch.is_autocast_enabled(device_type)
+        and torch.get_autocast_dtype(device_type) == torch.float16
+    )

@@ -195,6 +195,17 @@ def test_autocast(dtype, merging):
         assert (a - b.float()).norm() / a.norm() < 0.25
 
 
+@pytest.mark.parametrize('merging', [None, AVERAGE, TOME, *CENTERED])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_a_backbone_in_half_precision(dtype, merging):
+    model = micro(merging).eval().to(dtype)
+    with torch.no_grad():
+        features = model(torch.randn(1, 3, 64, 96, dtype=dtype))
+    for feature in features:
+        assert feature.dtype == dtype
+        assert feature.isfinite().all()
+
+
 @pytest.mark.parametrize('merging', CENTERED)
 def test_autocast_with_centres(merging):
     # Which tokens are centres hangs on the last digits, so features need not agree with float32.

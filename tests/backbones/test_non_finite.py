@@ -53,3 +53,18 @@ def test_other_errors_stay_what_they_are():
         model(torch.rand(1, 3, 60, 96))
     assert not isinstance(error.value, NonFiniteError)
     assert model.non_finite_error(torch.rand(1, 3, 64, 96)) is None
+
+
+def test_looking_for_the_module_leaves_training_as_it_is():
+    """A batch norm in training would also wait for processes that do not look."""
+    model = micro(AVERAGE).train()
+    model.norm1.eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.no_grad():
+        model.blocks[2].attn.qkv.weight[5, 5] = float('nan')
+    error = model.non_finite_error(torch.rand(2, 3, 64, 96))
+    assert 'first appears in blocks.2.attn.qkv' in str(error)
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, buffers[name]), name

@@ -14,6 +14,7 @@ from mmdet_atc.merging import (
     DPCKNNMerging,
     KMedoidsMerging,
     TopKMerging,
+    agglomerative,
 )
 
 ALL = [AgglomerativeMerging, BipartiteMerging, DPCKNNMerging, KMedoidsMerging, TopKMerging]
@@ -94,3 +95,30 @@ def test_agglomerative_merging_clusters_by_cosine_distance():
     for linkage in ('single', 'complete', 'average'):
         labels = AgglomerativeMerging(0.25, linkage).assign(keys, 3)
         assert labels.tolist() == [[0, 1, 2] * 4]
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'training', 'check_finite'),
+    [
+        (torch.float16, True, False),
+        (torch.float16, False, None),
+        (torch.bfloat16, True, None),  # has the range of float32 and no loss scaler
+        (None, True, None),
+    ],
+)
+def test_an_overflow_that_a_loss_scaler_sees_is_no_error(
+    monkeypatch, dtype, training, check_finite
+):
+    asked = []
+
+    def cluster(keys, num_clusters, linkage, backend, check_finite):
+        asked.append(check_finite)
+
+    monkeypatch.setattr(agglomerative, 'agglomerative_clustering', cluster)
+    keys = torch.rand(1, 4, 8)
+    with (
+        torch.set_grad_enabled(training),
+        torch.autocast('cpu', dtype=dtype or torch.bfloat16, enabled=dtype is not None),
+    ):
+        AgglomerativeMerging().assign(keys, 2)
+    assert asked == [check_finite]

@@ -88,9 +88,10 @@ def cluster_square(distances: Tensor, num_clusters: int, linkage: str) -> Tensor
 
 
 def _symmetric(distances: Tensor, upper: Tensor, linkage: str) -> Tensor:
-    """A copy, exactly symmetric: rounds find a reciprocal pair only where d(i, j) is d(j, i)."""
+    """A contiguous copy, exactly symmetric: rounds need d(i, j) to be d(j, i) to find a pair."""
     working = _working_type(distances, linkage)
-    square = torch.where(upper, distances, distances.mT).to(working)
+    # The result of `where` is laid out as its inputs are.
+    square = torch.where(upper, distances, distances.mT).to(working).contiguous()
     greatest = torch.finfo(working).max
     if linkage == 'average':
         greatest /= square.shape[1] ** 2

@@ -28,8 +28,8 @@ from .torch_tree import tree_labels
 _FOLDER = Path(__file__).parent
 #: What the child runs; a device is added.
 COMMAND: tuple[str, ...] = (sys.executable, '-m', __package__)
-#: The child imports torch, compiles some ten kernels and runs them.
-TIMEOUT_SECONDS = 300.0
+#: The child imports torch, compiles the kernels for about 35 kinds of arguments and runs them.
+TIMEOUT_SECONDS = 600.0
 #: Tokens per image; the largest is an image of 800×1333.
 _SIZES = (2, 37, 300, 1024, 4200)
 #: Images per batch, which end after different numbers of rounds.

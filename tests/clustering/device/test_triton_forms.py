@@ -185,3 +185,13 @@ def test_the_host_reads_nothing_back(linkage):
         cluster_directions(first, 9, linkage)
     assert 'sort' in operators.names
     assert not operators.names & {'_local_scalar_dense', 'nonzero', 'is_nonzero', 'masked_select'}
+
+
+@pytest.mark.parametrize('linkage', ['single', 'complete', 'average'])
+def test_the_layout_of_distances_does_not_matter(linkage):
+    """Kernels count on rows one after another; without symmetry rounds would never end."""
+    distances = torch.from_numpy(batch_of(0, 7)).to(DEVICE)
+    images_last = distances.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert not images_last.is_contiguous()
+    labels = cluster_square(images_last, 3, linkage)
+    assert labels.tolist() == expected_labels(distances.cpu().numpy(), 3, linkage)
