@@ -6,13 +6,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
 from torch import Tensor, nn
 
+from .deformable_device import sample_on_device
 from .deformable_sampling import sample_on_cpu
-
-#: Queries that the CUDA operator handles per step; it must divide the batch size.
-_IM2COL_STEP = 64
 
 
 @dataclass(frozen=True)
@@ -128,13 +125,12 @@ class MSDeformAttn(nn.Module):
                 cells = target.spatial_shapes.flip(-1).to(full)[:, None]
                 locations = reference[:, None, None, None] + offsets / cells
                 weights = logits.softmax(-1).reshape(offsets.shape[:-1])
-                out = MultiScaleDeformableAttnFunction.apply(
+                out = sample_on_device(
                     value.contiguous(),
                     target.spatial_shapes,
                     target.level_start_index,
                     locations.contiguous(),
                     weights.contiguous(),
-                    math.gcd(batch, _IM2COL_STEP),
                 )
             else:
                 out = sample_on_cpu(value, target.shapes, reference, offsets, logits)
