@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.engine import load_config
+from mmdet_atc.engine import faults_in_one_line, load_config
 from mmdet_atc.reproduction import (
     Sweep,
     all_cells,
@@ -40,7 +40,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--limit-images', type=int, help='first images only, for a quick look')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/table3'))
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.limit_images is not None and args.limit_images < 1:
+        parser.error(f'--limit-images must be positive, got {args.limit_images}')
+    return args
 
 
 def limited(args: argparse.Namespace, config: str) -> list[str]:
@@ -81,4 +84,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line():
+        main()

@@ -15,7 +15,8 @@ from mmengine.runner import Runner
 from mmdet_atc.engine import (
     adapt_to_device,
     check_launched,
-    choose_start,
+    choose_weights,
+    config_mistakes_in_one_line,
     faults_in_one_line,
     load_config,
 )
@@ -54,15 +55,15 @@ def main() -> None:
         check_launched(args.launcher)
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
         cfg.launcher = args.launcher
-        cfg.load_from = args.checkpoint
-        choose_start(cfg, resume=None)
+        choose_weights(cfg, args.checkpoint)
         adapt_to_device(cfg)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
     with faults_in_one_line():
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        with config_mistakes_in_one_line():
+            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         if args.out:
             runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
         runner.test()

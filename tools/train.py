@@ -14,6 +14,7 @@ from mmdet_atc.engine import (
     adapt_to_device,
     check_launched,
     choose_start,
+    config_mistakes_in_one_line,
     faults_in_one_line,
     load_config,
     set_total_batch_size,
@@ -71,7 +72,8 @@ def main() -> None:
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
     with faults_in_one_line():
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        with config_mistakes_in_one_line():
+            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.train()
 
 

@@ -20,7 +20,6 @@ from .plots import plot_agreement, plot_sizes, plot_survival
 from .report import agreement_table, as_json, size_table, survival_table
 from .segments import Segments, cluster_overlap, patch_overlap
 from .survival import REGIONS, cluster_sizes, region_shares, tokens_per_region
-from .weights import load_weights
 
 __all__ = [
     'REGIONS',
@@ -33,7 +32,6 @@ __all__ = [
     'benchmarked_speeds',
     'cluster_overlap',
     'cluster_sizes',
-    'load_weights',
     'object_purity',
     'object_under_segmentation_error',
     'pareto_front',

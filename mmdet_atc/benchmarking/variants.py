@@ -10,8 +10,8 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 
+from mmdet_atc.checkpoints import load_weights
 from mmdet_atc.engine import load_config
 
 
@@ -76,6 +76,9 @@ class Variant:
 
         Returns:
             BaseDetector: The detector.
+
+        Raises:
+            CheckpointError: If the checkpoint does not fit, or is none.
         """
         init_default_scope('mmdet')
         model_cfg = self.cfg.model.copy()
@@ -83,5 +86,5 @@ class Variant:
         torch.manual_seed(0)
         model = MODELS.build(model_cfg)
         if checkpoint is not None:
-            load_checkpoint(model, checkpoint, map_location='cpu')
+            load_weights(model, checkpoint)
         return model.to(device).eval()

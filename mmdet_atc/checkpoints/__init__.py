@@ -11,6 +11,7 @@ from .mismatch import Mismatch
 from .pretrained import load_pretrained_vit
 from .safe_globals import allow_mmengine_checkpoints, load_safely
 from .safe_loading import verify_checkpoint
+from .weights import load_weights
 
 allow_mmengine_checkpoints()
 
@@ -26,6 +27,7 @@ __all__ = [
     'flat_state_dict',
     'load_pretrained_vit',
     'load_safely',
+    'load_weights',
     'published',
     'sha256_of',
     'to_mmdet2',

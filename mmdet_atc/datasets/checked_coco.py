@@ -88,6 +88,11 @@ class CheckedCocoDataset(CocoDataset):
             if str(error).startswith(self.ann_file):
                 raise
             raise DataError(f'{self.ann_file}: {error}') from error
+        except FileNotFoundError as error:
+            raise DataError(
+                f'no annotations at {self.ann_file}: set the data root, with COCO_ROOT for the '
+                'configs of COCO or with --cfg-options data_root=FOLDER'
+            ) from error
         except (ValueError, AssertionError, KeyError, TypeError, AttributeError) as error:
             reason = f'no {error}' if isinstance(error, KeyError) else _first_line(error)
             raise DataError(f'{self.ann_file} is no COCO annotation file: {reason}') from error

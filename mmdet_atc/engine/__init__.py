@@ -3,10 +3,10 @@
 from .checkpoint_fit import CheckpointFitHook
 from .checkpoint_hook import AtomicCheckpointHook
 from .classes import follow_classes
-from .config import choose_start, load_config
+from .config import choose_start, choose_weights, load_config
 from .device import adapt_to_device
 from .epoch_seed import EpochSeedHook, seed_worker
-from .faults import faults_in_one_line
+from .faults import config_mistakes_in_one_line, faults_in_one_line
 from .finite_check import FiniteCheckHook
 from .launchers import check_launched, world_size
 from .logger_hook import MainProcessLoggerHook
@@ -21,6 +21,8 @@ __all__ = [
     'adapt_to_device',
     'check_launched',
     'choose_start',
+    'choose_weights',
+    'config_mistakes_in_one_line',
     'faults_in_one_line',
     'follow_classes',
     'load_config',

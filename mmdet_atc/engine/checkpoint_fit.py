@@ -59,7 +59,8 @@ class CheckpointFitHook(Hook):
         wanted = model.state_dict()
         state = fit_state_dict(flat_state_dict(checkpoint), wanted)
         checkpoint['state_dict'] = state
-        if self.new_classes and isinstance(runner._train_loop, BaseLoop):
+        is_start = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        if self.new_classes and is_start:
             left_out = _drop_other_classes(state, wanted)
             wanted = {name: value for name, value in wanted.items() if name not in left_out}
             if left_out:

@@ -69,13 +69,39 @@ def choose_start(cfg: Config, resume: str | None) -> None:
     start = cfg.get('load_from')
     if not start or '://' in start:
         return
+    if not osp.exists(start) and resume is not None:
+        raise FileNotFoundError(
+            f'resume: no checkpoint at {start!r}. --resume without a file continues the last whole '
+            f'one in {cfg.work_dir}'
+        )
     if not osp.exists(start):
         raise FileNotFoundError(
-            f'{"resume" if resume else "load_from"}: no checkpoint at {start!r}. Train the dense '
-            'model first, name another file with --cfg-options load_from=FILE, or start from '
-            'random weights with --cfg-options load_from=None'
+            f'load_from: no checkpoint at {start!r}. Train the dense model first, name another '
+            'file with --cfg-options load_from=FILE, or start from random weights with '
+            '--cfg-options load_from=None'
         )
     verify_checkpoint(start)
+
+
+def choose_weights(cfg: Config, checkpoint: str) -> None:
+    """Set ``cfg.load_from`` to what is to be tested.
+
+    Args:
+        cfg (Config): Config of a run, changed in place.
+        checkpoint (str): File, URL or ``hf://ORG/REPO/FILE``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is damaged or holds code.
+    """
+    cfg.load_from = checkpoint
+    if '://' in checkpoint:
+        return
+    if not osp.exists(checkpoint):
+        raise FileNotFoundError(
+            f'no checkpoint at {checkpoint!r}: give a file, a URL or hf://ORG/REPO/FILE'
+        )
+    verify_checkpoint(checkpoint)
 
 
 def _moved(node: Any, old: str, new: str) -> Any:

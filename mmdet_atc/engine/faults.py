@@ -21,6 +21,8 @@ _WORKER_DIED = re.compile(r'DataLoader worker \(pid[^)]*\)')
 _PEER_DIED = re.compile(
     r'gloo.*(?:closed by peer|reset by peer|Broken pipe|Timed out)|remote process exited', re.S
 )
+#: An argument that a class does not have, a type that no registry has.
+_MISSPELT = re.compile(r'unexpected keyword argument|is not in the \S+ registry')
 
 
 @contextmanager
@@ -41,6 +43,25 @@ def faults_in_one_line() -> Iterator[None]:
         if advice is None:
             raise
         sys.exit(f'error: {advice}')
+
+
+@contextmanager
+def config_mistakes_in_one_line() -> Iterator[None]:
+    """Around what builds a config's objects: exit like :func:`faults_in_one_line` on its mistakes.
+
+    These are values that a class refuses, arguments that it does not have, and unknown types.
+    Inside of :func:`faults_in_one_line`, to which other faults are left.
+    """
+    try:
+        yield
+    except (CheckpointError, *FAULTS):
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        is_mistake = isinstance(error, ValueError) or _MISSPELT.search(text)
+        if not is_mistake:
+            raise
+        sys.exit(f'error: {text.strip().splitlines()[0]}')
 
 
 def _advice(message: str) -> str | None:

@@ -47,18 +47,26 @@ class Sweep:
 
         Returns:
             dict: ``box_ap`` and ``mask_ap`` in per cent, ``images_per_s`` over all processes
-            (loading and post-processing included), ``memory_mib`` (None on the CPU).
+            (loading and post-processing included), ``memory_mib`` (None on the CPU), ``source``
+            (checkpoint and options).
 
         Raises:
             RuntimeError: If the evaluation fails; the message ends with its last lines.
-            ValueError: If a checkpoint that the cell needs is not given.
+            ValueError: If a checkpoint that the cell needs is not given, or the saved figures are
+                of another checkpoint, other images or options.
         """
+        checkpoint = cell.checkpoint(self.dense, self.released)
+        source = dict(checkpoint=checkpoint, cfg_options=list(self.cfg_options))
         figures = self.saved(cell)
         if figures is not None:
+            if figures.get('source') != source:
+                raise ValueError(
+                    f'{self._path(cell)} was saved of another evaluation '
+                    f'({figures.get("source")}, now {source}): name another --out-dir'
+                )
             return figures
         work_dir = self.out_dir / 'runs' / cell.name
         work_dir.mkdir(parents=True, exist_ok=True)
-        checkpoint = cell.checkpoint(self.dense, self.released)
         options = ['--work-dir', str(work_dir.resolve())]
         if self.cfg_options:
             options += ['--cfg-options', *self.cfg_options]
@@ -78,7 +86,7 @@ class Sweep:
         text = log.read_text()
         if result.returncode:
             raise RuntimeError(f'{cell.name} failed, see {log}:\n{text[-2000:]}')
-        figures = self._figures(work_dir, text)
+        figures = dict(self._figures(work_dir, text), source=source)
         # Whole or not at all: a sweep can be killed at any time.
         partial = self._path(cell).with_suffix('.partial')
         partial.write_text(json.dumps(figures, indent=1))

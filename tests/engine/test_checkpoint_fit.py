@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from unittest.mock import Mock
+
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmdet_atc.checkpoints import CheckpointError
 from mmdet_atc.engine import CheckpointFitHook, load_config
@@ -178,3 +181,19 @@ def test_a_whole_detector_loads(tmp_path):
     torch.save(dict(state_dict=renamed), tmp_path / 'file.pth')
     with pytest.raises(CheckpointError, match='unexpected: bbox_head, '):
         runner_for(model, tmp_path / 'file.pth', tmp_path).load_or_resume()
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_new_classes_are_for_a_start_and_not_for_resuming(resume):
+    """The optimizer's state would not fit the new layer."""
+    model = torch.nn.Sequential(OrderedDict(fc_cls=torch.nn.Linear(2, 5)))
+    saved = torch.nn.Sequential(OrderedDict(fc_cls=torch.nn.Linear(2, 4))).state_dict()
+    runner = Mock(model=model, _train_loop=Mock(spec=BaseLoop), _resume=resume, _load_from='a.pth')
+    hook = CheckpointFitHook(new_classes=True)
+    if resume:
+        with pytest.raises(CheckpointError, match=r'a\.pth does not fit the model'):
+            hook.after_load_checkpoint(runner, dict(state_dict=saved))
+        return
+    checkpoint = dict(state_dict=saved)
+    hook.after_load_checkpoint(runner, checkpoint)
+    assert not checkpoint['state_dict']

@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from mmdet_atc.benchmarking.variants import Variant
+from mmdet_atc.reproduction import Sweep
+from mmdet_atc.reproduction.cells import Cell
 
 from ..conftest import ROOT
 
@@ -82,6 +84,21 @@ def test_a_killed_sweep_goes_on_without_redoing_finished_cells(weights, coco_tin
     assert (tmp_path / 'table3.png').exists()
     with (tmp_path / 'first_2.json').open() as file:
         assert len(json.load(file)['images']) == 2
+
+
+def test_figures_of_another_evaluation_are_not_taken(tmp_path):
+    cell = Cell('tiny', 'fine-tuned', 'average', 50)
+    (tmp_path / 'cells').mkdir()
+    source = dict(checkpoint=cell.checkpoint({}, 'weights'), cfg_options=['a=1'])
+    figures = dict(box_ap=1.0, source=source)
+    (tmp_path / 'cells' / f'{cell.name}.json').write_text(json.dumps(figures))
+    assert Sweep(ROOT, tmp_path, {}, 'weights', cfg_options=['a=1']).evaluate(cell) == figures
+    for other in (
+        Sweep(ROOT, tmp_path, {}, 'weights'),
+        Sweep(ROOT, tmp_path, {}, 'others', cfg_options=['a=1']),
+    ):
+        with pytest.raises(ValueError, match=rf'{cell.name}\.json was saved of another evalu'):
+            other.evaluate(cell)
 
 
 def test_a_failing_cell_shows_its_last_lines(tmp_path):

@@ -97,6 +97,15 @@ def test_cluster_pictures_and_detections(data, trained, tmp_path):
         (['configs/atc_vit_adapter_s_average_r50.py'], 'load_from: no checkpoint at'),
         ([CONFIG, '--resume', 'no/such.pth'], 'resume: no checkpoint at'),
         ([CONFIG, '--cfg-options', 'train_dataloader.batch_size=3'], 'total_batch_size='),
+        (
+            [CONFIG, '--cfg-options', 'model.backbone.merging.keep_rate=50'],
+            'keep_rate must be in (0, 1], got 50',
+        ),
+        (
+            [CONFIG, '--cfg-options', 'model.backbone.merging.keeprate=0.5'],
+            "unexpected keyword argument 'keeprate'",
+        ),
+        ([CONFIG, '--cfg-options', 'data_root=no/where'], 'with COCO_ROOT for the configs of COCO'),
     ],
 )
 def test_mistakes_end_in_one_line(data, tmp_path, args, message):

@@ -21,7 +21,6 @@ from mmdet_atc.analysis import (
     agreement_table,
     analyse,
     as_json,
-    load_weights,
     plot_agreement,
     plot_sizes,
     plot_survival,
@@ -29,6 +28,8 @@ from mmdet_atc.analysis import (
     survival_table,
 )
 from mmdet_atc.benchmarking.variants import Variant
+from mmdet_atc.checkpoints import load_weights
+from mmdet_atc.engine import faults_in_one_line
 
 NOTE = (
     '{count} images of {ann_file}{random}. Agreement is the mean over images in per cent, in '
@@ -69,6 +70,7 @@ def main() -> None:
     checkpoints = args.checkpoints or [None]
     if len(checkpoints) == 1:
         checkpoints = checkpoints * len(args.configs)
+    args.out_dir.mkdir(parents=True, exist_ok=True)  # or nothing is begun
     analyses = {}
     try:
         variants = [Variant.parse(text) for text in args.configs]
@@ -91,7 +93,6 @@ def main() -> None:
     note = NOTE.format(count=len(indices), ann_file=dataset.ann_file, random=random)
     tables = [agreement_table(analyses), survival_table(analyses), size_table(analyses)]
     text = '\n\n'.join([note, *tables])
-    args.out_dir.mkdir(parents=True, exist_ok=True)
     source = dict(annotations=dataset.ann_file, images=len(indices), checkpoints=args.checkpoints)
     (args.out_dir / 'clusters.json').write_text(
         json.dumps(dict(source=source, rows=as_json(analyses)), indent=1)
@@ -104,4 +105,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line():
+        main()

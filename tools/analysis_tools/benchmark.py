@@ -23,7 +23,7 @@ from mmdet_atc.benchmarking.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.benchmarking.measure import AMP, KINDS, Comparison
 from mmdet_atc.benchmarking.report import plot, speed_table, stage_table
 from mmdet_atc.benchmarking.variants import Variant
-from mmdet_atc.engine import faults_in_one_line
+from mmdet_atc.engine import config_mistakes_in_one_line, faults_in_one_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,18 +54,20 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    args.out_dir.mkdir(parents=True, exist_ok=True)  # or nothing is begun
     device = torch.device(args.device)
     try:
         variants = [Variant.parse(text) for text in args.configs]
         sizes = args.batches or default_batch_sizes(device)
         batches = [annotated_batch(variants[0].cfg, size, *args.shape) for size in sizes]
+        checkpoints = args.checkpoints or [None] * len(variants)
+        with config_mistakes_in_one_line():
+            models = {
+                variant.name: variant.build(device, checkpoint)
+                for variant, checkpoint in zip(variants, checkpoints, strict=True)
+            }
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
-    checkpoints = args.checkpoints or [None] * len(variants)
-    models = {
-        variant.name: variant.build(device, checkpoint)
-        for variant, checkpoint in zip(variants, checkpoints, strict=True)
-    }
     compiled = [variant.name for variant in variants if variant.is_compiled]
     optim_wrappers = {
         variant.name: variant.cfg.optim_wrapper
@@ -87,7 +89,6 @@ def main() -> None:
         shape=list(args.shape),
     )
     tables = f'{speed_table(rows)}\n\n{stage_table(rows)}'
-    args.out_dir.mkdir(parents=True, exist_ok=True)
     records = [dataclasses.asdict(row) for row in rows]
     (args.out_dir / 'benchmark.json').write_text(
         json.dumps(dict(machine=machine, rows=records), indent=1)

@@ -29,6 +29,8 @@ from mmdet_atc.benchmarking import PeakMemory, interleaved_times
 from mmdet_atc.clustering import agglomerative_clustering
 from mmdet_atc.clustering.device.engine import ENVIRONMENT
 
+SUFFIXES = ('.jpg', '.jpeg', '.png')
+LINKAGES = ('single', 'complete', 'average')
 #: Patch grids of the token counts that are asked for.
 GRIDS = {196: (14, 14), 1024: (32, 32), 2100: (42, 50), 4200: (50, 84), 9216: (96, 96)}
 
@@ -38,7 +40,10 @@ def patch_features(paths: list[Path], grid: tuple[int, int]) -> torch.Tensor:
     height, width = 16 * grid[0], 16 * grid[1]
     batch = []
     for path in paths:
-        image = cv2.resize(cv2.imread(str(path)), (width, height)).astype(np.float32)
+        image = cv2.imread(str(path))
+        if image is None:
+            sys.exit(f'error: {path} is no image that can be read')
+        image = cv2.resize(image, (width, height)).astype(np.float32)
         batch.append(torch.from_numpy(image).permute(2, 0, 1))
     patches = F.unfold(torch.stack(batch), 16, stride=16).transpose(1, 2)
     patches = patches - patches.mean(dim=(0, 1))
@@ -136,7 +141,11 @@ def available(names: list[str], device: torch.device) -> list[str]:
 
 
 def measure(args: argparse.Namespace) -> list[dict]:
-    paths = sorted(p for p in Path(args.images).iterdir() if p.suffix in {'.jpg', '.png'})
+    try:
+        files = sorted(Path(args.images).iterdir())
+    except OSError as error:
+        sys.exit(f'error: {error}')
+    paths = [path for path in files if path.suffix.lower() in SUFFIXES]
     device = torch.device(args.device)
     names = available(args.methods, device)
     cases = [
@@ -147,7 +156,9 @@ def measure(args: argparse.Namespace) -> list[dict]:
         for rate in args.keep_rates
     ]
     if len(paths) < max(args.batches):
-        sys.exit(f'{args.images}: {len(paths)} .jpg or .png images for {max(args.batches)}')
+        sys.exit(f'error: {args.images} has {len(paths)} images, a batch {max(args.batches)}')
+    if not names:
+        sys.exit(f'error: none of {", ".join(args.methods)} can be run here')
     rows = []
     for size, batch, linkage, rate in track_iter_progress(cases, file=sys.stderr):
         features = patch_features(paths[:batch], GRIDS[size]).to(device)
@@ -260,13 +271,17 @@ def main() -> None:
     parser.add_argument('images', help='folder of images')
     parser.add_argument('--sizes', type=int, nargs='+', default=list(GRIDS), choices=GRIDS)
     parser.add_argument('--batches', type=int, nargs='+', default=[1])
-    parser.add_argument('--linkages', nargs='+', default=['single', 'complete', 'average'])
+    parser.add_argument('--linkages', nargs='+', default=LINKAGES, choices=LINKAGES)
     parser.add_argument('--keep-rates', type=float, nargs='+', default=[0.5])
     parser.add_argument('--methods', nargs='+', default=list(METHODS), choices=list(METHODS))
     parser.add_argument('--device', default='cpu', help='cpu or cuda; peers copy to the host')
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark_clustering'))
     args = parser.parse_args()
+    for rate in args.keep_rates:
+        if not 1 / min(args.sizes) <= rate <= 1:
+            parser.error(f'--keep-rates must leave a token and be at most 1, got {rate:g}')
+    args.out_dir.mkdir(parents=True, exist_ok=True)  # or nothing is begun
     rows = measure(args)
     machine = dict(
         processor=platform.processor(),
@@ -274,7 +289,6 @@ def main() -> None:
         threads=torch.get_num_threads(),
         torch=torch.__version__,
     )
-    args.out_dir.mkdir(parents=True, exist_ok=True)
     (args.out_dir / 'times.json').write_text(json.dumps(dict(machine=machine, rows=rows), indent=1))
     tables = as_table(rows)
     if len(set(args.sizes)) > 1:

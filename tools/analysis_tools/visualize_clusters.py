@@ -14,8 +14,8 @@ import torch
 from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.analysis import load_weights
 from mmdet_atc.benchmarking.variants import Variant
+from mmdet_atc.checkpoints import load_weights
 from mmdet_atc.engine import faults_in_one_line, load_config
 from mmdet_atc.visualization import (
     METHODS,

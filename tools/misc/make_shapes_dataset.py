@@ -16,7 +16,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         path = generate_shapes_dataset(args.out_dir, args.num_train, args.num_val, args.seed)
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     print(f'shapes set in {path}')
 

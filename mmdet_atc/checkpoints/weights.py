@@ -5,13 +5,15 @@ from __future__ import annotations
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from mmdet_atc.checkpoints import CheckpointError, Mismatch, fit_state_dict, flat_state_dict
+from .errors import CheckpointError
+from .layouts import fit_state_dict, flat_state_dict
+from .mismatch import Mismatch
 
 
 def load_weights(model: nn.Module, source: str) -> None:
     """Load a checkpoint that fits the model.
 
-    Random weights in some layer would still give clusters, so nothing may be left out.
+    Random weights in some layer would still give clusters and times, so nothing may be left out.
 
     Args:
         model (nn.Module): A detector.
