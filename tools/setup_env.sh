@@ -67,7 +67,7 @@ if ! has_ops; then
             [ -x "$cuda_home/bin/nvcc" ] ||
                 die "mmcv's ops for GPUs need nvcc of CUDA $("$py" -c 'import torch; print(torch.version.cuda)'), which is neither on PATH nor in CUDA_HOME (CUDA_VISIBLE_DEVICES= builds those for the CPU alone)"
         esac
-        say "building $mmcv with its ops (10 to 18 minutes on 2 cores; kept in $wheels)"
+        say "building $mmcv with its ops (10 to 18 minutes on 2 cores, longer for GPUs; kept in $wheels)"
         mkdir -p "$wheels"
         build=$(mktemp -d "$wheels/.build-XXXXXX")
         trap 'rm -rf "$build"' EXIT

@@ -48,7 +48,7 @@ class Variant:
             raise ValueError(f'{path}: no such config, in {text!r}')
         values = {}
         names = [Path(path).stem]
-        known = {*load_config(path), 'compile'}
+        known = {*load_config(path), 'compile'} if options else set()
         for option in options:
             key, equals, value = option.partition('=')
             if not equals:

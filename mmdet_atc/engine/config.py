@@ -66,21 +66,18 @@ def choose_start(cfg: Config, resume: str | None) -> None:
         resume = find_resumable_checkpoint(cfg.work_dir)
     if resume is not None:
         cfg.resume, cfg.load_from = True, resume
-    start = cfg.get('load_from')
-    if not start or '://' in start:
-        return
-    if not osp.exists(start) and resume is not None:
-        raise FileNotFoundError(
-            f'resume: no checkpoint at {start!r}. --resume without a file continues the last whole '
-            f'one in {cfg.work_dir}'
+        _require_checkpoint(
+            resume,
+            f'resume: no checkpoint at {resume!r}. --resume without a file continues the last '
+            f'whole one in {cfg.work_dir}',
         )
-    if not osp.exists(start):
-        raise FileNotFoundError(
+    elif start := cfg.get('load_from'):
+        _require_checkpoint(
+            start,
             f'load_from: no checkpoint at {start!r}. Train the dense model first, name another '
             'file with --cfg-options load_from=FILE, or start from random weights with '
-            '--cfg-options load_from=None'
+            '--cfg-options load_from=None',
         )
-    verify_checkpoint(start)
 
 
 def choose_weights(cfg: Config, checkpoint: str) -> None:
@@ -95,13 +92,18 @@ def choose_weights(cfg: Config, checkpoint: str) -> None:
         CheckpointError: If it is damaged or holds code.
     """
     cfg.load_from = checkpoint
-    if '://' in checkpoint:
+    _require_checkpoint(
+        checkpoint, f'no checkpoint at {checkpoint!r}: give a file, a URL or hf://ORG/REPO/FILE'
+    )
+
+
+def _require_checkpoint(source: str, message: str) -> None:
+    """That a file is there and whole; what is fetched is checked then."""
+    if '://' in source:
         return
-    if not osp.exists(checkpoint):
-        raise FileNotFoundError(
-            f'no checkpoint at {checkpoint!r}: give a file, a URL or hf://ORG/REPO/FILE'
-        )
-    verify_checkpoint(checkpoint)
+    if not osp.exists(source):
+        raise FileNotFoundError(message)
+    verify_checkpoint(source)
 
 
 def _moved(node: Any, old: str, new: str) -> Any:

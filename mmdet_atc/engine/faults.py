@@ -57,11 +57,11 @@ def config_mistakes_in_one_line() -> Iterator[None]:
     except (CheckpointError, *FAULTS):
         raise
     except (ValueError, TypeError, KeyError) as error:
-        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        is_mistake = isinstance(error, ValueError) or _MISSPELT.search(text)
-        if not is_mistake:
+        # The text of a KeyError is quoted, line breaks and all.
+        fault = ValueError(*error.args) if isinstance(error, KeyError) else error
+        if not isinstance(error, ValueError) and not _MISSPELT.search(str(fault)):
             raise
-        sys.exit(f'error: {text.strip().splitlines()[0]}')
+        sys.exit(f'error: {_one_line(fault)}')
 
 
 def _advice(message: str) -> str | None:

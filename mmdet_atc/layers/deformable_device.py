@@ -52,16 +52,8 @@ _TENSORS = (
 @torch.library.custom_op(
     'mmdet_atc::ms_deform_attn', mutates_args=(), schema=f'({_TENSORS}) -> Tensor'
 )
-def _sample(
-    value: Tensor,
-    spatial_shapes: Tensor,
-    level_start_index: Tensor,
-    locations: Tensor,
-    weights: Tensor,
-) -> Tensor:
-    return mmcv_attention.ext_module.ms_deform_attn_forward(
-        value, spatial_shapes, level_start_index, locations, weights, im2col_step=_step(value)
-    )
+def _sample(*tensors: Tensor) -> Tensor:
+    return mmcv_attention.ext_module.ms_deform_attn_forward(*tensors, im2col_step=_step(tensors[0]))
 
 
 @torch.library.custom_op(
@@ -69,26 +61,11 @@ def _sample(
     mutates_args=(),
     schema=f'({_TENSORS}, Tensor grad) -> (Tensor, Tensor, Tensor)',
 )
-def _sample_backward(
-    value: Tensor,
-    spatial_shapes: Tensor,
-    level_start_index: Tensor,
-    locations: Tensor,
-    weights: Tensor,
-    grad: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    # Its kernel adds to them.
+def _sample_backward(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    value, _, _, locations, weights, _ = tensors
+    # The kernel adds to them.
     grads = torch.zeros_like(value), torch.zeros_like(locations), torch.zeros_like(weights)
-    mmcv_attention.ext_module.ms_deform_attn_backward(
-        value,
-        spatial_shapes,
-        level_start_index,
-        locations,
-        weights,
-        grad,
-        *grads,
-        im2col_step=_step(value),
-    )
+    mmcv_attention.ext_module.ms_deform_attn_backward(*tensors, *grads, im2col_step=_step(value))
     return grads
 
 

@@ -20,8 +20,8 @@ BACKENDS = ('auto', 'cpu', 'cuda', 'sklearn')
 class AgglomerativeMerging(TokenMerger):
     """Exact bottom-up hierarchical clustering of the tokens' keys in cosine distance.
 
-    Keys with NaN or Inf are an error, but on a GPU not in training with autocast to float16: there
-    the loss scaler leaves out the step.
+    Keys with NaN or Inf are an error, but on a GPU not in training with autocast to float16,
+    whatever ``MMDET_ATC_CHECK_FINITE`` says: there the loss scaler leaves out the step.
 
     Args:
         keep_rate (float | Sequence[float]): Share of the tokens that stays at a merge, in (0, 1];

@@ -48,15 +48,17 @@ class Sweep:
         Returns:
             dict: ``box_ap`` and ``mask_ap`` in per cent, ``images_per_s`` over all processes
             (loading and post-processing included), ``memory_mib`` (None on the CPU), ``source``
-            (checkpoint and options).
+            (checkpoint, options and processes).
 
         Raises:
             RuntimeError: If the evaluation fails; the message ends with its last lines.
             ValueError: If a checkpoint that the cell needs is not given, or the saved figures are
-                of another checkpoint, other images or options.
+                of another checkpoint, other images, options or number of processes.
         """
         checkpoint = cell.checkpoint(self.dense, self.released)
-        source = dict(checkpoint=checkpoint, cfg_options=list(self.cfg_options))
+        source = dict(
+            checkpoint=checkpoint, cfg_options=list(self.cfg_options), processes=self.processes
+        )
         figures = self.saved(cell)
         if figures is not None:
             if figures.get('source') != source:

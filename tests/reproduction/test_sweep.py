@@ -89,13 +89,14 @@ def test_a_killed_sweep_goes_on_without_redoing_finished_cells(weights, coco_tin
 def test_figures_of_another_evaluation_are_not_taken(tmp_path):
     cell = Cell('tiny', 'fine-tuned', 'average', 50)
     (tmp_path / 'cells').mkdir()
-    source = dict(checkpoint=cell.checkpoint({}, 'weights'), cfg_options=['a=1'])
+    source = dict(checkpoint=cell.checkpoint({}, 'weights'), cfg_options=['a=1'], processes=1)
     figures = dict(box_ap=1.0, source=source)
     (tmp_path / 'cells' / f'{cell.name}.json').write_text(json.dumps(figures))
     assert Sweep(ROOT, tmp_path, {}, 'weights', cfg_options=['a=1']).evaluate(cell) == figures
     for other in (
         Sweep(ROOT, tmp_path, {}, 'weights'),
         Sweep(ROOT, tmp_path, {}, 'others', cfg_options=['a=1']),
+        Sweep(ROOT, tmp_path, {}, 'weights', processes=2, cfg_options=['a=1']),
     ):
         with pytest.raises(ValueError, match=rf'{cell.name}\.json was saved of another evalu'):
             other.evaluate(cell)

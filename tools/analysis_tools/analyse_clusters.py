@@ -28,7 +28,6 @@ from mmdet_atc.analysis import (
     survival_table,
 )
 from mmdet_atc.benchmarking.variants import Variant
-from mmdet_atc.checkpoints import load_weights
 from mmdet_atc.engine import faults_in_one_line
 
 NOTE = (
@@ -79,9 +78,7 @@ def main() -> None:
         dataset = DATASETS.build(variants[0].cfg.test_dataloader.dataset)
         indices = range(min(len(dataset), args.limit_images or len(dataset)))
         for name, variant, checkpoint in zip(names, variants, checkpoints, strict=True):
-            model = variant.build(torch.device(args.device))
-            if checkpoint is not None:
-                load_weights(model, checkpoint)
+            model = variant.build(torch.device(args.device), checkpoint)
             print(name, file=sys.stderr)
             progress = track_iter_progress(indices, file=sys.stderr)
             analyses[name] = analyse(model, dataset, progress)

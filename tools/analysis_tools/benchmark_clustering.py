@@ -24,13 +24,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.utils import track_iter_progress
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mmdet_atc.benchmarking import PeakMemory, interleaved_times
 from mmdet_atc.clustering import agglomerative_clustering
+from mmdet_atc.clustering.api import LINKAGES
 from mmdet_atc.clustering.device.engine import ENVIRONMENT
 
-SUFFIXES = ('.jpg', '.jpeg', '.png')
-LINKAGES = ('single', 'complete', 'average')
 #: Patch grids of the token counts that are asked for.
 GRIDS = {196: (14, 14), 1024: (32, 32), 2100: (42, 50), 4200: (50, 84), 9216: (96, 96)}
 
@@ -145,7 +145,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
         files = sorted(Path(args.images).iterdir())
     except OSError as error:
         sys.exit(f'error: {error}')
-    paths = [path for path in files if path.suffix.lower() in SUFFIXES]
+    paths = [path for path in files if path.suffix.lower() in IMG_EXTENSIONS]
     device = torch.device(args.device)
     names = available(args.methods, device)
     cases = [

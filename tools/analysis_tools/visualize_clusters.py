@@ -15,7 +15,6 @@ from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
 from mmdet_atc.benchmarking.variants import Variant
-from mmdet_atc.checkpoints import load_weights
 from mmdet_atc.engine import faults_in_one_line, load_config
 from mmdet_atc.visualization import (
     METHODS,
@@ -66,9 +65,8 @@ def draw(args: argparse.Namespace) -> None:
     paths = find_images(args.images)
     cfg = load_config(args.config, args.cfg_options)
     mergings = mergings_to_compare(cfg.model.backbone.get('merging'), args.methods, args.keep_rates)
-    model = Variant(Path(args.config).stem, cfg).build(torch.device(args.device))
-    if args.checkpoint is not None:
-        load_weights(model, args.checkpoint)
+    variant = Variant(Path(args.config).stem, cfg)
+    model = variant.build(torch.device(args.device), args.checkpoint)
     pipeline = image_pipeline(cfg)
     pictures = list(zip(paths, picture_names(paths), strict=True))
     starts = range(0, len(pictures), args.batch_size)
