@@ -15,7 +15,7 @@ import mmengine
 from mmengine.utils import track_iter_progress
 
 from mmdet_atc.apis import DetInferencer
-from mmdet_atc.engine import faults_in_one_line
+from mmdet_atc.engine import faults_in_one_line, usable_device
 from mmdet_atc.visualization.files import find_images, picture_names
 
 
@@ -28,7 +28,11 @@ def parse_args() -> argparse.Namespace:
         help='file, URL or hf://ORG/REPO/FILE; the published one of a named model by default',
     )
     parser.add_argument('--out-dir', default='work_dirs/detections', help='gets vis/ and preds/')
-    parser.add_argument('--device', help='for example cpu or cuda:0; the best one by default')
+    parser.add_argument(
+        '--device',
+        type=usable_device,
+        help='for example cpu or cuda:0; the best one by default',
+    )
     parser.add_argument('--score-thr', type=float, default=0.3, help='draw boxes above this score')
     args = parser.parse_args()
     if not 0 <= args.score_thr <= 1:
@@ -42,7 +46,10 @@ def detect(args: argparse.Namespace) -> str:
     """Write pictures and detections of all images; returns what was written."""
     paths = find_images(args.images)
     inferencer = DetInferencer(
-        args.config, args.checkpoint, device=args.device, show_progress=False
+        args.config,
+        args.checkpoint,
+        device=args.device and str(args.device),
+        show_progress=False,
     )
     classes = inferencer.model.dataset_meta['classes']
     out_dir = Path(args.out_dir)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.engine import faults_in_one_line, load_config
+from mmdet_atc.engine import faults_in_one_line, load_config, positive_int
 from mmdet_atc.reproduction import (
     Sweep,
     all_cells,
@@ -36,14 +36,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--released', default='hf://joakimbh', help='what the released repositories lie under'
     )
-    parser.add_argument('--gpus', type=int, default=1, help='processes of an evaluation')
-    parser.add_argument('--limit-images', type=int, help='first images only, for a quick look')
+    parser.add_argument('--gpus', type=positive_int, default=1, help='processes of an evaluation')
+    parser.add_argument(
+        '--limit-images', type=positive_int, help='first images only, for a quick look'
+    )
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/table3'))
-    args = parser.parse_args()
-    if args.limit_images is not None and args.limit_images < 1:
-        parser.error(f'--limit-images must be positive, got {args.limit_images}')
-    return args
+    return parser.parse_args()
 
 
 def limited(args: argparse.Namespace, config: str) -> list[str]:

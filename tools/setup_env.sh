@@ -9,6 +9,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+case ${1:-} in
+    -h | --help) exec sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' tools/setup_env.sh ;;
+    -*) printf "[setup] error: unknown option '%s'; tools/setup_env.sh --help\n" "$1" >&2; exit 2 ;;
+esac
+
 venv=${1:-.venv}
 python=${PYTHON:-python3}
 cache=${MMDET_ATC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mmdet_atc}
@@ -83,7 +88,7 @@ if ! has_ops; then
         cuda_include=$site/nvidia/cu13/include
         # pip's cache of wheels knows neither torch nor ops: it may hold an mmcv without ops, or one
         # built for another torch.
-        PATH="$PWD/$venv/bin:$PATH" CXX=$cxx MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} \
+        PATH="$(realpath "$venv")/bin:$PATH" CXX=$cxx MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} \
             CPATH="${CPATH:+$CPATH:}$cuda_include" \
             "$py" -m pip wheel --no-cache-dir --no-build-isolation --no-deps -w "$build" "$mmcv" >"$wheels/build.log" 2>&1 ||
             die "building $mmcv failed; the log is $wheels/build.log: $(tail -n 1 "$wheels/build.log")"

@@ -19,6 +19,7 @@ from mmdet_atc.merging import (
     padded_patches,
 )
 
+from .block_layout import checked_merge_blocks
 from .vit_adapter import Features, ViTAdapter
 
 
@@ -64,7 +65,7 @@ class ATCViTAdapter(ViTAdapter):
     ) -> None:
         super().__init__(**kwargs)
         check_bools(proportional_attn=proportional_attn)
-        blocks = _checked_merge_blocks(merge_blocks, len(self.blocks))
+        blocks = checked_merge_blocks(merge_blocks, len(self.blocks))
         self.proportional_attn = proportional_attn
         self.merge_blocks = blocks
         self.set_merging(merging)
@@ -178,17 +179,3 @@ def _build_merger(merging: dict) -> TokenMerger:
     except (KeyError, TypeError) as error:
         reason = str(error.args[0] if error.args else error).splitlines()[0]
         raise ValueError(f'merging={merging!r} is no token merger: {reason}') from error
-
-
-def _checked_merge_blocks(merge_blocks: Sequence[int], depth: int) -> tuple[int, ...]:
-    if not isinstance(merge_blocks, Sequence) or isinstance(merge_blocks, str):
-        raise ValueError(f'merge_blocks must be a list of block indices, got {merge_blocks!r}')
-    blocks = tuple(merge_blocks)
-    if not blocks:
-        raise ValueError('merge_blocks must not be empty; merging=None switches merging off')
-    for block in blocks:
-        if not isinstance(block, int) or isinstance(block, bool) or not 0 <= block < depth:
-            raise ValueError(f'merge_blocks must be block indices in 0..{depth - 1}, got {block!r}')
-    if list(blocks) != sorted(set(blocks)):
-        raise ValueError(f'merge_blocks must be increasing without repetition, got {blocks}')
-    return blocks

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -28,7 +26,6 @@ from mmdet_atc.checkpoints import CLASSIFIER_KEYS, load_pretrained_vit
 from mmdet_atc.clustering import NonFiniteError
 from mmdet_atc.layers import (
     Block,
-    DeformableTarget,
     Extractor,
     Injector,
     Interaction,
@@ -39,55 +36,13 @@ from mmdet_atc.layers import (
 )
 from mmdet_atc.merging import TokenClusters
 
+from .block_layout import groups_of_blocks, windows_per_block
+from .geometry import Geometry
 from .non_finite import non_finite_error
 from .pos_embed import PosEmbedResizer
 
 #: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """All that depends on nothing but the size of the input.
-
-    Args:
-        grid (tuple[int, int]): Height and width of the patch grid.
-        pyramid (tuple): Heights and widths of the pyramid's levels at strides 8, 16, 32.
-        injector (DeformableTarget): Patches look at the pyramid.
-        extractor (DeformableTarget): The pyramid looks at the patches.
-    """
-
-    grid: tuple[int, int]
-    pyramid: tuple[tuple[int, int], ...]
-    injector: DeformableTarget
-    extractor: DeformableTarget
-
-    @classmethod
-    def of(cls, height: int, width: int, device: torch.device) -> Geometry:
-        """Of an image's padded size in pixels; the sizes seen last are kept."""
-        if torch.compiler.is_compiling():
-            return cls._make(height, width, device)  # part of the graph
-        # Made in inference mode, the tensors could not be used in training later.
-        with torch.inference_mode(False):
-            return _kept_geometry(height, width, device)
-
-    @classmethod
-    def _make(cls, height: int, width: int, device: torch.device) -> Geometry:
-        grid = (height // 16, width // 16)
-        pyramid = (
-            (height // 8, width // 8),
-            (height // 16, width // 16),
-            (height // 32, width // 32),
-        )
-        return cls(
-            grid,
-            pyramid,
-            DeformableTarget.between((grid,), pyramid, device),
-            DeformableTarget.between(pyramid, (grid,), device),
-        )
-
-
-_kept_geometry = functools.lru_cache(maxsize=64)(Geometry._make)
 
 
 @MODELS.register_module()
@@ -208,8 +163,8 @@ class ViTAdapter(BaseModule):
                 'img_size and pretrain_size must be the same positive multiple of patch_size, '
                 f'got img_size={img_size!r}, pretrain_size={pretrain_size!r}'
             )
-        windows = _windows_per_block(window_attn, window_size, depth)
-        groups = _groups_of_blocks(interaction_indexes, depth)
+        windows = windows_per_block(window_attn, window_size, depth)
+        groups = groups_of_blocks(interaction_indexes, depth)
         norm_cfg = dict(type='BN') if norm_cfg is None else norm_cfg
         _check_norm(norm_cfg, embed_dim)
 
@@ -329,14 +284,7 @@ class ViTAdapter(BaseModule):
                 'set pad_size_divisor=32 in the data preprocessor'
             )
         geometry = Geometry.of(height, width, image.device)
-        stem, *levels = self.spm(image)
-        pyramid = torch.cat(
-            [
-                level.flatten(2).transpose(1, 2) + embed
-                for level, embed in zip(levels, self.level_embed, strict=True)
-            ],
-            dim=1,
-        )
+        stem, pyramid = self._spatial_prior(image)
         patches = self.patch_embed(image).flatten(2).transpose(1, 2)
         # A transposed map would stay one through all blocks, and be copied by each norm.
         patches = patches.contiguous() + self.resize_pos_embed(self.pos_embed, geometry.grid)
@@ -350,7 +298,24 @@ class ViTAdapter(BaseModule):
                 patches, range(first, last + 1), geometry.grid, stages, padding
             )
             pyramid = interaction.extract(pyramid, patches, geometry.extractor, geometry.pyramid)
-        return self._outputs(stem, pyramid, patches, geometry), stages
+        finest = self.spm.finest(stem)
+        feature = to_map(patches, geometry.grid).contiguous() if self.add_vit_feature else None
+        # Memory peaks where the maps of stride 4 are made: nothing else is held there.
+        del stem, patches
+        finest = self._finest_output(finest, pyramid, feature, geometry)
+        return (finest, *self._coarser_outputs(pyramid, feature, geometry)), stages
+
+    def _spatial_prior(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The stem's map ``(B, C', H / 4, W / 4)``, and the flattened pyramid ``(B, S, C)``."""
+        stem, *levels = self.spm(image)
+        pyramid = torch.cat(
+            [
+                level.flatten(2).transpose(1, 2) + embed
+                for level, embed in zip(levels, self.level_embed, strict=True)
+            ],
+            dim=1,
+        )
+        return stem, pyramid
 
     def _padding(self, image: Tensor) -> Tensor | None:
         """Which patches are padding, ``(B, N)`` bool, where that matters: nowhere here."""
@@ -369,31 +334,38 @@ class ViTAdapter(BaseModule):
             patches = self.blocks[index](patches, grid)
         return patches, stages
 
-    def _outputs(
-        self, stem: Tensor, pyramid: Tensor, patches: Tensor, geometry: Geometry
-    ) -> Features:
-        """The maps, one after the other: nothing holds the large ones longer than needed."""
+    def _finest_output(
+        self, finest: Tensor, pyramid: Tensor, feature: Tensor | None, geometry: Geometry
+    ) -> Tensor:
+        """The map of stride 4, which no interaction sees, with the pyramid's first level."""
+        height, width = geometry.pyramid[0]
+        level = pyramid[:, : height * width]
+        return _finished(
+            self._upsampled_onto(finest, level, (height, width)), feature, 4, self.norm1
+        )
+
+    def _coarser_outputs(
+        self, pyramid: Tensor, feature: Tensor | None, geometry: Geometry
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The maps of strides 8, 16 and 32."""
         levels = pyramid.split([height * width for height, width in geometry.pyramid], dim=1)
         c2, c3, c4 = (
             to_map(level, shape) for level, shape in zip(levels, geometry.pyramid, strict=True)
         )
-        feature = to_map(patches, geometry.grid).contiguous() if self.add_vit_feature else None
         return (
-            _finished(self._finest(stem, levels[0], geometry), feature, 4, self.norm1),
             _finished(c2, feature, 2, self.norm2),
             _finished(c3, feature, 1, self.norm3),
             _finished(c4, feature, 0.5, self.norm4),
         )
 
-    def _finest(self, stem: Tensor, level: Tensor, geometry: Geometry) -> Tensor:
-        """The map of stride 4, which no interaction sees, with the pyramid's first level."""
-        finest = self.spm.finest(stem)
-        height, width = geometry.pyramid[0]
+    def _upsampled_onto(self, finest: Tensor, level: Tensor, shape: tuple[int, int]) -> Tensor:
+        """``up`` of a level ``(B, H * W, C)``, added to the map ``(B, C, 2 * H, 2 * W)``."""
         if finest.device.type != 'cpu':
-            return add_residual(self.up(to_map(level, (height, width))), finest)
+            return add_residual(self.up(to_map(level, shape)), finest)
         # Kernel and stride are 2, so each token makes four on its own: one matrix product, four
         # times as fast as the convolution, and its channels come first as in the other map.
         assert self.up.bias is not None
+        height, width = shape
         quads = torch.baddbmm(
             self.up.bias.repeat_interleave(4)[:, None],
             self.up.weight.flatten(1).t().expand(len(level), -1, -1),
@@ -434,46 +406,3 @@ def _check_norm(norm_cfg: dict, channels: int) -> None:
         raise ValueError(
             f'norm_cfg must be the config of a norm for {channels} channels, got {norm_cfg!r}'
         ) from error
-
-
-def _windows_per_block(
-    window_attn: bool | Sequence[bool], window_size: int | Sequence[int | None], depth: int
-) -> tuple[int | None, ...]:
-    """Window side of each block, None where attention is global."""
-    is_list = isinstance(window_attn, Sequence) and all(isinstance(w, bool) for w in window_attn)
-    if not isinstance(window_attn, bool) and not is_list:
-        raise ValueError(f'window_attn must be one bool or one per block, got {window_attn!r}')
-    windowed = [window_attn] * depth if isinstance(window_attn, bool) else list(window_attn)
-    sizes = (
-        list(window_size)
-        if isinstance(window_size, Sequence) and not isinstance(window_size, str)
-        else [window_size] * depth
-    )
-    for name, values in (('window_attn', windowed), ('window_size', sizes)):
-        if len(values) != depth:
-            raise ValueError(
-                f'{name} must be one value or one per block ({depth}), got {len(values)}: {values}'
-            )
-    for use, size in zip(windowed, sizes, strict=True):
-        if use or size is not None:
-            check_counts(window_size=size)
-    return tuple(size if use else None for use, size in zip(windowed, sizes, strict=True))
-
-
-def _groups_of_blocks(
-    interaction_indexes: Sequence[Sequence[int]] | None, depth: int
-) -> tuple[tuple[int, int], ...]:
-    """First and last block of each interaction, checked to cover every block once, in order."""
-    groups = (
-        ((0, 2), (3, 5), (6, 8), (9, 11)) if interaction_indexes is None else interaction_indexes
-    )
-    try:
-        covered = [index for group in groups for index in range(group[0], group[-1] + 1)]
-    except (TypeError, IndexError):
-        covered = []
-    if covered != list(range(depth)):
-        raise ValueError(
-            f'interaction_indexes must cover blocks 0..{depth - 1} once and in order, '
-            f'got {groups!r}'
-        )
-    return tuple((group[0], group[-1]) for group in groups)

@@ -77,7 +77,9 @@ class StageTimes:
         self._targets += [
             (model.backbone.patch_embed, 'forward', 'patch embedding'),
             (model.backbone, 'resize_pos_embed', 'patch embedding'),
-            (model.backbone, '_outputs', 'output maps'),
+            (model.backbone.spm, 'finest', 'output maps'),
+            (model.backbone, '_finest_output', 'output maps'),
+            (model.backbone, '_coarser_outputs', 'output maps'),
         ]
         if isinstance(model.backbone, ATCViTAdapter) and model.backbone.merger is not None:
             self._targets.append((model.backbone.merger, 'assign', 'clustering'))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from mmengine.registry import init_default_scope
 
 from mmdet_atc.checkpoints import load_weights
 from mmdet_atc.engine import load_config
+
+#: The commas that are not within a list.
+_BEFORE_KEY = re.compile(r',(?=[\w.]+=)')
 
 
 @dataclass(frozen=True)
@@ -34,30 +38,21 @@ class Variant:
         For example ``configs/atc_….py,model.backbone.merging.backend=sklearn``.
 
         Args:
-            text (str): Path of a config, and values as for ``--cfg-options``.
+            text (str): Path of a config, and values as for ``--cfg-options``, lists among them.
 
         Returns:
             Variant: Named after the file and the overriding values.
 
         Raises:
-            ValueError: If the config does not exist, a part is not ``KEY=VALUE`` or its key begins
-                with nothing that the config has.
+            ValueError: If the config does not exist, or a key begins with nothing that it has.
         """
-        path, *options = text.split(',')
+        path, *options = _BEFORE_KEY.split(text)
         if not Path(path).is_file():
-            raise ValueError(f'{path}: no such config, in {text!r}')
+            raise ValueError(f'{path}: no such config; options are CONFIG,KEY=VALUE')
         values = {}
         names = [Path(path).stem]
-        known = {*load_config(path), 'compile'} if options else set()
         for option in options:
-            key, equals, value = option.partition('=')
-            if not equals:
-                raise ValueError(f'{option!r} is not KEY=VALUE, in {text!r}')
-            if key.partition('.')[0] not in known:
-                raise ValueError(
-                    f'{path} has no {key!r}, in {text!r}: give the whole name, such as '
-                    'model.backbone.merging.backend'
-                )
+            key, _, value = option.partition('=')
             values[key] = DictAction._parse_iterable(value)
             names.append(f'{key.rpartition(".")[2]}={value}')
         return cls(', '.join(names), load_config(path, values))

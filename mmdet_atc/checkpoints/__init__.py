@@ -1,7 +1,7 @@
 """Checkpoints: what may be unpickled, where they come from, how they fit a backbone."""
 
 from . import hub_scheme, local_scheme, timm_scheme  # noqa: F401
-from .atomic import ATOMIC_BACKEND
+from .atomic import ATOMIC_BACKEND, replaced
 from .convert import published, to_mmdet2, to_mmengine
 from .digests import sha256_of
 from .errors import CheckpointError, DownloadError
@@ -29,6 +29,7 @@ __all__ = [
     'load_safely',
     'load_weights',
     'published',
+    'replaced',
     'sha256_of',
     'to_mmdet2',
     'to_mmengine',

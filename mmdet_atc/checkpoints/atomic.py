@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from mmengine.fileio import LocalBackend, register_backend
 
@@ -12,6 +14,36 @@ from mmengine.fileio import LocalBackend, register_backend
 ATOMIC_BACKEND = 'AtomicLocalBackend'
 #: Ending of a file that is still being written.
 PARTIAL = '.partial'
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of ``path`` when it is whole and on disk.
+
+    After an error ``path`` is as it was. Missing folders are made.
+
+    Args:
+        path (Path): A local path.
+
+    Yields:
+        BinaryIO: The file, open for writing.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, 'wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -30,22 +62,13 @@ class AtomicLocalBackend(LocalBackend):
         Raises:
             OSError: If the content cannot be written; the message names the file.
         """
-        path = Path(filepath)
-        partial = path.with_name(path.name + PARTIAL)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, 'wb') as file:
+            with replaced(Path(filepath)) as file:
                 file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-            _sync_folder(path.parent)
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise OSError(
                 error.errno,
-                f'cannot write {path}: {error.strerror}; what was saved before is untouched, '
+                f'cannot write {filepath}: {error.strerror}; what was saved before is untouched, '
                 'make room or choose another --work-dir and continue with --resume',
             ) from error
 

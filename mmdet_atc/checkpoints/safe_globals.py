@@ -60,7 +60,7 @@ def load_safely(
     except Exception as error:  # torch raises what a damaged file makes it stumble over
         if isinstance(error, OSError) and error.filename is not None:
             raise  # the file system's word, not the file's content
-        raise CheckpointError(f'{source or path}: {_explained(error)}') from error
+        raise CheckpointError(f'{source or path}: {explain_load_error(error)}') from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f'{source or path} holds a {type(checkpoint).__name__}, not a dict of tensors'
@@ -75,7 +75,7 @@ def _history_method(owner: object, name: str) -> Callable:
     return getattr(HistoryBuffer, name)
 
 
-def _explained(error: Exception) -> str:
+def explain_load_error(error: Exception) -> str:
     """What ``torch.load`` stumbled over and what to do, in one line."""
     text = ' '.join(str(error).split())
     refused = re.search(r'GLOBAL (\S+)', text)

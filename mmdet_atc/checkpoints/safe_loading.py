@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import os.path as osp
 import zipfile
+from typing import Any
 
 import mmengine.runner.checkpoint
 import torch
 
-from .errors import CheckpointError
-from .safe_globals import load_safely
+from .errors import CheckpointError, DownloadError
+from .safe_globals import explain_load_error, load_safely
 
 
 def verify_checkpoint(filename: str) -> None:
@@ -42,8 +42,21 @@ def verify_checkpoint(filename: str) -> None:
     load_safely(path, 'cpu', source=filename, mmap=zipped)
 
 
-# MMEngine downloads with torch's `load_url`, which unpickles anything by default, for http(s)://
-# and for every scheme that ends there (torchvision://, openmmlab://, mmcls://).
-mmengine.runner.checkpoint.load_url = functools.partial(
-    torch.hub.load_state_dict_from_url, weights_only=True
-)
+def _load_url(url: str, model_dir: str | None = None, **kwargs: Any) -> dict:
+    """Torch's function of this name, which unpickles anything by default, without running code."""
+    folder = model_dir or osp.join(torch.hub.get_dir(), 'checkpoints')
+    try:
+        return torch.hub.load_state_dict_from_url(url, folder, weights_only=True, **kwargs)
+    except OSError as error:
+        raise DownloadError(
+            f'cannot load {url}: {error}; check the address and the connection, or give a local '
+            'file'
+        ) from error
+    except Exception as error:  # as in `load_safely`
+        raise CheckpointError(
+            f'{url}, downloaded to {folder}: {explain_load_error(error)}'
+        ) from error
+
+
+# For http(s):// and every scheme that ends there (torchvision://, openmmlab://, mmcls://).
+mmengine.runner.checkpoint.load_url = _load_url

@@ -3,6 +3,7 @@
 from .checkpoint_fit import CheckpointFitHook
 from .checkpoint_hook import AtomicCheckpointHook
 from .classes import follow_classes
+from .command_line import positive_int, usable_device
 from .config import choose_start, choose_weights, load_config
 from .device import adapt_to_device
 from .epoch_seed import EpochSeedHook, seed_worker
@@ -26,7 +27,9 @@ __all__ = [
     'faults_in_one_line',
     'follow_classes',
     'load_config',
+    'positive_int',
     'seed_worker',
     'set_total_batch_size',
+    'usable_device',
     'world_size',
 ]

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import os.path as osp
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
 
 from mmdet_atc.checkpoints import find_resumable_checkpoint, verify_checkpoint
 
 from .classes import follow_classes
+
+#: Top-level keys that are read where they are given, besides those of the config itself.
+_OPTIONAL_KEYS = {
+    *inspect.signature(Runner).parameters,
+    *('activation_checkpointing', 'compile', 'efficient_conv_bn_eval'),
+    *('find_unused_parameters', 'model_wrapper_cfg'),
+    *('new_classes', 'runner_type', 'sync_bn', 'total_batch_size'),
+}
 
 
 def load_config(
@@ -29,15 +40,22 @@ def load_config(
         (:func:`follow_classes`).
 
     Raises:
-        ValueError: If ``data_root`` is given for a config that has none, or classes contradict
-            each other.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no config, ``data_root`` is given for a config that has none, a
+            key begins with what nothing reads, or classes contradict each other.
     """
-    cfg = Config.fromfile(path)
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'no config at {path!r}')
+    try:
+        cfg = Config.fromfile(path)
+    except OSError as error:
+        raise ValueError(f'{path} is no config: {error}') from error
     options = dict(cfg_options or {})
     if 'data_root' in options:
         if 'data_root' not in cfg:
             raise ValueError(f'data_root is given, but {path} has no top-level data_root')
         cfg = Config(_moved(cfg._cfg_dict, cfg.data_root, options['data_root']), filename=path)
+    _check_top_level(options, cfg, path)
     cfg.merge_from_dict(options)
     follow_classes(cfg, path)
     cfg.work_dir = (
@@ -46,6 +64,21 @@ def load_config(
         or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     )
     return cfg
+
+
+def _check_top_level(options: dict[str, Any], cfg: Config, path: str) -> None:
+    """That each key begins with one that is read: MMEngine takes any other without a word."""
+    known = _OPTIONAL_KEYS.union(cfg)
+    for key in options:
+        name = key.partition('.')[0]
+        if name not in known:
+            similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            advice = (
+                f'did you mean {similar[0]!r}?'
+                if similar
+                else 'give the whole name, such as model.backbone.merging.keep_rate'
+            )
+            raise ValueError(f'{path} has no {name!r} (in {key!r}): {advice}')
 
 
 def choose_start(cfg: Config, resume: str | None) -> None:

@@ -72,15 +72,16 @@ class Sweep:
         options = ['--work-dir', str(work_dir.resolve())]
         if self.cfg_options:
             options += ['--cfg-options', *self.cfg_options]
+        config = str(self.root / cell.config)
         if self.processes > 1:
-            command = ['bash', 'tools/dist_test.sh', cell.config, checkpoint, str(self.processes)]
+            tool = ['bash', str(self.root / 'tools/dist_test.sh')]
+            command = [*tool, config, checkpoint, str(self.processes)]
         else:
-            command = [sys.executable, 'tools/test.py', cell.config, checkpoint]
+            command = [sys.executable, str(self.root / 'tools/test.py'), config, checkpoint]
         log = work_dir / 'output.log'
         with log.open('w') as stream:
             result = subprocess.run(
                 [*command, *options],
-                cwd=self.root,
                 env={**os.environ, 'PYTHON': sys.executable},
                 stdout=stream,
                 stderr=subprocess.STDOUT,

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from mmdet_atc.backbones import ViTAdapter
-from mmdet_atc.backbones.vit_adapter import Geometry
 
 from .micro import MICRO, micro
 
@@ -93,10 +92,9 @@ def test_a_size_seen_in_inference_mode_can_be_trained_on():
 def test_the_map_of_stride_4_by_products_is_that_of_the_convolutions(training):
     model = micro()
     stem, tokens = torch.randn(2, 16, 8, 12), torch.randn(2, 4 * 6, 48)
-    geometry = Geometry.of(32, 48, torch.device('cpu'))
     grid = tokens.transpose(1, 2).reshape(2, 48, 4, 6)
     with torch.set_grad_enabled(training):
-        finest = model._finest(stem, tokens, geometry)
+        finest = model._upsampled_onto(model.spm.finest(stem), tokens, (4, 6))
         expected = model.spm.fc1(stem) + model.up(grid)
     assert finest.is_contiguous()
     torch.testing.assert_close(finest, expected)

@@ -106,8 +106,8 @@ def test_counter_writes_parameters_and_multiply_adds(tmp_path: Path):
     ('text', 'message'),
     [
         ('configs/none.py', 'no such config'),
-        (f'{CONFIG},model', "'model' is not KEY=VALUE"),
-        (f'{CONFIG},backend=sklearn', "has no 'backend', .* give the whole name, such as"),
+        (f'{CONFIG},model', 'no such config; options are CONFIG,KEY=VALUE'),
+        (f'{CONFIG},backend=sklearn', "has no 'backend' .*: give the whole name, such as"),
     ],
 )
 def test_a_bad_variant_is_refused(text, message):
@@ -120,6 +120,15 @@ def test_values_of_a_variant_override_the_config():
     assert variant.cfg.model.backbone.merging.keep_rate == 0.25
     assert variant.cfg.total_batch_size == 8
     assert variant.name == 'atc_vit_adapter_micro_shapes, keep_rate=0.25, total_batch_size=8'
+
+
+@pytest.mark.parametrize('value', ['0.5,0.25', '[0.5,0.25]', '(0.5,0.25)'])
+def test_lists_are_values_of_a_variant(value):
+    variant = Variant.parse(
+        f'{CONFIG},model.backbone.merging.keep_rate={value},model.backbone.merge_blocks=[1,2]'
+    )
+    assert list(variant.cfg.model.backbone.merging.keep_rate) == [0.5, 0.25]
+    assert list(variant.cfg.model.backbone.merge_blocks) == [1, 2]
 
 
 def test_clustering_is_timed_beside_its_peers(tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmdet_atc.backbones import ATCViTAdapter
-from mmdet_atc.backbones.vit_adapter import _kept_geometry
+from mmdet_atc.backbones.geometry import _kept_geometry
 from mmdet_atc.benchmarking.endurance import run_and_look
 
 CPU = torch.device('cpu')

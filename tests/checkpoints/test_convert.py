@@ -103,8 +103,12 @@ def run(*args, check=True):
 def test_the_tools_write_what_loads(mmengine, state, tmp_path):
     torch.save(mmengine, tmp_path / 'epoch_6.pth')
     convert = 'tools/model_converters/convert_layout.py'
-    run(convert, tmp_path / 'epoch_6.pth', tmp_path / 'old.pth', '--to', 'mmdet2')
-    assert load_safely(str(tmp_path / 'old.pth'))['meta']['CLASSES'] == CLASSES
+    old = tmp_path / 'new folder' / 'old.pth'
+    run(convert, tmp_path / 'epoch_6.pth', old, '--to', 'mmdet2')
+    assert load_safely(str(old))['meta']['CLASSES'] == CLASSES
+    assert [path.name for path in old.parent.iterdir()] == ['old.pth']
+    result = run(convert, tmp_path / 'epoch_6.pth', '/dev/null/old.pth', check=False)
+    assert result.stderr.strip().splitlines()[-1].startswith('error: [Errno')
 
     publish = 'tools/model_converters/publish_model.py'
     result = run(publish, tmp_path / 'epoch_6.pth', tmp_path / 'atc_t.pth')

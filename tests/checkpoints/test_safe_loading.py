@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmdet_atc.checkpoints import CheckpointError, verify_checkpoint
+from mmdet_atc.checkpoints import CheckpointError, DownloadError, verify_checkpoint
 
 
 class Malicious:
@@ -70,7 +70,7 @@ def test_no_environment_variable_switches_that_off(hostile, tmp_path, monkeypatc
 
 
 def test_code_in_a_downloaded_file_does_not_run(hostile, tmp_path, server):
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(CheckpointError, match=f'{server}/hostile.pth, .*: the checkpoint holds'):
         CheckpointLoader.load_checkpoint(f'{server}/hostile.pth', map_location='cpu')
     assert (tmp_path / 'torch').exists()  # it was downloaded
     assert not (tmp_path / 'owned').exists()
@@ -80,6 +80,22 @@ def test_downloads_of_tensors_work(tmp_path, server):
     torch.save({'state_dict': {'a': torch.ones(2)}}, tmp_path / 'good.pth')
     loaded = CheckpointLoader.load_checkpoint(f'{server}/good.pth', map_location='cpu')
     assert loaded['state_dict']['a'].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize('address', ['{server}/none.pth', 'http://127.0.0.1:9/none.pth'])
+def test_an_address_that_gives_nothing_is_named(address, server):
+    url = address.format(server=server)
+    with pytest.raises(DownloadError, match=f'cannot load {url}: .*; check the address') as error:
+        CheckpointLoader.load_checkpoint(url, map_location='cpu')
+    assert '\n' not in str(error.value)
+
+
+def test_a_downloaded_file_that_is_cut_off_says_where_it_is(tmp_path, server):
+    torch.save({'state_dict': {'a': torch.ones(2000)}}, tmp_path / 'cut.pth')
+    (tmp_path / 'cut.pth').write_bytes((tmp_path / 'cut.pth').read_bytes()[:999])
+    with pytest.raises(CheckpointError, match=r'downloaded to .*: no complete checkpoint') as error:
+        CheckpointLoader.load_checkpoint(f'{server}/cut.pth', map_location='cpu')
+    assert str(tmp_path / 'torch') in str(error.value)
 
 
 @pytest.mark.parametrize('write', [write_zip, write_old])

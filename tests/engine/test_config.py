@@ -34,6 +34,31 @@ def test_data_root_needs_one_in_the_config(tmp_path):
         load_config(str(tmp_path / 'c.py'), dict(data_root='/mine'))
 
 
+@pytest.mark.parametrize(
+    ('key', 'advice'),
+    [
+        ('modle.backbone.with_cp', "'modle' .*did you mean 'model'"),
+        ('backend', 'give the whole name, such as model.backbone.merging.keep_rate'),
+    ],
+)
+def test_a_key_that_nothing_reads_is_refused(key, advice):
+    with pytest.raises(ValueError, match=advice):
+        load_config(CONFIG, {key: 1})
+
+
+@pytest.mark.parametrize('key', ['compile', 'resume', 'randomness.seed', 'model.new', 'sync_bn'])
+def test_a_key_that_only_the_runner_or_a_class_knows_is_taken(key):
+    cfg = load_config(CONFIG, {key: 1})
+    assert cfg[key] == 1 if '.' not in key else cfg[key.split('.')[0]][key.split('.')[1]] == 1
+
+
+def test_what_is_no_config_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r'README\.md is no config: .*py/yml'):
+        load_config(str(ROOT / 'README.md'))
+    with pytest.raises(FileNotFoundError, match=r"no config at '.*no\.py'"):
+        load_config(str(tmp_path / 'no.py'))
+
+
 def test_work_dir():
     assert load_config(CONFIG).work_dir == 'work_dirs/atc_vit_adapter_t_average_r50'
     assert load_config(CONFIG, dict(work_dir='/a')).work_dir == '/a'

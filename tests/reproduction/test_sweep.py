@@ -39,14 +39,15 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_without_redoing_finished_cells(weights, coco_tiny, tmp_path):
-    command = [sys.executable, 'tools/reproduce_table3.py', '--sizes', 'tiny']
+    # From another folder, to which relative paths belong.
+    command = [sys.executable, str(ROOT / 'tools/reproduce_table3.py'), '--sizes', 'tiny']
     command += ['--methods', 'average', '--keep-rates', '50', '--limit-images', '2']
-    command += ['--dense-tiny', str(weights / 'dense.pth'), '--released', str(weights)]
+    command += ['--dense-tiny', 'dense.pth', '--released', '.']
     command += ['--cfg-options', SMALL, '--out-dir', str(tmp_path)]
     env = {**os.environ, 'COCO_ROOT': str(coco_tiny)}
     first = subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=weights,
         env=env,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
@@ -63,7 +64,9 @@ def test_a_killed_sweep_goes_on_without_redoing_finished_cells(weights, coco_tin
     written = dense.stat().st_mtime_ns
     assert not (tmp_path / 'table3.md').exists()
 
-    second = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=500)
+    second = subprocess.run(
+        command, cwd=weights, env=env, capture_output=True, text=True, timeout=500
+    )
     assert second.returncode == 0, second.stderr[-3000:]
     assert dense.stat().st_mtime_ns == written
     cells = {path.stem: json.loads(path.read_text()) for path in dense.parent.glob('*.json')}

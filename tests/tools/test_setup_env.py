@@ -47,7 +47,28 @@ def test_mmcv_is_built_anew_for_each_torch(tmp_path):
     assert run.returncode == 1
     assert 'mmcv==2.1.0 failed; the log is' in run.stderr
     assert 'cache/wheels/an-abi/build.log: no wheel' in run.stderr
-    assert '--no-cache-dir' in python.with_name('python.wheel').read_text().split()
+    arguments, path = python.with_name('python.wheel').read_text().splitlines()
+    assert '--no-cache-dir' in arguments.split()
+    # Without ninja on PATH the build takes one core.
+    assert path.startswith(f'{python.parent}:')
+
+
+def test_help_and_unknown_options_set_up_nothing(tmp_path):
+    help_, unknown = (
+        subprocess.run(
+            [str(ROOT / 'tools/setup_env.sh'), option],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for option in ('--help', '--locked')
+    )
+    assert help_.returncode == 0
+    assert 'tools/setup_env.sh [VENV_DIR]' in help_.stdout
+    assert 'set -euo' not in help_.stdout
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("[setup] error: unknown option '--locked'")
 
 
 def test_ops_for_gpus_need_their_compiler(tmp_path):
@@ -116,7 +137,7 @@ def _stub_python(
         '#!/bin/sh\n'
         'case "$*" in\n'
         f'    *mmcv.ops*) {check_ops} ;;\n'
-        '    *" wheel "*) echo "$*" >"$0.wheel"; echo no wheel; exit 1 ;;\n'
+        '    *" wheel "*) { echo "$*"; echo "$PATH"; } >"$0.wheel"; echo no wheel; exit 1 ;;\n'
         '    *torch.version.cuda*) echo 13.0 ;;\n'
         f'    *CUDA_HOME*) echo {cuda_home or ""} ;;\n'
         f'    -) {f"echo {abi}" if abi else f"exec {sys.executable} -"} ;;\n'

@@ -28,7 +28,12 @@ from mmdet_atc.analysis import (
     survival_table,
 )
 from mmdet_atc.benchmarking.variants import Variant
-from mmdet_atc.engine import faults_in_one_line
+from mmdet_atc.engine import (
+    config_mistakes_in_one_line,
+    faults_in_one_line,
+    positive_int,
+    usable_device,
+)
 
 NOTE = (
     '{count} images of {ann_file}{random}. Agreement is the mean over images in per cent, in '
@@ -40,14 +45,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('configs', nargs='+', help='CONFIG[,KEY=VALUE...] of merging detectors')
     parser.add_argument('--checkpoints', nargs='+', help='one for all or one per config')
-    parser.add_argument('--limit-images', type=int, help='first images only')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--limit-images', type=positive_int, help='first images only')
+    parser.add_argument(
+        '--device', type=usable_device, default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/clusters_analysis'))
     args = parser.parse_args()
     if args.checkpoints and len(args.checkpoints) not in (1, len(args.configs)):
         parser.error(f'{len(args.checkpoints)} checkpoints for {len(args.configs)} configs')
-    if args.limit_images is not None and args.limit_images < 1:
-        parser.error(f'--limit-images must be at least 1, got {args.limit_images}')
     return args
 
 
@@ -78,7 +83,8 @@ def main() -> None:
         dataset = DATASETS.build(variants[0].cfg.test_dataloader.dataset)
         indices = range(min(len(dataset), args.limit_images or len(dataset)))
         for name, variant, checkpoint in zip(names, variants, checkpoints, strict=True):
-            model = variant.build(torch.device(args.device), checkpoint)
+            with config_mistakes_in_one_line():
+                model = variant.build(args.device, checkpoint)
             print(name, file=sys.stderr)
             progress = track_iter_progress(indices, file=sys.stderr)
             analyses[name] = analyse(model, dataset, progress)

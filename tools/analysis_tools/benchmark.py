@@ -23,19 +23,31 @@ from mmdet_atc.benchmarking.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.benchmarking.measure import AMP, KINDS, Comparison
 from mmdet_atc.benchmarking.report import plot, speed_table, stage_table
 from mmdet_atc.benchmarking.variants import Variant
-from mmdet_atc.engine import config_mistakes_in_one_line, faults_in_one_line
+from mmdet_atc.engine import (
+    config_mistakes_in_one_line,
+    faults_in_one_line,
+    positive_int,
+    usable_device,
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('configs', nargs='+', help='CONFIG[,KEY=VALUE...]; the first is the base')
     parser.add_argument('--checkpoints', nargs='+', help='one per config; default: random weights')
-    parser.add_argument('--shape', type=int, nargs=2, default=(800, 1333), help='height, width')
     parser.add_argument(
-        '--batches', type=int, nargs='+', help='sizes; default: 1, on an accelerator 1 and 8'
+        '--shape', type=positive_int, nargs=2, default=(800, 1333), help='height, width'
     )
-    parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--batches',
+        type=positive_int,
+        nargs='+',
+        help='sizes; default: 1, on an accelerator 1 and 8',
+    )
+    parser.add_argument('--repeats', type=positive_int, default=5)
+    parser.add_argument(
+        '--device', type=usable_device, default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     parser.add_argument('--amp', choices=list(AMP), default='off')
     parser.add_argument(
         '--measure',
@@ -55,7 +67,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     args.out_dir.mkdir(parents=True, exist_ok=True)  # or nothing is begun
-    device = torch.device(args.device)
+    device = args.device
     try:
         variants = [Variant.parse(text) for text in args.configs]
         sizes = args.batches or default_batch_sizes(device)

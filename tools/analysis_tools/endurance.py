@@ -12,35 +12,50 @@ import torch
 from mmdet_atc.benchmarking.endurance import run_and_look
 from mmdet_atc.benchmarking.inputs import noise_batch
 from mmdet_atc.benchmarking.variants import Variant
-from mmdet_atc.engine import faults_in_one_line
+from mmdet_atc.engine import (
+    config_mistakes_in_one_line,
+    faults_in_one_line,
+    positive_int,
+    usable_device,
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Look for leaks over many forward passes')
     parser.add_argument('config', help='CONFIG[,KEY=VALUE...]')
-    parser.add_argument('--passes', type=int, default=2000, help='a multiple of 10')
+    parser.add_argument('--passes', type=positive_int, default=2000, help='a multiple of 10')
     parser.add_argument(
-        '--sides', type=int, nargs=3, default=(64, 512, 32), help='first, last, step, in pixels'
+        '--sides',
+        type=positive_int,
+        nargs=3,
+        default=(64, 512, 32),
+        help='first, last, step, in pixels',
     )
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--device', type=usable_device, default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     parser.add_argument(
         '--allowed', type=float, default=16, help='MiB that the second half may add'
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.sides[0] > args.sides[1]:
+        parser.error(f'--sides: the first is larger than the last, in {args.sides}')
+    return args
 
 
 def main() -> None:
     args = parse_args()
-    device = torch.device(args.device)
     first, last, step = args.sides
     try:
-        detector = Variant.parse(args.config).build(device)
+        variant = Variant.parse(args.config)
+        with config_mistakes_in_one_line():
+            detector = variant.build(args.device)
         looks = run_and_look(
             lambda height, width: detector.test_step(noise_batch(height, width)),
             args.passes,
             10,
             range(first, last + 1, step),
-            device,
+            args.device,
         )
         print('passes       MiB  tensors  files  threads')
         seen = []

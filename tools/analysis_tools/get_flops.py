@@ -12,12 +12,14 @@ from mmengine.utils import track_iter_progress
 from mmdet_atc.benchmarking.flops import count_macs
 from mmdet_atc.benchmarking.inputs import noise_batch
 from mmdet_atc.benchmarking.variants import Variant
+from mmdet_atc.engine import config_mistakes_in_one_line, faults_in_one_line, positive_int
 
 PARTS = ('backbone', 'neck', 'heads', 'total')
 
 
 def measure(variant: Variant, height: int, width: int) -> dict:
-    model = variant.build(torch.device('cpu'))
+    with config_mistakes_in_one_line():
+        model = variant.build(torch.device('cpu'))
     inputs = model.data_preprocessor(noise_batch(height, width), training=False)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return dict(name=variant.name, parameters=parameters, macs=count_macs(model, inputs))
@@ -26,13 +28,17 @@ def measure(variant: Variant, height: int, width: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('configs', nargs='+', help='CONFIG[,KEY=VALUE...]')
-    parser.add_argument('--shape', type=int, nargs=2, default=(800, 1333), help='height, width')
+    parser.add_argument(
+        '--shape', type=positive_int, nargs=2, default=(800, 1333), help='height, width'
+    )
     parser.add_argument('--out', type=Path, help='also write the figures to this JSON file')
     args = parser.parse_args()
     try:
         variants = [Variant.parse(text) for text in args.configs]
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)  # or nothing is begun
     rows = [measure(v, *args.shape) for v in track_iter_progress(variants, file=sys.stderr)]
     if args.out:
         args.out.write_text(json.dumps(dict(shape=list(args.shape), rows=rows), indent=1))
@@ -45,4 +51,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line():
+        main()

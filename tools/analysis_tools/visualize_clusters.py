@@ -10,12 +10,17 @@ import sys
 from pathlib import Path
 
 import mmcv
-import torch
 from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
 from mmdet_atc.benchmarking.variants import Variant
-from mmdet_atc.engine import faults_in_one_line, load_config
+from mmdet_atc.engine import (
+    config_mistakes_in_one_line,
+    faults_in_one_line,
+    load_config,
+    positive_int,
+    usable_device,
+)
 from mmdet_atc.visualization import (
     METHODS,
     draw_cluster_grid,
@@ -48,14 +53,15 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--out-dir', default='work_dirs/clusters', help='folder for the pictures')
     parser.add_argument(
-        '--batch-size', type=int, default=1, help='images padded to a common size and run together'
+        '--batch-size',
+        type=positive_int,
+        default=1,
+        help='images padded to a common size and run together',
     )
     parser.add_argument('--cell', type=int, help='side of a patch in the picture, in pixels')
-    parser.add_argument('--device', default='cpu', help='for example cuda:0')
+    parser.add_argument('--device', type=usable_device, default='cpu', help='for example cuda:0')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     args = parser.parse_args()
-    if args.batch_size < 1:
-        parser.error(f'--batch-size must be at least 1, got {args.batch_size}')
     if args.cell is not None and args.cell < 4:
         parser.error(f'--cell must be at least 4, got {args.cell}')
     return args
@@ -66,7 +72,8 @@ def draw(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
     mergings = mergings_to_compare(cfg.model.backbone.get('merging'), args.methods, args.keep_rates)
     variant = Variant(Path(args.config).stem, cfg)
-    model = variant.build(torch.device(args.device), args.checkpoint)
+    with config_mistakes_in_one_line():
+        model = variant.build(args.device, args.checkpoint)
     pipeline = image_pipeline(cfg)
     pictures = list(zip(paths, picture_names(paths), strict=True))
     starts = range(0, len(pictures), args.batch_size)

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Write ``configs/metafile.yml`` and ``MODEL_ZOO.md`` from what ``get_flops.py --out`` measured.
 
-    python tools/analysis_tools/get_flops.py $(ls configs/{vit,tome}_* configs/atc_*_average_*) \
-        --out flops.json
+    models() { ls -U configs/vit_adapter_$1_* configs/atc_*_$1_average_* \
+        configs/{tome,dpcknn,kmedoids,topk}_*_$1_r*; }
+    python tools/analysis_tools/get_flops.py $(models t) $(models s) --out flops.json
     python tools/misc/make_model_zoo.py --flops flops.json
 
 Without ``--flops`` only MODEL_ZOO.md is written, from the metafile that is there.
@@ -22,31 +23,47 @@ MODEL_ZOO = ROOT / 'MODEL_ZOO.md'
 RELEASED = 'hf://joakimbh'
 COLUMNS = ('config', 'parameters', 'GFLOPs', 'backbone GFLOPs', 'box AP', 'mask AP', 'weights')
 
-COLLECTIONS = [
-    dict(
-        Name='ATC',
-        Metadata={'Training Data': 'COCO', 'Architecture': ['ViT-Adapter', 'FPN', 'Mask R-CNN']},
-        Paper=dict(Title='Agglomerative Token Clustering', URL='https://arxiv.org/abs/2409.11923'),
-        README='README.md',
+#: First word of a config's name: name, title and address of the paper that its models are from.
+COLLECTIONS = {
+    'atc': ('ATC', 'Agglomerative Token Clustering', 'https://arxiv.org/abs/2409.11923'),
+    'vit': (
+        'ViT-Adapter',
+        'Vision Transformer Adapter for Dense Predictions',
+        'https://arxiv.org/abs/2205.08534',
     ),
-    dict(
-        Name='ViT-Adapter',
-        Metadata={'Training Data': 'COCO', 'Architecture': ['ViT-Adapter', 'FPN', 'Mask R-CNN']},
-        Paper=dict(
-            Title='Vision Transformer Adapter for Dense Predictions',
-            URL='https://arxiv.org/abs/2205.08534',
-        ),
-        README='README.md',
+    'tome': ('ToMe', 'Token Merging: Your ViT But Faster', 'https://arxiv.org/abs/2210.09461'),
+    'dpcknn': (
+        'DPC-KNN',
+        'Not All Tokens Are Equal: Human-centric Visual Analysis via Token Clustering Transformer',
+        'https://arxiv.org/abs/2204.08680',
     ),
-    dict(
-        Name='ToMe',
-        Metadata={'Training Data': 'COCO', 'Architecture': ['ViT-Adapter', 'FPN', 'Mask R-CNN']},
-        Paper=dict(
-            Title='Token Merging: Your ViT But Faster', URL='https://arxiv.org/abs/2210.09461'
-        ),
-        README='README.md',
+    'kmedoids': (
+        'K-Medoids',
+        'Token Pooling in Vision Transformers for Image Classification',
+        'https://arxiv.org/abs/2110.03860',
     ),
-]
+    'topk': (
+        'Top-K',
+        'Which Tokens to Use? Investigating Token Reduction in Vision Transformers',
+        'https://arxiv.org/abs/2308.04657',
+    ),
+}
+
+
+def collections() -> list[dict]:
+    """Collections of the metafile."""
+    return [
+        dict(
+            Name=name,
+            Metadata={
+                'Training Data': 'COCO',
+                'Architecture': ['ViT-Adapter', 'FPN', 'Mask R-CNN'],
+            },
+            Paper=dict(Title=title, URL=url),
+            README='README.md',
+        )
+        for name, title, url in COLLECTIONS.values()
+    ]
 
 
 def models(flops: dict) -> list[dict]:
@@ -64,12 +81,9 @@ def models(flops: dict) -> list[dict]:
         rows += [{**row, 'name': row['name'].replace('average', one)} for one in linkages]
     for row in rows:
         cell = released.get(row['name'])
-        collection = 'ViT-Adapter'
-        if cell is not None:
-            collection = 'ToMe' if cell.method == 'tome' else 'ATC'
         entry = {
             'Name': row['name'],
-            'In Collection': collection,
+            'In Collection': COLLECTIONS[row['name'].partition('_')[0]][0],
             'Config': f'configs/{row["name"]}.py',
             'Metadata': {
                 'Parameters': row['parameters'],
@@ -132,7 +146,9 @@ def main() -> None:
     parser.add_argument('--flops', type=Path, help='what get_flops.py --out wrote')
     args = parser.parse_args()
     if args.flops:
-        metafile = dict(Collections=COLLECTIONS, Models=models(json.loads(args.flops.read_text())))
+        metafile = dict(
+            Collections=collections(), Models=models(json.loads(args.flops.read_text()))
+        )
         METAFILE.write_text(yaml.safe_dump(metafile, sort_keys=False, width=100))
     MODEL_ZOO.write_text(model_zoo(yaml.safe_load(METAFILE.read_text())))
 

@@ -3,11 +3,12 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmdet_atc.checkpoints import CheckpointError, to_mmdet2, to_mmengine
+from mmdet_atc.checkpoints import CheckpointError, replaced, to_mmdet2, to_mmengine
 
 LAYOUTS = dict(mmengine=to_mmengine, mmdet2=to_mmdet2)
 
@@ -15,7 +16,7 @@ LAYOUTS = dict(mmengine=to_mmengine, mmdet2=to_mmdet2)
 def main() -> None:
     parser = argparse.ArgumentParser(description='Rewrite a checkpoint in another layout')
     parser.add_argument('source', help='file, URL or hf://ORG/REPO/FILE[@REVISION]')
-    parser.add_argument('target', help='file to write')
+    parser.add_argument('target', type=Path, help='file to write')
     parser.add_argument(
         '--to',
         choices=LAYOUTS,
@@ -25,7 +26,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         checkpoint = LAYOUTS[args.to](CheckpointLoader.load_checkpoint(args.source, 'cpu'))
-        torch.save(checkpoint, args.target)
+        with replaced(args.target) as file:
+            torch.save(checkpoint, file)
     except (CheckpointError, OSError) as error:
         sys.exit(f'error: {error}')
     print(f'{len(checkpoint["state_dict"])} tensors in {args.target}')
