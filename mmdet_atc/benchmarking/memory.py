@@ -15,8 +15,8 @@ _CLEAR = Path('/proc/self/clear_refs')
 
 #: glibc's malloc.h.
 _M_MMAP_THRESHOLD = -3
-#: Where glibc's own threshold begins; merged tokens' tensors are often smaller than a MiB.
-_MAPPED_FROM = 2**17
+#: Far below the tensors of merged tokens: what glibc keeps of smaller blocks is a fraction of a MiB.
+_MAPPED_FROM = 2**14
 #: The most that glibc's own threshold, which follows the blocks that are freed, grows to.
 _LARGEST_OWN_THRESHOLD = 2**25
 

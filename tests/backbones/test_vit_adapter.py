@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -98,6 +100,36 @@ def test_the_map_of_stride_4_by_products_is_that_of_the_convolutions(training):
         expected = model.spm.fc1(stem) + model.up(grid)
     assert finest.is_contiguous()
     torch.testing.assert_close(finest, expected)
+
+
+def test_where_memory_peaks_nothing_is_held_that_was_used_up(monkeypatch):
+    model = micro().eval()
+    used_up: dict[str, weakref.ref] = {}
+    spatial_prior, extract = model.spm.forward, model.interactions[-1].extract
+    finest_output = model._finest_output
+    alive = None
+
+    def prior(image):
+        maps = spatial_prior(image)
+        used_up.update(zip(('stem', 'c2', 'c3', 'c4'), map(weakref.ref, maps), strict=True))
+        return maps
+
+    def last_extract(pyramid, patches, *args):
+        used_up['patches'] = weakref.ref(patches)
+        return extract(pyramid, patches, *args)
+
+    def at_peak(*args):
+        nonlocal alive
+        alive = [name for name, reference in used_up.items() if reference() is not None]
+        return finest_output(*args)
+
+    monkeypatch.setattr(model.spm, 'forward', prior)
+    monkeypatch.setattr(model.interactions[-1], 'extract', last_extract)
+    monkeypatch.setattr(model, '_finest_output', at_peak)
+    with torch.inference_mode():
+        model(torch.randn(1, 3, 64, 96))
+    assert len(used_up) == 5
+    assert alive == []
 
 
 def test_classifier_keys_are_dropped_without_a_word():
