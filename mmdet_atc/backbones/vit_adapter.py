@@ -383,14 +383,17 @@ def _finished(grid: Tensor, feature: Tensor | None, scale: float, norm: nn.Modul
     # map as if its channels came first, without a word.
     grid = grid.contiguous()
     if feature is not None:
-        grid = add_residual(_resized(feature, scale), grid)
+        grid = _with_feature(grid, feature, scale)
     return norm(grid)
 
 
-def _resized(feature: Tensor, scale: float) -> Tensor:
+def _with_feature(grid: Tensor, feature: Tensor, scale: float) -> Tensor:
+    """The sum of a map and the resized feature, in inference in the place of one of them."""
     if scale == 1:
-        return feature
-    return F.interpolate(feature, scale_factor=scale, mode='bilinear', align_corners=False)
+        return add_residual(feature, grid)
+    resized = F.interpolate(feature, scale_factor=scale, mode='bilinear', align_corners=False)
+    # Under autocast the map is the narrower one.
+    return add_residual(*((resized, grid) if resized.dtype == grid.dtype else (grid, resized)))
 
 
 def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:

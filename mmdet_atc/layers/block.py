@@ -90,7 +90,7 @@ def maybe_checkpoint(run: Callable, with_cp: bool, *tensors: Tensor):
 
 def add_residual(x: Tensor, out: Tensor) -> Tensor:
     """``out + x``, in inference in the memory of ``out``, which nothing else may hold."""
-    if torch.is_grad_enabled() or x.dtype != out.dtype:
+    if torch.is_grad_enabled() or torch.promote_types(x.dtype, out.dtype) != out.dtype:
         return out + x
     return out.add_(x)
 
