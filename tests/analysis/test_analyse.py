@@ -165,7 +165,8 @@ def test_the_tool_writes_tables_figures_and_plots(tmp_path, tool, capsys, monkey
     [
         ([CONFIG, CONFIG], 'error: given more than once: atc_vit_adapter_micro_shapes'),
         (['configs/none.py'], 'error: configs/none.py: no such config'),
-        ([CONFIG, '--limit-images', '0'], '--limit-images must be at least 1, got 0'),
+        ([CONFIG, '--limit-images', '0'], '--limit-images: must be a whole number of at least 1'),
+        ([CONFIG, '--device', 'cuda:99'], "argument --device: 'cuda:99' cannot be used here"),
         ([CONFIG, '--checkpoints', 'a', 'b'], '2 checkpoints for 1 configs'),
     ],
 )

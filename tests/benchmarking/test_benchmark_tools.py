@@ -103,6 +103,27 @@ def test_counter_writes_parameters_and_multiply_adds(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ('arguments', 'status', 'message'),
+    [
+        (
+            ['get_flops.py', f'{CONFIG},model.backbone.merging.linkag=single'],
+            1,
+            "argument 'linkag'",
+        ),
+        (['endurance.py', CONFIG, '--sides', '9', '8', '1'], 2, '--sides: the first is larger'),
+        (['benchmark.py', CONFIG, '--repeats', '0'], 2, '--repeats: must be a whole number'),
+    ],
+)
+def test_mistakes_end_a_tool_in_one_line(arguments, status, message):
+    result = run(f'tools/analysis_tools/{arguments[0]}', *arguments[1:])
+    assert result.returncode == status
+    last = result.stderr.splitlines()[-1]
+    assert 'error: ' in last
+    assert message in last
+    assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize(
     ('text', 'message'),
     [
         ('configs/none.py', 'no such config'),
