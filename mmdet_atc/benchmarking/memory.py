@@ -15,7 +15,7 @@ _CLEAR = Path('/proc/self/clear_refs')
 
 #: glibc's malloc.h.
 _M_MMAP_THRESHOLD = -3
-#: Far below the tensors of merged tokens: what glibc keeps of smaller blocks is a fraction of a MiB.
+#: Far below the tensors of merged tokens: of smaller blocks glibc keeps a fraction of a MiB.
 _MAPPED_FROM = 2**14
 #: The most that glibc's own threshold, which follows the blocks that are freed, grows to.
 _LARGEST_OWN_THRESHOLD = 2**25
