@@ -392,8 +392,9 @@ def _with_feature(grid: Tensor, feature: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return add_residual(feature, grid)
     resized = F.interpolate(feature, scale_factor=scale, mode='bilinear', align_corners=False)
-    # Under autocast the map is the narrower one.
-    return add_residual(*((resized, grid) if resized.dtype == grid.dtype else (grid, resized)))
+    if resized.dtype == grid.dtype:
+        return add_residual(resized, grid)
+    return add_residual(grid, resized)  # under autocast the map is the narrower one
 
 
 def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmdet_atc.checkpoints import replaced
+
 from .cells import Cell
 
 
@@ -56,6 +58,9 @@ class Sweep:
                 of another checkpoint, other images, options or number of processes.
         """
         checkpoint = cell.checkpoint(self.dense, self.released)
+        if '://' not in checkpoint:
+            # Called from another folder, the same relative path is another file.
+            checkpoint = str(Path(checkpoint).resolve())
         source = dict(
             checkpoint=checkpoint, cfg_options=list(self.cfg_options), processes=self.processes
         )
@@ -90,10 +95,9 @@ class Sweep:
         if result.returncode:
             raise RuntimeError(f'{cell.name} failed, see {log}:\n{text[-2000:]}')
         figures = dict(self._figures(work_dir, text), source=source)
-        # Whole or not at all: a sweep can be killed at any time.
-        partial = self._path(cell).with_suffix('.partial')
-        partial.write_text(json.dumps(figures, indent=1))
-        os.replace(partial, self._path(cell))
+        # A sweep can be killed at any time.
+        with replaced(self._path(cell)) as file:
+            file.write(json.dumps(figures, indent=1).encode())
         return figures
 
     def _figures(self, work_dir: Path, text: str) -> dict:

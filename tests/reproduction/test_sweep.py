@@ -89,10 +89,12 @@ def test_a_killed_sweep_goes_on_without_redoing_finished_cells(weights, coco_tin
         assert len(json.load(file)['images']) == 2
 
 
-def test_figures_of_another_evaluation_are_not_taken(tmp_path):
+def test_figures_of_another_evaluation_are_not_taken(tmp_path, monkeypatch):
     cell = Cell('tiny', 'fine-tuned', 'average', 50)
     (tmp_path / 'cells').mkdir()
-    source = dict(checkpoint=cell.checkpoint({}, 'weights'), cfg_options=['a=1'], processes=1)
+    monkeypatch.chdir(tmp_path)
+    checkpoint = str(tmp_path.resolve() / cell.checkpoint({}, 'weights'))
+    source = dict(checkpoint=checkpoint, cfg_options=['a=1'], processes=1)
     figures = dict(box_ap=1.0, source=source)
     (tmp_path / 'cells' / f'{cell.name}.json').write_text(json.dumps(figures))
     assert Sweep(ROOT, tmp_path, {}, 'weights', cfg_options=['a=1']).evaluate(cell) == figures
@@ -103,6 +105,9 @@ def test_figures_of_another_evaluation_are_not_taken(tmp_path):
     ):
         with pytest.raises(ValueError, match=rf'{cell.name}\.json was saved of another evalu'):
             other.evaluate(cell)
+    monkeypatch.chdir(tmp_path / 'cells')
+    with pytest.raises(ValueError, match='saved of another evaluation'):
+        Sweep(ROOT, tmp_path, {}, 'weights', cfg_options=['a=1']).evaluate(cell)
 
 
 def test_a_failing_cell_shows_its_last_lines(tmp_path):
