@@ -1,0 +1,399 @@
+"""The Triton form: one launch clusters a batch, without the host and without an N x N matrix."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .cut import write_labels
+from .fixed_point import prepare_tokens
+from .group import (
+    COUNTERS,
+    EDGE_ROWS,
+    LOWEST,
+    MERGED,
+    NEVER,
+    NODE_ROWS,
+    SELECTED,
+    share_of,
+    wait_for_group,
+)
+from .near_pairs import DISTANCE_UNIT, keep_near, sample_nearest, sampled_limit, select_pairs
+from .rounds import find_mutual, forget_mates, merge_near, merge_nodes
+from .scan import count_below, list_members, scan_nearest
+from .tree import grow_near, grow_trees
+
+#: Sampled tokens of an image.
+SAMPLES = 256
+#: Pairs of tokens that an image's list has room for, per token.
+PAIRS_PER_TOKEN = 40
+#: And in all, where that is more.
+ROOM = 2**15
+#: Lists of near pairs that are tried, with other limits, before all distances are looked at.
+ATTEMPTS = 4
+
+
+@triton.jit
+def cluster_kernel(
+    features,
+    directions,
+    half,
+    single,
+    nodes,
+    edges,
+    table,
+    counters,
+    nearest,
+    rows,
+    labels,
+    programs,
+    num_tokens,
+    num_channels,
+    num_clusters,
+    capacity,
+    slots_in_all,
+    share,
+    factor,
+    half_bound,
+    single_bound,
+    LINKAGE: tl.constexpr,
+    LOG_WIDTH: tl.constexpr,
+    HALF_WIDTH: tl.constexpr,
+    NODES: tl.constexpr,
+    SAMPLES: tl.constexpr,
+    ATTEMPTS: tl.constexpr,
+    TILE: tl.constexpr,
+    STEP: tl.constexpr,
+    TOKENS: tl.constexpr,
+    PAIRS: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """All programs of an image go through this together."""
+    IS_AVERAGE: tl.constexpr = LINKAGE == 'average'
+    TABLES: tl.constexpr = 3 if LINKAGE == 'complete' else 1
+    image = (tl.program_id(0) // programs).to(tl.int64)
+    program = tl.program_id(0) % programs
+    features += image * num_tokens * num_channels
+    directions += image * num_tokens * num_channels
+    half += image * num_tokens * HALF_WIDTH
+    single += image * num_tokens * HALF_WIDTH
+    nodes += image * NODE_ROWS * num_tokens
+    edges += image * EDGE_ROWS * capacity
+    table += image * slots_in_all
+    counters += image * COUNTERS
+    nearest += image * SAMPLES
+    rows += tl.program_id(0).to(tl.int64) * num_tokens
+    labels += image * num_tokens
+    wanted = num_tokens - num_clusters
+    lanes = tl.arange(0, BLOCK)
+
+    prepare_tokens(
+        features,
+        directions,
+        half,
+        single,
+        nodes,
+        program,
+        programs,
+        num_tokens,
+        num_channels,
+        LOG_WIDTH,
+        HALF_WIDTH,
+        TOKENS,
+    )
+    wait_for_group(counters, programs)
+    sample_nearest(
+        half, single, nearest, program, programs, num_tokens, HALF_WIDTH, STEP, SAMPLES, TILE
+    )
+    wait_for_group(counters, programs)
+    limit = sampled_limit(nearest, num_tokens, share, factor, SAMPLES)
+    attempt = 0
+    merged = wanted.to(tl.int64) * 0
+    while (merged < wanted) & (attempt < ATTEMPTS):
+        if attempt == 0:
+            select_pairs(
+                half,
+                single,
+                edges,
+                counters,
+                program,
+                programs,
+                num_tokens,
+                capacity,
+                limit + half_bound,
+                False,
+                HALF_WIDTH,
+                STEP,
+                TILE,
+            )
+        else:
+            # Another limit, from the start.
+            wait_for_group(counters, programs)
+            if program == 0:
+                tl.store(counters + SELECTED, tl.zeros((), tl.int64))
+                tl.store(counters + MERGED, tl.zeros((), tl.int64))
+            prepare_tokens(
+                features,
+                directions,
+                half,
+                single,
+                nodes,
+                program,
+                programs,
+                num_tokens,
+                num_channels,
+                LOG_WIDTH,
+                HALF_WIDTH,
+                TOKENS,
+            )
+            wait_for_group(counters, programs)
+            select_pairs(
+                half,
+                single,
+                edges,
+                counters,
+                program,
+                programs,
+                num_tokens,
+                capacity,
+                limit + single_bound,
+                True,
+                HALF_WIDTH,
+                STEP,
+                TILE,
+            )
+        wait_for_group(counters, programs)
+        selected = tl.load(counters + SELECTED, cache_modifier='.cg')
+        if selected > capacity:
+            limit = limit / 4
+        else:
+            fixed_limit = (limit.to(tl.float64) * DISTANCE_UNIT).to(tl.int64)
+            start, stop = share_of(selected.to(tl.int32), program, programs)
+            count = keep_near(
+                directions,
+                nodes,
+                edges,
+                start,
+                stop,
+                fixed_limit,
+                num_tokens,
+                num_channels,
+                capacity,
+                PAIRS,
+                WIDTH,
+            )
+            if LINKAGE == 'single':
+                grow_near(
+                    nodes,
+                    edges,
+                    counters,
+                    start,
+                    count,
+                    program,
+                    programs,
+                    num_tokens,
+                    capacity,
+                    BLOCK,
+                )
+            else:
+                slots = 1024
+                while slots <= selected:
+                    slots = slots * 2
+                first, last = share_of(TABLES * slots, program, programs)
+                for s in range(first, last, BLOCK):
+                    zero = tl.zeros((BLOCK,), tl.int64)
+                    tl.store(table + s + lanes, zero, mask=s + lanes < last)
+                merge_near(
+                    directions,
+                    nodes,
+                    edges,
+                    table,
+                    counters,
+                    slots,
+                    start,
+                    count,
+                    fixed_limit,
+                    program,
+                    programs,
+                    num_tokens,
+                    num_channels,
+                    capacity,
+                    IS_AVERAGE,
+                    PAIRS,
+                    ROWS,
+                    WIDTH,
+                    BLOCK,
+                )
+            merged = tl.load(counters + MERGED, cache_modifier='.cg')
+            limit = tl.minimum(limit * 2, 2.0)
+            if num_tokens * (num_tokens - 1) // 2 <= capacity:
+                limit = limit * 0 + 2.0
+        attempt += 1
+
+    first, last = share_of(num_tokens, program, programs)
+    goes_on = merged < wanted
+    while goes_on:
+        wait_for_group(counters, programs)
+        if program == 0:
+            tl.store(counters + LOWEST, tl.zeros((), tl.int64) + NEVER)
+        if LINKAGE == 'complete':
+            list_members(nodes, counters, program, programs, num_tokens, BLOCK)
+        else:
+            wait_for_group(counters, programs)
+        scan_nearest(
+            directions,
+            nodes,
+            edges,
+            counters,
+            rows,
+            program,
+            programs,
+            num_tokens,
+            num_channels,
+            capacity,
+            LINKAGE,
+            PAIRS,
+            WIDTH,
+        )
+        if LINKAGE == 'single':
+            grow_trees(
+                nodes,
+                edges,
+                counters,
+                first,
+                last - first,
+                program,
+                programs,
+                num_tokens,
+                capacity,
+                BLOCK,
+            )
+            # All of a tree: no other order of edges tells which are the lowest.
+            goes_on = tl.load(counters + MERGED, cache_modifier='.cg') < num_tokens - 1
+        else:
+            find_mutual(
+                nodes, edges, counters, first, last - first, programs, num_tokens, capacity, BLOCK
+            )
+            merge_nodes(
+                directions,
+                nodes,
+                counters,
+                first,
+                last,
+                num_tokens,
+                num_channels,
+                IS_AVERAGE,
+                ROWS,
+                WIDTH,
+                BLOCK,
+            )
+            wait_for_group(counters, programs)
+            forget_mates(nodes, first, last, num_tokens, BLOCK)
+            lowest = tl.load(counters + LOWEST, cache_modifier='.cg')
+            total = tl.load(counters + MERGED, cache_modifier='.cg')
+            # Nothing that is found later lies below this round's lowest distance.
+            is_cut = count_below(nodes, lowest, num_tokens, BLOCK) >= wanted
+            goes_on = (total < num_tokens - 1) & (is_cut == 0)
+    wait_for_group(counters, programs)
+    if program == 0:
+        write_labels(nodes, labels, num_tokens, num_clusters, LINKAGE == 'single', NODES)
+
+
+#: Where the first limit comes from: (share of tokens kept, share of the sampled tokens that have a
+#: neighbour within the limit, factor), from trained keys (tools/misc/tune_near.py).
+FIRST_LIMITS = {
+    'average': ((1.0, 0.1, 1.0), (0.9, 0.3, 1.0), (0.5, 0.86, 1.0), (0.25, 1.0, 1.05)),
+    'complete': ((1.0, 0.1, 1.0), (0.9, 0.3, 1.0), (0.5, 0.93, 1.02), (0.25, 1.0, 1.2)),
+    'single': ((1.0, 0.1, 1.0), (0.9, 0.25, 1.0), (0.5, 0.68, 1.0), (0.25, 0.92, 1.0)),
+}
+
+
+def first_limit(linkage: str, keep_rate: float) -> tuple[float, float]:
+    """Share and factor between those of the two nearest keep rates of the table."""
+    rows = FIRST_LIMITS[linkage]
+    for (high, *upper), (low, *lower) in zip(rows, rows[1:], strict=False):
+        if keep_rate >= low:
+            part = (high - keep_rate) / (high - low)
+            return tuple(a + part * (b - a) for a, b in zip(upper, lower, strict=True))
+    last, share, factor = rows[-1]
+    return share, factor * min(last / max(keep_rate, 1e-6), 64.0)
+
+
+def cluster_features(
+    features: Tensor, num_clusters: int, linkage: str, programs: int | None = None, **blocks: int
+) -> Tensor:
+    """Cluster a batch by cosine distance.
+
+    Args:
+        features (Tensor): ``(B, N, C)`` float, CUDA.
+        num_clusters (int): Clusters per image, in ``1 .. N``.
+        linkage (str): ``'single'``, ``'complete'`` or ``'average'``.
+        programs (int, optional): Programs per image. Default: as many as run at the same time.
+
+    Returns:
+        Tensor: ``(B, N)`` int64, clusters numbered by their smallest member.
+    """
+    batch, num_tokens, num_channels = features.shape
+    device = features.device
+    if num_clusters == num_tokens or not batch:
+        return torch.arange(num_tokens, device=device).repeat(batch, 1)
+    if programs is None:
+        processors = torch.cuda.get_device_properties(device).multi_processor_count
+        programs = max(1, min(128, processors // batch))
+    options = dict(TILE=128, STEP=64, TOKENS=32, PAIRS=32, ROWS=16, WIDTH=64, BLOCK=1024)
+    warps = blocks.pop("warps", 16)
+    options.update(blocks)
+    log_width = max(4, (num_channels - 1).bit_length())
+    half_width = 2**log_width
+    options['STEP'] = min(options['STEP'], half_width)
+    options['WIDTH'] = min(options['WIDTH'], 2**log_width)
+    options['TOKENS'] = max(1, min(options['TOKENS'], 2**15 >> log_width))
+    pairs = num_tokens * (num_tokens - 1) // 2
+    capacity = max(PAIRS_PER_TOKEN * num_tokens, min(pairs, ROOM))
+    slots = (3 if linkage == 'complete' else 1) * max(1024, 1 << capacity.bit_length())
+
+    def empty(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    labels = empty(batch, num_tokens)
+    share, factor = first_limit(linkage, num_clusters / num_tokens)
+    is_complete = linkage == 'complete'
+    with torch.cuda.device_of(features):
+        cluster_kernel[(batch * programs,)](
+            features.contiguous(),
+            empty(batch, num_tokens, num_channels),
+            empty(batch, num_tokens, half_width, dtype=torch.float16),
+            empty(batch, num_tokens, half_width, dtype=torch.float32),
+            empty(batch, NODE_ROWS.value, num_tokens),
+            empty(batch, EDGE_ROWS.value, capacity),
+            empty(batch, slots),
+            torch.zeros(batch, COUNTERS.value, dtype=torch.int64, device=device),
+            torch.full((batch, SAMPLES), 2**30, dtype=torch.int32, device=device),
+            empty(batch * programs if is_complete else 1, num_tokens),
+            labels,
+            programs,
+            num_tokens,
+            num_channels,
+            num_clusters,
+            capacity,
+            slots,
+            share,
+            factor,
+            2.0**-10 + num_channels * 2.0**-22,
+            2.0**-19 + num_channels * 2.0**-21,
+            LINKAGE=linkage,
+            LOG_WIDTH=log_width,
+            HALF_WIDTH=half_width,
+            NODES=triton.next_power_of_2(num_tokens),
+            SAMPLES=SAMPLES,
+            ATTEMPTS=ATTEMPTS,
+            num_warps=warps,
+            enable_fp_fusion=False,
+            **({'launch_cooperative_grid': True} if programs > 1 else {}),
+            **options,
+        )
+    return labels
