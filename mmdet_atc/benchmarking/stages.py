@@ -75,8 +75,7 @@ class StageTimes:
             if isinstance(module, kind)
         ]
         self._targets += [
-            (model.backbone.patch_embed, 'forward', 'patch embedding'),
-            (model.backbone, 'resize_pos_embed', 'patch embedding'),
+            (model.backbone, '_patch_tokens', 'patch embedding'),
             (model.backbone.spm, 'finest', 'output maps'),
             (model.backbone, '_finest_output', 'output maps'),
             (model.backbone, '_coarser_outputs', 'output maps'),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -11,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from mmdet_atc.backbones import ViTAdapter
+from mmdet_atc.backbones import NonFiniteError, ViTAdapter, non_finite_error
 
 
 @HOOKS.register_module()
@@ -36,6 +38,7 @@ class FiniteCheckHook(Hook):
         self.interval = interval
         self._handle: RemovableHandle | None = None
         self._checking = False
+        self._image_names: Sequence[str] | None = None
 
     def before_train(self, runner: Runner) -> None:
         self._watch(runner)
@@ -46,7 +49,6 @@ class FiniteCheckHook(Hook):
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
-            _backbone(runner).image_names = None
 
     after_test = after_train
 
@@ -61,22 +63,28 @@ class FiniteCheckHook(Hook):
     def _watch(self, runner: Runner) -> None:
         backbone = _backbone(runner)
         if self._handle is None and isinstance(backbone, ViTAdapter):
-            self._handle = backbone.register_forward_hook(self._check)
+            self._handle = backbone.register_forward_hook(self._check, always_call=True)
 
     def _start(self, runner: Runner, data_batch: Any, checking: bool) -> None:
         self._checking = checking
         if self._handle is None or not isinstance(data_batch, dict):
             return
-        _backbone(runner).image_names = [
+        self._image_names = [
             f'{sample.get("img_id")} ({sample.get("img_path")})'
             for sample in data_batch.get('data_samples', ())
         ] or None
 
-    def _check(self, backbone: ViTAdapter, args: tuple, outputs: tuple[Tensor, ...]) -> None:
-        if self._checking and not all(bool(output.isfinite().all()) for output in outputs):
-            error = backbone.non_finite_error(args[0])
-            if error:
-                raise error
+    def _check(self, backbone: ViTAdapter, args: tuple, outputs: tuple[Tensor, ...] | None) -> None:
+        refused = sys.exc_info()[1]  # by clustering, which cannot say where NaN comes from
+        if not isinstance(refused, NonFiniteError):
+            refused = None
+            if not self._checking or outputs is None or all(x.isfinite().all() for x in outputs):
+                return
+        found = non_finite_error(backbone, args[0], self._image_names)
+        if found and refused:
+            refused.args = found.args
+        elif found:
+            raise found
 
 
 def _backbone(runner: Runner) -> Any:

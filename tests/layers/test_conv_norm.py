@@ -1,4 +1,4 @@
-"""The convolutions before the adapter."""
+"""A batch norm in the convolution before it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmdet_atc.benchmarking.memory import memory_in_use
-from mmdet_atc.layers.spatial_prior import ConvNormSequential
+from mmdet_atc.layers.conv_norm import ConvNormSequential
 
 CPU = torch.device('cpu')
 
