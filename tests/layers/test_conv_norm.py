@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_atc.benchmarking.memory import memory_in_use
 from mmdet_atc.layers.conv_norm import ConvNormSequential
+from mmdet_atc.studies.speed.memory import memory_in_use
 
 CPU = torch.device('cpu')
 
