@@ -1,11 +1,11 @@
-"""From filed merges to labels, by one program of an image."""
+"""From filed merges to labels."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from .group import HEIGHT, LABEL, MATE, NEVER, PAIR, POSITION, POSITIONS, load_fresh
+from .group import HEIGHT, LABEL, MATE, NEVER, NODE_ROWS, PAIR, POSITION, POSITIONS, load_fresh
 
 
 @triton.jit
@@ -29,10 +29,17 @@ def lowest_values(values, is_wanted, wanted):
 
 
 @triton.jit
-def write_labels(
+def label_kernel(
     nodes, labels, num_tokens, num_clusters, IS_SINGLE: tl.constexpr, NODES: tl.constexpr
 ):
-    """Labels after the first merges in the order (height, pair); ``NODES`` is a power of two."""
+    """Labels after the first merges in the order (height, pair); one program an image.
+
+    Args:
+        NODES: The next power of two of the number of tokens.
+    """
+    image = tl.program_id(0).to(tl.int64)
+    nodes += image * NODE_ROWS * num_tokens
+    labels += image * num_tokens
     i = tl.arange(0, NODES)
     is_node = i < num_tokens
     height = load_fresh(nodes + HEIGHT * num_tokens + i, is_node, NEVER)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .cut import write_labels
-from .fixed_point import prepare_tokens
+from .cut import label_kernel
+from .equal import merge_equal
+from .fixed_point import prepare_means, prepare_tokens
 from .group import (
     COUNTERS,
     EDGE_ROWS,
@@ -28,11 +30,11 @@ from .tree import grow_near, grow_trees
 #: Sampled tokens of an image.
 SAMPLES = 256
 #: Pairs of tokens that an image's list has room for, per token.
-PAIRS_PER_TOKEN = 40
+PAIRS_PER_TOKEN = 64
 #: And in all, where that is more.
 ROOM = 2**15
 #: Lists of near pairs that are tried, with other limits, before all distances are looked at.
-ATTEMPTS = 4
+ATTEMPTS = 8
 
 
 @triton.jit
@@ -47,13 +49,13 @@ def cluster_kernel(
     counters,
     nearest,
     rows,
-    labels,
     programs,
     num_tokens,
     num_channels,
     num_clusters,
     capacity,
     slots_in_all,
+    slots_for_tokens,
     share,
     factor,
     half_bound,
@@ -61,7 +63,6 @@ def cluster_kernel(
     LINKAGE: tl.constexpr,
     LOG_WIDTH: tl.constexpr,
     HALF_WIDTH: tl.constexpr,
-    NODES: tl.constexpr,
     SAMPLES: tl.constexpr,
     ATTEMPTS: tl.constexpr,
     TILE: tl.constexpr,
@@ -75,6 +76,9 @@ def cluster_kernel(
     """All programs of an image go through this together."""
     IS_AVERAGE: tl.constexpr = LINKAGE == 'average'
     TABLES: tl.constexpr = 3 if LINKAGE == 'complete' else 1
+    LATER_DISTANCES: tl.constexpr = (
+        'mean' if IS_AVERAGE else 'largest' if LINKAGE == 'complete' else 'token'
+    )
     image = (tl.program_id(0) // programs).to(tl.int64)
     program = tl.program_id(0) % programs
     features += image * num_tokens * num_channels
@@ -87,7 +91,6 @@ def cluster_kernel(
     counters += image * COUNTERS
     nearest += image * SAMPLES
     rows += tl.program_id(0).to(tl.int64) * num_tokens
-    labels += image * num_tokens
     wanted = num_tokens - num_clusters
     lanes = tl.arange(0, BLOCK)
 
@@ -111,6 +114,7 @@ def cluster_kernel(
     )
     wait_for_group(counters, programs)
     limit = sampled_limit(nearest, num_tokens, share, factor, SAMPLES)
+    reached = limit * 0
     attempt = 0
     merged = wanted.to(tl.int64) * 0
     while (merged < wanted) & (attempt < ATTEMPTS):
@@ -118,6 +122,7 @@ def cluster_kernel(
             select_pairs(
                 half,
                 single,
+                nodes,
                 edges,
                 counters,
                 program,
@@ -125,35 +130,53 @@ def cluster_kernel(
                 num_tokens,
                 capacity,
                 limit + half_bound,
+                LINKAGE,
                 False,
                 HALF_WIDTH,
                 STEP,
                 TILE,
             )
         else:
-            # Another limit, from the start.
+            # Another limit, for the clusters that there are.
             wait_for_group(counters, programs)
             if program == 0:
                 tl.store(counters + SELECTED, tl.zeros((), tl.int64))
-                tl.store(counters + MERGED, tl.zeros((), tl.int64))
-            prepare_tokens(
-                features,
-                directions,
-                half,
-                single,
-                nodes,
-                program,
-                programs,
-                num_tokens,
-                num_channels,
-                LOG_WIDTH,
-                HALF_WIDTH,
-                TOKENS,
-            )
-            wait_for_group(counters, programs)
+            if merged == 0:
+                merge_equal(
+                    directions,
+                    nodes,
+                    table,
+                    counters,
+                    slots_for_tokens,
+                    program,
+                    programs,
+                    num_tokens,
+                    num_channels,
+                    LINKAGE == 'single',
+                    TOKENS,
+                    WIDTH,
+                )
+            if IS_AVERAGE:
+                prepare_means(
+                    directions,
+                    single,
+                    nodes,
+                    program,
+                    programs,
+                    num_tokens,
+                    num_channels,
+                    LOG_WIDTH,
+                    HALF_WIDTH,
+                    TOKENS,
+                )
+            if LINKAGE == 'complete':
+                list_members(nodes, counters, program, programs, num_tokens, BLOCK)
+            else:
+                wait_for_group(counters, programs)
             select_pairs(
                 half,
                 single,
+                nodes,
                 edges,
                 counters,
                 program,
@@ -161,6 +184,7 @@ def cluster_kernel(
                 num_tokens,
                 capacity,
                 limit + single_bound,
+                LINKAGE,
                 True,
                 HALF_WIDTH,
                 STEP,
@@ -169,23 +193,41 @@ def cluster_kernel(
         wait_for_group(counters, programs)
         selected = tl.load(counters + SELECTED, cache_modifier='.cg')
         if selected > capacity:
-            limit = limit / 4
+            limit = (reached + limit) / 2
         else:
             fixed_limit = (limit.to(tl.float64) * DISTANCE_UNIT).to(tl.int64)
             start, stop = share_of(selected.to(tl.int32), program, programs)
-            count = keep_near(
-                directions,
-                nodes,
-                edges,
-                start,
-                stop,
-                fixed_limit,
-                num_tokens,
-                num_channels,
-                capacity,
-                PAIRS,
-                WIDTH,
-            )
+            count = stop * 0
+            if attempt == 0:
+                count = keep_near(
+                    directions,
+                    nodes,
+                    edges,
+                    start,
+                    stop,
+                    fixed_limit,
+                    num_tokens,
+                    num_channels,
+                    capacity,
+                    'token',
+                    PAIRS,
+                    WIDTH,
+                )
+            else:
+                count = keep_near(
+                    directions,
+                    nodes,
+                    edges,
+                    start,
+                    stop,
+                    fixed_limit,
+                    num_tokens,
+                    num_channels,
+                    capacity,
+                    LATER_DISTANCES,
+                    PAIRS,
+                    WIDTH,
+                )
             if LINKAGE == 'single':
                 grow_near(
                     nodes,
@@ -228,10 +270,11 @@ def cluster_kernel(
                     WIDTH,
                     BLOCK,
                 )
-            merged = tl.load(counters + MERGED, cache_modifier='.cg')
+            reached = limit
             limit = tl.minimum(limit * 2, 2.0)
             if num_tokens * (num_tokens - 1) // 2 <= capacity:
                 limit = limit * 0 + 2.0
+        merged = tl.load(counters + MERGED, cache_modifier='.cg')
         attempt += 1
 
     first, last = share_of(num_tokens, program, programs)
@@ -298,29 +341,39 @@ def cluster_kernel(
             # Nothing that is found later lies below this round's lowest distance.
             is_cut = count_below(nodes, lowest, num_tokens, BLOCK) >= wanted
             goes_on = (total < num_tokens - 1) & (is_cut == 0)
-    wait_for_group(counters, programs)
-    if program == 0:
-        write_labels(nodes, labels, num_tokens, num_clusters, LINKAGE == 'single', NODES)
 
 
 #: Where the first limit comes from: (share of tokens kept, share of the sampled tokens that have a
 #: neighbour within the limit, factor), from trained keys (tools/misc/tune_near.py).
 FIRST_LIMITS = {
-    'average': ((1.0, 0.1, 1.0), (0.9, 0.3, 1.0), (0.5, 0.86, 1.0), (0.25, 1.0, 1.05)),
-    'complete': ((1.0, 0.1, 1.0), (0.9, 0.3, 1.0), (0.5, 0.93, 1.02), (0.25, 1.0, 1.2)),
-    'single': ((1.0, 0.1, 1.0), (0.9, 0.25, 1.0), (0.5, 0.68, 1.0), (0.25, 0.92, 1.0)),
+    'single': (
+        (0.9, 0.19, 1.0),
+        (0.7, 0.44, 1.0),
+        (0.5, 0.66, 1.0),
+        (0.25, 0.88, 1.0),
+        (0.1, 0.96, 1.0),
+    ),
+    'complete': (
+        (0.9, 0.27, 1.0),
+        (0.7, 0.66, 1.0),
+        (0.5, 0.9, 1.0),
+        (0.25, 1.0, 1.13),
+        (0.1, 1.0, 2.0),
+    ),
+    'average': (
+        (0.9, 0.26, 1.0),
+        (0.7, 0.6, 1.0),
+        (0.5, 0.83, 1.0),
+        (0.25, 1.0, 0.92),
+        (0.1, 1.0, 1.35),
+    ),
 }
 
 
 def first_limit(linkage: str, keep_rate: float) -> tuple[float, float]:
-    """Share and factor between those of the two nearest keep rates of the table."""
-    rows = FIRST_LIMITS[linkage]
-    for (high, *upper), (low, *lower) in zip(rows, rows[1:], strict=False):
-        if keep_rate >= low:
-            part = (high - keep_rate) / (high - low)
-            return tuple(a + part * (b - a) for a, b in zip(upper, lower, strict=True))
-    last, share, factor = rows[-1]
-    return share, factor * min(last / max(keep_rate, 1e-6), 64.0)
+    """Share and factor for a keep rate, between those of the two nearest in the table."""
+    rates, shares, factors = zip(*reversed(FIRST_LIMITS[linkage]), strict=True)
+    return float(np.interp(keep_rate, rates, shares)), float(np.interp(keep_rate, rates, factors))
 
 
 def cluster_features(
@@ -341,11 +394,13 @@ def cluster_features(
     device = features.device
     if num_clusters == num_tokens or not batch:
         return torch.arange(num_tokens, device=device).repeat(batch, 1)
+    per = blocks.pop('per', 4)
     if programs is None:
         processors = torch.cuda.get_device_properties(device).multi_processor_count
-        programs = max(1, min(128, processors // batch))
-    options = dict(TILE=128, STEP=64, TOKENS=32, PAIRS=32, ROWS=16, WIDTH=64, BLOCK=1024)
-    warps = blocks.pop("warps", 16)
+        programs = max(1, min(blocks.pop('most', 128), per * processors // batch))
+    blocks.pop('most', 0)
+    options = dict(TILE=64, STEP=64, TOKENS=16, PAIRS=16, ROWS=16, WIDTH=64, BLOCK=256)
+    warps = blocks.pop("warps", 4)
     options.update(blocks)
     log_width = max(4, (num_channels - 1).bit_length())
     half_width = 2**log_width
@@ -355,12 +410,14 @@ def cluster_features(
     pairs = num_tokens * (num_tokens - 1) // 2
     capacity = max(PAIRS_PER_TOKEN * num_tokens, min(pairs, ROOM))
     slots = (3 if linkage == 'complete' else 1) * max(1024, 1 << capacity.bit_length())
+    slots = max(slots, 2048, 4 * triton.next_power_of_2(num_tokens))
 
     def empty(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=device)
 
     labels = empty(batch, num_tokens)
     share, factor = first_limit(linkage, num_clusters / num_tokens)
+    nodes = empty(batch, NODE_ROWS.value, num_tokens)
     is_complete = linkage == 'complete'
     with torch.cuda.device_of(features):
         cluster_kernel[(batch * programs,)](
@@ -368,19 +425,19 @@ def cluster_features(
             empty(batch, num_tokens, num_channels),
             empty(batch, num_tokens, half_width, dtype=torch.float16),
             empty(batch, num_tokens, half_width, dtype=torch.float32),
-            empty(batch, NODE_ROWS.value, num_tokens),
+            nodes,
             empty(batch, EDGE_ROWS.value, capacity),
             empty(batch, slots),
             torch.zeros(batch, COUNTERS.value, dtype=torch.int64, device=device),
             torch.full((batch, SAMPLES), 2**30, dtype=torch.int32, device=device),
             empty(batch * programs if is_complete else 1, num_tokens),
-            labels,
             programs,
             num_tokens,
             num_channels,
             num_clusters,
             capacity,
             slots,
+            max(1024, 2 * triton.next_power_of_2(num_tokens)),
             share,
             factor,
             2.0**-10 + num_channels * 2.0**-22,
@@ -388,12 +445,21 @@ def cluster_features(
             LINKAGE=linkage,
             LOG_WIDTH=log_width,
             HALF_WIDTH=half_width,
-            NODES=triton.next_power_of_2(num_tokens),
             SAMPLES=SAMPLES,
             ATTEMPTS=ATTEMPTS,
             num_warps=warps,
             enable_fp_fusion=False,
+            maxnreg=65536 // (32 * warps * per),
             **({'launch_cooperative_grid': True} if programs > 1 else {}),
             **options,
+        )
+        label_kernel[(batch,)](
+            nodes,
+            labels,
+            num_tokens,
+            num_clusters,
+            IS_SINGLE=linkage == 'single',
+            NODES=triton.next_power_of_2(num_tokens),
+            num_warps=32 if num_tokens > 1024 else 4,
         )
     return labels

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from .fixed_point import LIMB, LIMB_MASK
-from .group import EXCESS_HIGH, EXCESS_LOW, NONZERO, SIZE, load_fresh
+from .group import EXCESS_HIGH, EXCESS_LOW, HEAD, NEXT, NONZERO, SIZE, load_fresh
 
 #: Distance 1.
 ONE = tl.constexpr(2**61)
@@ -95,3 +95,34 @@ def mean_distances(
     quotient = upper // pairs
     remainder = upper - quotient * pairs
     return (quotient << 29) + ((remainder << 29) + lower) // pairs
+
+
+@triton.jit
+def largest_within(
+    directions,
+    nodes,
+    u,
+    v,
+    mask,
+    limit,
+    num_tokens,
+    num_channels,
+    PAIRS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Largest distances of members of pairs of clusters; more than the limit where one is."""
+    largest = tl.zeros((PAIRS,), tl.int64)
+    a = load_fresh(nodes + HEAD * num_tokens + u, mask, -1)
+    b = load_fresh(nodes + HEAD * num_tokens + v, mask, -1)
+    going = mask
+    while tl.max(going.to(tl.int32), axis=0) > 0:
+        distance = token_distances(
+            directions, nodes, a, b, going, num_tokens, num_channels, PAIRS, WIDTH
+        )
+        largest = tl.where(going, tl.maximum(largest, distance), largest)
+        b = load_fresh(nodes + NEXT * num_tokens + b, going, -1)
+        is_round = going & (b < 0)
+        a = tl.where(is_round, load_fresh(nodes + NEXT * num_tokens + a, is_round, -1), a)
+        b = tl.where(is_round, load_fresh(nodes + HEAD * num_tokens + v, is_round, -1), b)
+        going &= (a >= 0) & (largest <= limit)
+    return largest

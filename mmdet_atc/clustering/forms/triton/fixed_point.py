@@ -17,6 +17,7 @@ from .group import (
     OWNER,
     PAIR,
     SIZE,
+    load_fresh,
 )
 
 #: Directions are whole multiples of 2**-47.
@@ -82,3 +83,30 @@ def prepare_tokens(
         tl.store(nodes + NONZERO * num_tokens + i, is_nonzero.to(tl.int64), mask=is_token)
         tl.store(nodes + EXCESS_HIGH * num_tokens + i, excess >> LIMB, mask=is_token)
         tl.store(nodes + EXCESS_LOW * num_tokens + i, excess & LIMB_MASK, mask=is_token)
+
+
+@triton.jit
+def prepare_means(
+    sums,
+    single,
+    nodes,
+    program,
+    programs,
+    num_tokens,
+    num_channels,
+    LOG_WIDTH: tl.constexpr,
+    HALF_WIDTH: tl.constexpr,
+    TOKENS: tl.constexpr,
+):
+    """Mean directions of clusters in the place of their tokens' directions, for selecting."""
+    c = tl.arange(0, 2**LOG_WIDTH)
+    for block in range(program, tl.cdiv(num_tokens, TOKENS), programs):
+        i = block * TOKENS + tl.arange(0, TOKENS)
+        is_cluster = i < num_tokens
+        size = load_fresh(nodes + SIZE * num_tokens + i, is_cluster, 1)
+        mask = is_cluster[:, None] & (c[None, :] < num_channels)
+        total = load_fresh(sums + i[:, None] * num_channels + c[None, :], mask, 0)
+        mean = total.to(tl.float64) / (size.to(tl.float64) * UNIT)[:, None]
+        narrow = i[:, None] * HALF_WIDTH + c[None, :]
+        fits = is_cluster[:, None] & (c[None, :] < HALF_WIDTH)
+        tl.store(single + narrow, mean.to(tl.float32), mask=fits)

@@ -9,9 +9,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .exact import token_distances
+from .exact import largest_within, mean_distances, token_distances
 from .fixed_point import HALF_SCALE
-from .group import DISTANCE, ENDS, POSITION, POSITIONS, SELECTED, load_fresh, share_of
+from .group import (
+    DISTANCE,
+    ENDS,
+    HEIGHT,
+    NEVER,
+    OWNER,
+    POSITION,
+    POSITIONS,
+    SELECTED,
+    load_fresh,
+)
 
 #: Of float distances in the sample.
 SAMPLE_UNIT = tl.constexpr(2.0**28)
@@ -87,22 +97,21 @@ def sampled_limit(nearest, num_tokens, share, factor, SAMPLES: tl.constexpr):
     is_sample = s * stride < num_tokens
     count = tl.sum(is_sample.to(tl.int32), axis=0)
     value = load_fresh(nearest + s, is_sample, 2**30)
-    # Told apart where they are equal.
-    key = value.to(tl.int64) * SAMPLES + s
-    rank = tl.zeros((SAMPLES,), tl.int32)
-    for first in range(0, SAMPLES, 16):
-        t = first + tl.arange(0, 16)
-        other = load_fresh(nearest + t, t * stride < num_tokens, 2**30).to(tl.int64) * SAMPLES + t
-        rank += tl.sum((other[None, :] < key[:, None]).to(tl.int32), axis=1)
+    below = tl.zeros((SAMPLES,), tl.int32)
+    for first in range(0, SAMPLES, 32):
+        t = first + tl.arange(0, 32)
+        other = load_fresh(nearest + t, t * stride < num_tokens, 2**30)
+        below += tl.sum((other[None, :] < value[:, None]).to(tl.int32), axis=1)
     wanted = tl.minimum((share * count).to(tl.int32), count - 1)
-    found = tl.sum(tl.where(rank == wanted, value, 0), axis=0)
-    return tl.minimum(found.to(tl.float32) / SAMPLE_UNIT * factor + 1e-6, 2.0)
+    found = tl.max(tl.where(is_sample & (below <= wanted), value, 0), axis=0)
+    return tl.minimum(found.to(tl.float32) / SAMPLE_UNIT * factor + 5e-5, 2.0)
 
 
 @triton.jit
 def select_pairs(
     half,
     single,
+    nodes,
     edges,
     counters,
     program,
@@ -110,6 +119,7 @@ def select_pairs(
     num_tokens,
     capacity,
     threshold,
+    LINKAGE: tl.constexpr,
     ACCURATE: tl.constexpr,
     HALF_WIDTH: tl.constexpr,
     STEP: tl.constexpr,
@@ -117,11 +127,17 @@ def select_pairs(
 ):
     """Write the pairs whose approximate distance is within a threshold, in any order.
 
+    Of tokens, or, accurate, of the clusters that there are (single linkage: of tokens of different
+    trees).
+
     Rows of tiles of the triangle are taken in twos, the first with the last, so that all twos are
     equally long.
     """
     tiles = tl.cdiv(num_tokens, TILE)
-    for job in range(program, tl.cdiv(tiles, 2) * (tiles + 1), programs):
+    # Loads run ahead of products, as far as shared memory goes for four programs a processor.
+    STAGES: tl.constexpr = 1 if ACCURATE else 3
+    jobs = tl.cdiv(tiles, 2) * (tiles + 1)
+    for job in tl.range(program, jobs, programs, num_stages=STAGES):
         first = job // (tiles + 1)
         place = job % (tiles + 1)
         is_first = place < tiles - first
@@ -131,20 +147,27 @@ def select_pairs(
         is_new = is_first | (row != first)
         i = row * TILE + tl.arange(0, TILE)
         j = column * TILE + tl.arange(0, TILE)
+        distance = approximate_distances(
+            half, single, i, j, num_tokens, ACCURATE, HALF_WIDTH, STEP
+        )
         # A list that is full already is of no use.
-        selected = tl.atomic_add(counters + SELECTED, 0, sem='relaxed')
-        if is_new & (selected <= capacity):
-            distance = approximate_distances(
-                half, single, i, j, num_tokens, ACCURATE, HALF_WIDTH, STEP
-            )
-            is_near = (
-                (distance <= threshold) & (i[:, None] < j[None, :]) & (j[None, :] < num_tokens)
-            )
-            one = tl.full((TILE, TILE), 1, tl.int64)
-            counter = counters + SELECTED + tl.zeros((TILE, TILE), tl.int32)
-            at = tl.atomic_add(counter, one, mask=is_near, sem='relaxed')
-            ends = (i[:, None].to(tl.int64) << POSITION) | j[None, :]
-            tl.store(edges + ENDS * capacity + at, ends, mask=is_near & (at < capacity))
+        selected = tl.load(counters + SELECTED, cache_modifier='.cg')
+        is_near = (distance <= threshold) & (i[:, None] < j[None, :]) & (j[None, :] < num_tokens)
+        is_near &= is_new & (selected <= capacity)
+        if ACCURATE:
+            if LINKAGE == 'single':
+                rows = load_fresh(nodes + OWNER * num_tokens + i, i < num_tokens, 0)
+                columns = load_fresh(nodes + OWNER * num_tokens + j, j < num_tokens, 0)
+                is_near &= rows[:, None] != columns[None, :]
+            else:
+                rows = load_fresh(nodes + HEIGHT * num_tokens + i, i < num_tokens, 0)
+                columns = load_fresh(nodes + HEIGHT * num_tokens + j, j < num_tokens, 0)
+                is_near &= (rows == NEVER)[:, None] & (columns == NEVER)[None, :]
+        one = tl.full((TILE, TILE), 1, tl.int64)
+        counter = counters + SELECTED + tl.zeros((TILE, TILE), tl.int32)
+        at = tl.atomic_add(counter, one, mask=is_near, sem='relaxed')
+        ends = (i[:, None].to(tl.int64) << POSITION) | j[None, :]
+        tl.store(edges + ENDS * capacity + at, ends, mask=is_near & (at < capacity))
 
 
 @triton.jit
@@ -158,10 +181,14 @@ def keep_near(
     num_tokens,
     num_channels,
     capacity,
+    DISTANCES: tl.constexpr,
     PAIRS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
     """Exact distances of a program's selected pairs; those beyond the limit go.
+
+    Args:
+        DISTANCES: ``'token'``, ``'mean'`` or ``'largest'``.
 
     Returns:
         The number of edges that stay, from ``start`` on.
@@ -173,9 +200,18 @@ def keep_near(
         ends = load_fresh(edges + ENDS * capacity + e, is_edge, 0)
         u = ends >> POSITION
         v = ends & POSITIONS
-        distance = token_distances(
-            directions, nodes, u, v, is_edge, num_tokens, num_channels, PAIRS, WIDTH
-        )
+        if DISTANCES == 'token':
+            distance = token_distances(
+                directions, nodes, u, v, is_edge, num_tokens, num_channels, PAIRS, WIDTH
+            )
+        elif DISTANCES == 'mean':
+            distance = mean_distances(
+                directions, nodes, u, v, is_edge, num_tokens, num_channels, PAIRS, WIDTH
+            )
+        else:
+            distance = largest_within(
+                directions, nodes, u, v, is_edge, limit, num_tokens, num_channels, PAIRS, WIDTH
+            )
         stays = is_edge & (distance <= limit)
         at = start + kept + tl.cumsum(stays.to(tl.int32), axis=0) - 1
         tl.debug_barrier()
