@@ -85,4 +85,10 @@ fi
 say "mmdet_atc (editable)"
 pip install -q --no-build-isolation --no-deps -e .
 "$py" -c 'import cv2' || die "OpenCV does not load (Debian, for libGL: apt install libgl1 libglib2.0-0)"
-say "done: $("$py" -W ignore -c 'import torch, mmdet_atc, mmcv.ops, mmdet, mmengine, timm; print(f"torch {torch.__version__}, mmcv {mmcv.__version__} with operators of {mmcv._ext.__spec__.origin or "torchvision"}, mmdet {mmdet.__version__}, mmengine {mmengine.__version__}, timm {timm.__version__}")')"
+say "done: $("$py" -W ignore - <<'PY'
+import mmdet_atc.mmcv_ext, mmcv, mmdet, mmengine, timm, torch
+kind = "torchvision's operators" if mmdet_atc.mmcv_ext.is_supplied() else 'its own operators'
+print(f'torch {torch.__version__}, mmcv {mmcv.__version__} with {kind}, mmdet {mmdet.__version__}, '
+      f'mmengine {mmengine.__version__}, timm {timm.__version__}')
+PY
+)"
