@@ -23,9 +23,7 @@ LAYERS = [
     'engine',
     'visualization',
     'apis',
-    'benchmarking',
-    'reproduction',
-    'analysis',
+    'studies',
 ]
 #: Modules beside the folders, which import nothing of the package.
 BELOW = ['arguments', 'shipped']
