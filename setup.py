@@ -1,4 +1,4 @@
-"""The metadata is in setup.cfg; this puts configs and tools into wheels, where MMEngine looks for them."""
+"""Metadata is in setup.cfg; this puts configs and tools into wheels, where MMEngine seeks them."""
 
 import shutil
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""Whole detectors give the same with the supplied operators on the branches of a CPU and of a GPU, and with
-mmcv's own where it is compiled.
+"""Whole detectors give the same with the supplied operators, on the branches of mmdet's code for a
+CPU and for a GPU, and with mmcv's own where it is compiled.
 """
 
 from __future__ import annotations
