@@ -3,7 +3,7 @@
 from .adapter import Extractor, Injector, Interaction
 from .attention import Attention, WindowAttention, folded_attention, proportional_attention
 from .block import Block, add_residual
-from .deformable_attention import DeformableTarget, MSDeformAttn
+from .deformable import DeformableTarget, MSDeformAttn, deformable_attention
 from .maps import to_map
 from .spatial_prior import SpatialPriorModule
 
@@ -18,6 +18,7 @@ __all__ = [
     'SpatialPriorModule',
     'WindowAttention',
     'add_residual',
+    'deformable_attention',
     'folded_attention',
     'proportional_attention',
     'to_map',
