@@ -5,6 +5,7 @@ from .attention import Attention, WindowAttention, folded_attention, proportiona
 from .block import Block, add_residual
 from .deformable import DeformableTarget, MSDeformAttn, deformable_attention
 from .maps import to_map
+from .norm import add_layer_norm, layer_norm
 from .spatial_prior import SpatialPriorModule
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     'MSDeformAttn',
     'SpatialPriorModule',
     'WindowAttention',
+    'add_layer_norm',
     'add_residual',
     'deformable_attention',
     'folded_attention',
+    'layer_norm',
     'proportional_attention',
     'to_map',
 ]

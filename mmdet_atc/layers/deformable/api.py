@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-
 import torch
 from torch import Tensor
 
+from ..kernels import can_run_triton
 from . import cpp, plain
 
 
@@ -43,10 +41,8 @@ def _why_plain(value: Tensor, projections: Tensor) -> str | None:
     """Why the operator cannot be used; None where it can."""
     if value.device.type == 'cpu':
         return None if _is_compiled() else 'no C++ compiler'
-    if value.device.type != 'cuda':
-        return f'no kernel for {value.device.type}'
-    if not _has_triton():
-        return 'Triton is not installed'
+    if not can_run_triton(value):
+        return 'not a CUDA device, or Triton is not installed'
     wants_grad = torch.is_grad_enabled() and (value.requires_grad or projections.requires_grad)
     if wants_grad and torch.are_deterministic_algorithms_enabled():
         return 'the gradient of the values would depend on the order of programs'
@@ -56,12 +52,6 @@ def _why_plain(value: Tensor, projections: Tensor) -> str | None:
 @torch.compiler.assume_constant_result
 def _is_compiled() -> bool:
     return cpp.library() is not None
-
-
-@torch.compiler.assume_constant_result
-@functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec('triton') is not None
 
 
 # Schemas are spelled out: torch 2.6 cannot read them off annotations such as list[int].
