@@ -11,11 +11,11 @@ from torch import Tensor
 from mmdet_atc.arguments import check_bools
 from mmdet_atc.layers import Block
 from mmdet_atc.merging import (
-    TOKEN_MERGERS,
     AttentionTokenMerger,
     TokenClusters,
     TokenMerger,
     assign_beside_padding,
+    build_merger,
     padded_patches,
 )
 
@@ -90,7 +90,7 @@ class ATCViTAdapter(ViTAdapter):
                 'window_attn must be False from the first merge block on (merged tokens have no '
                 f'grid), but blocks {windowed} are windowed and merge_blocks is {blocks}'
             )
-        self.merger = _build_merger(merging)
+        self.merger = build_merger(merging)
         self.keep_rates = dict(zip(blocks, self.merger.keep_rates(len(blocks)), strict=True))
 
     def forward_with_clusters(self, image: Tensor) -> tuple[Features, tuple[TokenClusters, ...]]:
@@ -169,13 +169,3 @@ class ATCViTAdapter(ViTAdapter):
         labels = self.merger.assign(keys.detach(), num_clusters, attention)
         weights = self.merger.weights(labels, num_clusters, attention)
         return clusters.merge_tokens(tokens, labels, num_clusters, weights)
-
-
-def _build_merger(merging: dict) -> TokenMerger:
-    if not isinstance(merging, dict):
-        raise ValueError(f'merging must be the config of a token merger or None, got {merging!r}')
-    try:
-        return TOKEN_MERGERS.build({'type': 'AgglomerativeMerging', **merging})
-    except (KeyError, TypeError) as error:
-        reason = str(error.args[0] if error.args else error).splitlines()[0]
-        raise ValueError(f'merging={merging!r} is no token merger: {reason}') from error

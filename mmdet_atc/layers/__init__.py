@@ -1,7 +1,9 @@
 """Plain ``nn.Module`` parts of the backbones: ViT block, deformable attention, adapter."""
 
+from mmdet_atc.merging.proportional import folded_attention, proportional_attention
+
 from .adapter import Extractor, Injector, Interaction
-from .attention import Attention, WindowAttention, folded_attention, proportional_attention
+from .attention import Attention, WindowAttention
 from .block import Block, add_residual
 from .deformable_attention import DeformableTarget, MSDeformAttn
 from .maps import to_map
