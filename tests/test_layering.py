@@ -52,6 +52,13 @@ def test_imports_point_downwards(layer):
                 assert parts[1] in allowed, f'{path.name} of {layer} imports {module}'
 
 
+def test_what_is_imported_before_mmdet_imports_nothing_of_openmmlab():
+    for module in imported_modules(PACKAGE / 'mmcv_ext.py'):
+        root = module.split('.')[0]
+        at_first_use = {'mmcv', 'torchvision'}
+        assert root in sys.stdlib_module_names | {'numpy', 'torch'} | at_first_use, module
+
+
 @pytest.mark.parametrize('module', BELOW)
 def test_modules_below_all_layers_import_none(module):
     roots = {name.split('.')[0] for name in imported_modules(PACKAGE / f'{module}.py')}

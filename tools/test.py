@@ -5,6 +5,9 @@ import argparse
 import os
 import sys
 
+import mmdet_atc  # noqa: F401  supplies mmcv's operators where they are missing
+
+# isort: split
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
