@@ -31,4 +31,6 @@ if all(importlib.util.find_spec(name) for name in ('mmengine', 'mmcv', 'mmdet'))
         visualization,
     )
 
+    checkpoints.install()
+
 __all__ = ['__version__']

@@ -24,9 +24,7 @@ LAYERS = [
     'integrations',
     'visualization',
     'apis',
-    'benchmarking',
-    'reproduction',
-    'analysis',
+    'studies',
 ]
 #: Modules beside the folders, which import nothing of the package.
 BELOW = ['arguments']

@@ -24,7 +24,6 @@ from torch.overrides import TorchFunctionMode
 
 from mmdet_atc.arguments import check_bools
 from mmdet_atc.merging import (
-    AttentionTokenMerger,
     TokenClusters,
     TokenMerger,
     TokenPlan,
@@ -194,7 +193,7 @@ class _MergingBlock:
             block.drop_path2.register_forward_hook(self.catch_mlp_branch),
             block.register_forward_hook(self.leave),
         ]
-        if isinstance(self.merging.merger, AttentionTokenMerger):
+        if self.merging.merger.needs_attention:
             handles.append(block.attn.q_norm.register_forward_hook(self.keep_queries))
         return handles
 
@@ -219,16 +218,16 @@ class _MergingBlock:
         if count is None or count == num_tokens:
             return None
         metric = keys[:, :, num_prefix:].to(torch.promote_types(keys.dtype, torch.float32)).mean(1)
-        weights = None if merging.size_weighted else 1 / clusters.sizes
-        if isinstance(merging.merger, AttentionTokenMerger):
-            attention = self.attention(queries, keys, clusters)
-            labels = merging.merger.assign(metric, count, attention)
-            own = merging.merger.weights(labels, count, attention)
-            weights = own if weights is None or own is None else weights * own
-        else:
-            labels = merging.merger.assign(metric, count)
-        merged, self.clusters = clusters.merge_tokens(
-            tokens[:, num_prefix:], labels, count, weights
+        attention = (
+            self.attention(queries, keys, clusters) if merging.merger.needs_attention else None
+        )
+        merged, self.clusters = merging.merger.merge_to(
+            tokens[:, num_prefix:],
+            metric,
+            clusters,
+            count,
+            attention=attention,
+            size_weighted=merging.size_weighted,
         )
         self.merged = torch.cat([tokens[:, :num_prefix], merged], dim=1)
         return (self.merged,)

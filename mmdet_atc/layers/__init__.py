@@ -5,6 +5,7 @@ from mmdet_atc.merging.proportional import folded_attention, proportional_attent
 from .adapter import Extractor, Injector, Interaction
 from .attention import Attention, WindowAttention
 from .block import Block, add_residual
+from .convolutions import pointwise, upsampled_onto
 from .deformable_attention import DeformableTarget, MSDeformAttn
 from .maps import to_map
 from .spatial_prior import SpatialPriorModule
@@ -21,6 +22,8 @@ __all__ = [
     'WindowAttention',
     'add_residual',
     'folded_attention',
+    'pointwise',
     'proportional_attention',
     'to_map',
+    'upsampled_onto',
 ]

@@ -26,8 +26,6 @@ class BipartiteMerging(TokenMerger):
         keep_rate (float | Sequence[float]): Share of the tokens that stays at a merge, in (0, 1];
             one for all merge blocks or one per merge block. Below 0.5 the half of the tokens that
             can be removed at most is removed. Default: 0.7.
-        padding_aware (bool): Whether padding is clustered apart, see :class:`TokenMerger`.
-            Default: False.
         class_token (bool): Whether tokens are divided and ordered as in ToMe with a class token
             before them: it is at position 0, so that the first patch is at an odd position, and
             the even tokens that stay keep their order. Default: False.
@@ -36,13 +34,8 @@ class BipartiteMerging(TokenMerger):
         ValueError: If a keep rate is not in (0, 1], or another argument is no bool.
     """
 
-    def __init__(
-        self,
-        keep_rate: float | Sequence[float] = 0.7,
-        padding_aware: bool = False,
-        class_token: bool = False,
-    ) -> None:
-        super().__init__(keep_rate, padding_aware)
+    def __init__(self, keep_rate: float | Sequence[float] = 0.7, class_token: bool = False) -> None:
+        super().__init__(keep_rate)
         check_bools(class_token=class_token)
         self.class_token = class_token
 
