@@ -18,6 +18,8 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')
 
+import mmdet_atc  # noqa: F401  before mmdet: it supplies mmcv's operators where they are missing
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
 
@@ -26,6 +28,15 @@ SHARED = ROOT.parent / 'shared'
 def golden_dir() -> Path:
     """Outputs of the authors' model; they are not ours to distribute."""
     path = SHARED / 'golden'
+    if not path.is_dir():
+        pytest.skip(f"the authors' golden outputs are not at {path}")
+    return path
+
+
+@pytest.fixture(scope='session')
+def golden_classification() -> Path:
+    """Outputs of the authors' code beyond detection; they are not ours to distribute."""
+    path = SHARED / 'golden_classification'
     if not path.is_dir():
         pytest.skip(f"the authors' golden outputs are not at {path}")
     return path

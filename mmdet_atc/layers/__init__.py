@@ -1,8 +1,11 @@
 """Plain ``nn.Module`` parts of the backbones: ViT block, deformable attention, adapter."""
 
+from mmdet_atc.merging.proportional import folded_attention, proportional_attention
+
 from .adapter import Extractor, Injector, Interaction
-from .attention import Attention, WindowAttention, folded_attention, proportional_attention
+from .attention import Attention, WindowAttention
 from .block import Block, add_residual
+from .convolutions import pointwise, upsampled_onto
 from .deformable import DeformableTarget, MSDeformAttn, deformable_attention
 from .maps import to_map
 from .norm import add_layer_norm, layer_norm
@@ -23,6 +26,8 @@ __all__ = [
     'deformable_attention',
     'folded_attention',
     'layer_norm',
+    'pointwise',
     'proportional_attention',
     'to_map',
+    'upsampled_onto',
 ]

@@ -1,0 +1,1 @@
+"""Forms of one operation: ``cluster_features(features, num_clusters, linkage) -> labels``."""

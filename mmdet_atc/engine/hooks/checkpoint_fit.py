@@ -1,0 +1,129 @@
+"""A checkpoint fits the model, or loading it stops."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, Runner
+from torch import Tensor, nn
+
+from mmdet_atc.arguments import check_bools
+from mmdet_atc.backbones import ViTAdapter
+from mmdet_atc.checkpoints import CheckpointError, check_fit, fit_state_dict, flat_state_dict
+
+#: Layers of MMDetection's heads that have outputs for each class.
+_PER_CLASS = (['fc_cls'], ['fc_reg'], ['conv_logits'])
+_OFF = '--cfg-options default_hooks.checkpoint_fit.strict=False'
+
+
+@HOOKS.register_module()
+class CheckpointFitHook(Hook):
+    """Reads old layouts of checkpoints and refuses those that do not fit the model.
+
+    MMEngine loads what fits and only warns of the rest, so that a wrong checkpoint becomes a bad
+    AP. With this hook, whatever the runner loads (``load_from``, ``resume``, the checkpoint of
+    ``tools/test.py``) is unwrapped, its position embedding is resized to the model's grid, and
+    loading stops at a difference that matters. A classifier's leftovers are dropped silently.
+
+    Args:
+        strict (bool): Whether a difference is an error rather than a warning. Default: True.
+        new_classes (bool): Whether training may start from a file with another number of classes.
+            The layers that depend on it then keep their random weights. Default: False.
+
+    Raises:
+        ValueError: If an argument is no bool.
+    """
+
+    # Before EMAHook, which copies the weights.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, strict: bool = True, new_classes: bool = False) -> None:
+        check_bools(strict=strict, new_classes=new_classes)
+        self.strict = strict
+        self.new_classes = new_classes
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Put a state dict that fits into ``checkpoint``.
+
+        Raises:
+            CheckpointError: If the checkpoint does not fit the model and ``strict``.
+        """
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        wanted = model.state_dict()
+        state = fit_state_dict(flat_state_dict(checkpoint), wanted)
+        checkpoint['state_dict'] = state
+        is_start = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        if self.new_classes and is_start:
+            left_out = _drop_other_classes(state, wanted)
+            wanted = {name: value for name, value in wanted.items() if name not in left_out}
+            if left_out:
+                runner.logger.info(f'Random weights, for new classes: {", ".join(left_out)}')
+        source = runner._load_from or 'the last checkpoint of the work dir'
+        try:
+            check_fit(state, wanted, source)
+            _check_windows(model, checkpoint, source)
+        except CheckpointError as error:
+            if self.strict:
+                raise CheckpointError(f'{error}. To load what fits all the same: {_OFF}') from None
+            runner.logger.warning(str(error))
+
+
+def _drop_other_classes(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
+    """Take the layers for another number of classes out of ``state``; returns their names."""
+    names = [
+        name
+        for name in wanted
+        if name in state
+        and state[name].shape != wanted[name].shape
+        and name.split('.')[-2:-1] in _PER_CLASS
+    ]
+    for name in names:
+        del state[name]
+    return names
+
+
+def _check_windows(model: nn.Module, checkpoint: dict, source: str) -> None:
+    """Raise where the file was trained with another attention than the model's.
+
+    Windowed and global attention have the same tensors, so only the config in the file tells.
+    """
+    backbone = getattr(model, 'backbone', None)
+    if not isinstance(backbone, ViTAdapter):
+        return
+    here = tuple(bool(size) for size in backbone.window_sizes)
+    trained = _recorded_windows(checkpoint, len(here))
+    if trained is not None and trained != here:
+        raise CheckpointError(
+            f'{source} does not fit the model:\n'
+            f'  attention: {_described(trained)} in the file, {_described(here)} here\n'
+            'Hint: vit_adapter_*_window_3x are the windowed configs, all others are global'
+        )
+
+
+def _recorded_windows(checkpoint: dict, depth: int) -> tuple[bool, ...] | None:
+    """Which blocks attend in windows, by the config that MMEngine and MMCV 1.x store as text."""
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, dict):
+        return None
+    text = str(meta.get('cfg') or meta.get('config') or '')
+    written = re.search(r"window_attn'?\s*[=:]\s*(\[[^\]]*\]|True|False)", text)
+    if written is None:
+        # Off by default in this package and in the official ViT-Adapter.
+        return (False,) * depth if 'ViTAdapter' in text else None
+    value = ast.literal_eval(written[1])
+    pattern = value if isinstance(value, list) else [value]
+    if not pattern or depth % len(pattern):
+        return None
+    return tuple(map(bool, pattern)) * (depth // len(pattern))
+
+
+def _described(windows: tuple[bool, ...]) -> str:
+    if not any(windows):
+        return 'global'
+    return 'windowed in blocks ' + ', '.join(str(i) for i, on in enumerate(windows) if on)
