@@ -158,8 +158,6 @@ def hooks_of(unet):
     return [
         (len(m._forward_hooks), len(m._forward_pre_hooks), len(vars(m))) for m in unet.modules()
     ]
-        (len(m._forward_hooks), len(m._forward_pre_hooks), len(vars(m))) for m in unet.modules()
-    ]
 
 
 def test_undone_to_the_bit():
