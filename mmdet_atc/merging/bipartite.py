@@ -71,3 +71,42 @@ class BipartiteMerging(TokenMerger):
         labels[:, even] = labels_of_even
         labels[:, odd] = num_kept + positions[: len(odd)]
         return labels
+
+
+@torch.no_grad()
+def match_in_squares(features: Tensor, num_clusters: int, grid: tuple[int, int]) -> Tensor:
+    """Bipartite matching of ToMe for Stable Diffusion (Bolya and Hoffman, CVPRW 2023).
+
+    The upper left token of each 2 x 2 is a destination; of the others, the sources, those of
+    highest cosine similarity to a destination join it.
+
+    Args:
+        features (Tensor): ``(B, N, C)``, any float dtype.
+        num_clusters (int): From the number of destinations to N.
+        grid (tuple[int, int]): Height and width of the N tokens.
+
+    Returns:
+        Tensor: ``(B, N)`` int64.
+    """
+    (height, width), device = grid, features.device
+    positions = torch.arange(height * width, device=device)
+    rows, cols = positions // width, positions % width
+    # Tokens of an odd last row or column are in no 2 x 2.
+    is_destination = (rows % 2 == 0) & (cols % 2 == 0)
+    is_destination &= (rows < height // 2 * 2) & (cols < width // 2 * 2)
+    destinations, sources = positions[is_destination], positions[~is_destination]
+    num_merged = len(positions) - num_clusters
+    with torch.autocast(device.type, enabled=False):
+        metric = F.normalize(
+            features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1
+        )
+        best, partner = (metric[:, sources] @ metric[:, destinations].transpose(1, 2)).max(dim=-1)
+    merged, kept = best.argsort(dim=-1, descending=True, stable=True).split(
+        [num_merged, len(sources) - num_merged], dim=1
+    )
+    labels = positions.repeat(len(features), 1)
+    of_sources = labels[:, : len(sources)].scatter(1, kept, labels[:, : kept.shape[1]])
+    of_sources = of_sources.scatter(1, merged, kept.shape[1] + partner.gather(1, merged))
+    labels[:, sources] = of_sources
+    labels[:, destinations] = kept.shape[1] + positions[: len(destinations)]
+    return labels
