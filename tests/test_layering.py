@@ -27,7 +27,7 @@ LAYERS = [
     'studies',
 ]
 #: Modules beside the folders, which import nothing of the package.
-BELOW = ['arguments']
+BELOW = ['arguments', 'shipped']
 #: clustering/ may be used without OpenMMLab.
 CLUSTERING_MAY_IMPORT = {'torch', 'numpy', 'scipy', 'sklearn', 'triton', 'mmdet_atc'}
 
