@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmdet_atc.native import load_library
 
-_FOLDER = Path(__file__).with_name('csrc')
+_FOLDER = Path(__file__).with_name('forms') / 'csrc_old'
 #: Minima are vectorised only where no NaN and no signed zero can be; sums keep their order.
 _FLAGS = ('-ffinite-math-only', '-fno-signed-zeros', '-fno-trapping-math', '-fno-math-errno')
 _LINKAGES = dict(single=0, complete=1, average=2)
