@@ -4,6 +4,9 @@ Importing the package registers its backbones, token mergers, data sets and hook
 
     custom_imports = dict(imports=['mmdet_atc'], allow_failed_imports=False)
 
+It also supplies mmcv's compiled operators where mmcv is installed without them
+(:mod:`mmdet_atc.mmcv_ext`): import it before ``mmdet.apis`` or ``mmcv.ops``.
+
 Without mmdet only :mod:`mmdet_atc.clustering`, which needs torch and numpy alone, is of use.
 """
 
@@ -16,6 +19,9 @@ if all(importlib.util.find_spec(name) for name in ('mmengine', 'mmcv', 'mmdet'))
     from .torch_version import require_torch
 
     require_torch()  # first: the imports below fail with an old one, and less clearly
+    from . import mmcv_ext
+
+    mmcv_ext.install()  # before mmdet: its heads import mmcv's operators
     from . import (  # noqa: F401
         backbones,
         checkpoints,
@@ -24,5 +30,7 @@ if all(importlib.util.find_spec(name) for name in ('mmengine', 'mmcv', 'mmdet'))
         merging,
         visualization,
     )
+
+    checkpoints.install()
 
 __all__ = ['__version__']

@@ -23,9 +23,7 @@ LAYERS = [
     'engine',
     'visualization',
     'apis',
-    'benchmarking',
-    'reproduction',
-    'analysis',
+    'studies',
 ]
 #: Modules beside the folders, which import nothing of the package.
 BELOW = ['arguments']
@@ -49,6 +47,13 @@ def test_imports_point_downwards(layer):
             parts = module.split('.')
             if parts[0] == 'mmdet_atc':
                 assert parts[1] in allowed, f'{path.name} of {layer} imports {module}'
+
+
+def test_what_is_imported_before_mmdet_imports_nothing_of_openmmlab():
+    for module in imported_modules(PACKAGE / 'mmcv_ext.py'):
+        root = module.split('.')[0]
+        at_first_use = {'mmcv', 'torchvision'}
+        assert root in sys.stdlib_module_names | {'numpy', 'torch'} | at_first_use, module
 
 
 @pytest.mark.parametrize('module', BELOW)

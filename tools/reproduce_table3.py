@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.utils import track_iter_progress
 
 from mmdet_atc.engine import faults_in_one_line, load_config, positive_int
-from mmdet_atc.reproduction import (
+from mmdet_atc.studies.table3 import (
     Sweep,
     all_cells,
     limit_annotations,
@@ -20,7 +20,7 @@ from mmdet_atc.reproduction import (
     write_csv,
     write_markdown,
 )
-from mmdet_atc.reproduction.cells import KEEP_RATES, METHODS, REGIMES, SIZES
+from mmdet_atc.studies.table3.cells import KEEP_RATES, METHODS, REGIMES, SIZES
 
 ROOT = Path(__file__).resolve().parents[1]
 

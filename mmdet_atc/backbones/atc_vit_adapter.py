@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import cast
 
@@ -10,21 +11,15 @@ from torch import Tensor
 
 from mmdet_atc.arguments import check_bools
 from mmdet_atc.layers import Block
-from mmdet_atc.merging import (
-    TOKEN_MERGERS,
-    AttentionTokenMerger,
-    TokenClusters,
-    TokenMerger,
-    assign_beside_padding,
-    padded_patches,
-)
+from mmdet_atc.merging import TOKEN_MERGERS, TokenClusters, TokenMerger, padded_patches
 
 from .block_layout import checked_merge_blocks
+from .valid_sizes import TakesValidSizes, ValidSizes
 from .vit_adapter import Features, ViTAdapter
 
 
 @MODELS.register_module()
-class ATCViTAdapter(ViTAdapter):
+class ATCViTAdapter(ViTAdapter, TakesValidSizes):
     """ViT-Adapter whose ViT runs on merged tokens.
 
     In each merge block, between self-attention and MLP, tokens are merged by the token merger.
@@ -35,12 +30,14 @@ class ATCViTAdapter(ViTAdapter):
         merging (dict, optional): Config of a token merger in ``TOKEN_MERGERS``, for example
             ``dict(type='AgglomerativeMerging', linkage='average', keep_rate=0.5)`` (also where
             ``type`` is left out) or ``dict(type='BipartiteMerging', keep_rate=0.7)``. None merges
-            nothing, which is the dense model. ``padding_aware=True`` clusters padding apart.
-            Default: None.
+            nothing, which is the dense model. Default: None.
         merge_blocks (Sequence[int]): 0-based blocks that merge; 3, 6, 9 are the paper's blocks 4,
             7 and 10. Default: (3, 6, 9).
         proportional_attn (bool): Whether log(size) of a merged token is added to its key's
             logits. Default: True.
+        padding_aware (bool): Whether padding is clustered apart and does not count in the
+            picture's share, see :mod:`mmdet_atc.merging.padding`. What is padding the samples of
+            the detector say, or ``valid_sizes`` of :meth:`forward`. Default: False, as the paper.
         **kwargs: Arguments of :class:`ViTAdapter`.
 
     Raises:
@@ -61,12 +58,14 @@ class ATCViTAdapter(ViTAdapter):
         merging: dict | None = None,
         merge_blocks: Sequence[int] = (3, 6, 9),
         proportional_attn: bool = True,
+        padding_aware: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        check_bools(proportional_attn=proportional_attn)
+        check_bools(proportional_attn=proportional_attn, padding_aware=padding_aware)
         blocks = checked_merge_blocks(merge_blocks, len(self.blocks))
         self.proportional_attn = proportional_attn
+        self.padding_aware = padding_aware
         self.merge_blocks = blocks
         self.set_merging(merging)
 
@@ -90,85 +89,116 @@ class ATCViTAdapter(ViTAdapter):
                 'window_attn must be False from the first merge block on (merged tokens have no '
                 f'grid), but blocks {windowed} are windowed and merge_blocks is {blocks}'
             )
+        if isinstance(merging, dict) and 'padding_aware' in merging:
+            merging = {**merging}
+            self._take_padding_aware(merging.pop('padding_aware'))
         self.merger = _build_merger(merging)
         self.keep_rates = dict(zip(blocks, self.merger.keep_rates(len(blocks)), strict=True))
 
-    def forward_with_clusters(self, image: Tensor) -> tuple[Features, tuple[TokenClusters, ...]]:
-        """:meth:`forward`, and the partition of the patch grid after each merge block.
+    def _take_padding_aware(self, value: bool) -> None:
+        check_bools(padding_aware=value)
+        warnings.warn(
+            'padding_aware is an argument of the backbone now, not of merging: write '
+            f'backbone.padding_aware={value}',
+            FutureWarning,
+            stacklevel=4,
+        )
+        self.padding_aware = value
+
+    def forward(self, image: Tensor, valid_sizes: ValidSizes | None = None) -> Features:
+        """Feature maps of a batch of images.
 
         Args:
             image (Tensor): ``(B, 3, H, W)``, normalised; H and W multiples of 32.
+            valid_sizes (Sequence[tuple[int, int]], optional): Height and width in pixels of each
+                picture, below and beside which ``image`` is padding; looked at with
+                ``padding_aware``. None is what the call of the detector that this one is part of
+                says, and no padding otherwise. Default: None.
+
+        Returns:
+            tuple[Tensor, ...]: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
+
+        Raises:
+            ValueError: If H or W is not a multiple of 32, or ``valid_sizes`` are not sizes of
+                pictures in ``image``.
+            NonFiniteError: If tokens to be clustered are NaN or Inf.
+        """
+        return self.forward_with_clusters(image, valid_sizes)[0]
+
+    def forward_with_clusters(
+        self, image: Tensor, valid_sizes: ValidSizes | None = None
+    ) -> tuple[Features, tuple[TokenClusters, ...]]:
+        """:meth:`forward`, and the partition of the patch grid after each merge block.
+
+        Args:
+            image (Tensor): As of :meth:`forward`.
+            valid_sizes (Sequence[tuple[int, int]], optional): As of :meth:`forward`.
 
         Returns:
             tuple: The four feature maps, and one :class:`TokenClusters` per merge block.
         """
-        return self._run(image)
+        blocks = _MergingBlocks(self, self._padding(image, valid_sizes))
+        return self._run(image, blocks), blocks.stages
 
-    def _padding(self, image: Tensor) -> Tensor | None:
-        if self.merger is None or not self.merger.padding_aware:
+    def _padding(self, image: Tensor, valid_sizes: ValidSizes | None) -> Tensor | None:
+        """Which patches are padding, ``(B, N)`` bool; None where that does not matter."""
+        sizes = self.valid_sizes_of_call if valid_sizes is None else valid_sizes
+        if sizes is None or self.merger is None or not self.padding_aware:
             return None
-        return padded_patches(image, self.patch_size)
+        if len(sizes) != len(image):
+            raise ValueError(
+                f'valid_sizes must be one size per image ({len(image)}), got {len(sizes)}'
+            )
+        height, width = (side // self.patch_size for side in image.shape[-2:])
+        return padded_patches(sizes, (height, width), self.patch_size, image.device)
 
-    def _run_blocks(
-        self,
-        patches: Tensor,
-        indices: range,
-        grid: tuple[int, int],
-        stages: tuple[TokenClusters, ...],
-        padding: Tensor | None = None,
-    ) -> tuple[Tensor, tuple[TokenClusters, ...]]:
-        if not stages and not any(index in self.keep_rates for index in indices):
-            return super()._run_blocks(patches, indices, grid, stages, padding)
-        tokens = stages[-1].merge(patches) if stages else patches
+
+class _MergingBlocks:
+    """The blocks of one forward pass, full patch grid in and out.
+
+    Args:
+        backbone (ATCViTAdapter): Whose blocks.
+        padding (Tensor, optional): Which patches are padding, ``(B, N)`` bool.
+
+    Attributes:
+        stages (tuple[TokenClusters, ...]): The clusters after each merge so far.
+    """
+
+    def __init__(self, backbone: ATCViTAdapter, padding: Tensor | None) -> None:
+        self.backbone = backbone
+        self.padding = padding
+        self.stages: tuple[TokenClusters, ...] = ()
+
+    def __call__(self, patches: Tensor, indices: range, grid: tuple[int, int]) -> Tensor:
+        tokens = self.stages[-1].merge(patches) if self.stages else patches
         for index in indices:
-            block = cast(Block, self.blocks[index])
-            sizes = stages[-1].sizes if stages and self.proportional_attn else None
-            if index not in self.keep_rates:
-                tokens = block(tokens, grid, sizes)
-                continue
-            attention = (
-                block.received_attention(tokens, sizes)
-                if isinstance(self.merger, AttentionTokenMerger)
-                else None
-            )
-            tokens, keys = block.attend(tokens, grid, sizes, need_keys=True)
-            clusters = (
-                stages[-1]
-                if stages
-                else TokenClusters.identity(len(tokens), tokens.shape[1], tokens.device)
-            )
-            tokens, clusters = self._merge(
-                tokens, keys, attention, clusters, self.keep_rates[index], padding
-            )
-            stages = (*stages, clusters)
-            tokens = block.feed_forward(tokens)
-        return stages[-1].unmerge(tokens), stages
+            tokens = self._run(index, tokens, grid)
+        return self.stages[-1].unmerge(tokens) if self.stages else tokens
 
-    def _merge(
-        self,
-        tokens: Tensor,
-        keys: Tensor | None,
-        attention: Tensor | None,
-        clusters: TokenClusters,
-        keep_rate: float,
-        padding: Tensor | None,
-    ) -> tuple[Tensor, TokenClusters]:
-        assert self.merger is not None
+    def _run(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        backbone, merger = self.backbone, self.backbone.merger
+        block = cast(Block, backbone.blocks[index])
+        sizes = self.stages[-1].sizes if self.stages and backbone.proportional_attn else None
+        if merger is None or index not in backbone.keep_rates:
+            return block(tokens, grid, sizes)
+        attention = block.received_attention(tokens, sizes) if merger.needs_attention else None
+        tokens, keys = block.attend(tokens, grid, sizes, need_keys=True)
         assert keys is not None
-        num_tokens = tokens.shape[1]
-        num_clusters = self.merger.num_clusters(num_tokens, keep_rate)
-        if num_clusters == num_tokens:
-            return tokens, clusters
-        if padding is not None:
-            all_padding = clusters.merge(padding.float().unsqueeze(-1)).squeeze(-1) == 1
-            labels = assign_beside_padding(self.merger, keys.detach(), keep_rate, all_padding)
-            return clusters.merge_tokens(tokens, labels, num_clusters)
-        if attention is None or not isinstance(self.merger, AttentionTokenMerger):
-            labels = self.merger.assign(keys.detach(), num_clusters)
-            return clusters.merge_tokens(tokens, labels, num_clusters)
-        labels = self.merger.assign(keys.detach(), num_clusters, attention)
-        weights = self.merger.weights(labels, num_clusters, attention)
-        return clusters.merge_tokens(tokens, labels, num_clusters, weights)
+        clusters = (
+            self.stages[-1]
+            if self.stages
+            else TokenClusters.identity(len(tokens), tokens.shape[1], tokens.device)
+        )
+        tokens, clusters = merger.merge(
+            tokens,
+            keys,
+            clusters,
+            backbone.keep_rates[index],
+            attention=attention,
+            padding=self.padding,
+        )
+        self.stages = (*self.stages, clusters)
+        return block.feed_forward(tokens)
 
 
 def _build_merger(merging: dict) -> TokenMerger:

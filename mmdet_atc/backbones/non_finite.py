@@ -12,10 +12,7 @@ from mmdet_atc.clustering import NonFiniteError
 
 @torch.no_grad()
 def non_finite_error(
-    backbone: nn.Module,
-    run: Callable[[Tensor], object],
-    image: Tensor,
-    names: Sequence[str] | None = None,
+    backbone: nn.Module, image: Tensor, names: Sequence[str] | None = None
 ) -> NonFiniteError | None:
     """Run a backbone again in float32 and watch every module.
 
@@ -24,7 +21,6 @@ def non_finite_error(
 
     Args:
         backbone (nn.Module): Whose modules are watched.
-        run (Callable): Its forward pass, which takes ``image``.
         image (Tensor): The batch, ``(B, 3, H, W)``.
         names (Sequence[str], optional): What to call the images; their places in the batch
             otherwise.
@@ -35,7 +31,7 @@ def non_finite_error(
     """
     place, images = 'the input', _images_of(image, len(image))
     if not images:
-        place, images = _first_non_finite(backbone, run, image)
+        place, images = _first_non_finite(backbone, image)
     if not images:
         return None
     broken = [name for name, tensor in _tensors(backbone) if not tensor.isfinite().all()]
@@ -51,9 +47,7 @@ def non_finite_error(
     )
 
 
-def _first_non_finite(
-    backbone: nn.Module, run: Callable[[Tensor], object], image: Tensor
-) -> tuple[str, list[int]]:
+def _first_non_finite(backbone: nn.Module, image: Tensor) -> tuple[str, list[int]]:
     """Name of the first module with such an output, and the images concerned."""
     found: list[tuple[str, list[int]]] = []
 
@@ -72,7 +66,7 @@ def _first_non_finite(
     backbone.eval()
     try:
         with torch.autocast(image.device.type, enabled=False):
-            run(image.float())
+            type(backbone).forward(backbone, image.float())  # not what hooks made of it
     except NonFiniteError:
         # Clustering refuses NaN, after the module that made it was seen.
         pass

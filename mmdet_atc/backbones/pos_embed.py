@@ -2,54 +2,46 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Grids whose embedding is kept; one of 800×1333 in DeiT-Small takes 6 MiB.
-_MOST_KEPT = 8
 
-
-class PosEmbedResizer:
-    """Resizes a position embedding, in inference on the CPU once per grid.
-
-    What is kept is used only while the embedding has not changed. That is looked at in every call,
-    which takes microseconds: weights are exchanged in place as well, for example by EMA. On a GPU
-    looking would wait for the device, and resizing takes no longer.
+def resized_pos_embed(pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Position embedding of a grid, bicubic: ``F.interpolate`` as a product along each side.
 
     Args:
-        side (int): Height and width of the pretraining grid in patches.
+        pos_embed (Tensor): ``(1, 1 + side * side, C)``; the class token's comes first.
+        grid (tuple[int, int]): Height and width in patches, N in number.
+
+    Returns:
+        Tensor: ``(1, N, C)``.
     """
+    side = round((pos_embed.shape[1] - 1) ** 0.5)
+    full = torch.promote_types(pos_embed.dtype, torch.float32)
+    rows, cols = (_interpolation(side, size, full, pos_embed.device) for size in grid)
+    with torch.autocast(pos_embed.device.type, enabled=False):
+        patches = pos_embed[0, 1:].to(full).unflatten(0, (side, side))
+        resized = rows @ (cols @ patches).flatten(1)
+    return resized.reshape(1, grid[0] * grid[1], -1).to(pos_embed.dtype)
 
-    def __init__(self, side: int) -> None:
-        self._side = side
-        self._kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
-    def __call__(self, pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Position embedding of a grid, bicubic.
+def _interpolation(side: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What each of ``side`` values counts for in each of ``size``, ``(size, side)``."""
+    if torch.compiler.is_compiling():
+        return _weights(side, size, dtype, device)  # part of the graph
+    # Made in inference mode, a tensor could not be used in training later.
+    with torch.inference_mode(False):
+        return _kept_weights(side, size, dtype, device)
 
-        Args:
-            pos_embed (Tensor): ``(1, 1 + side * side, C)``; the class token's comes first.
-            grid (tuple[int, int]): Height and width in patches, N in number.
 
-        Returns:
-            Tensor: ``(1, N, C)``, not to be written to.
-        """
-        is_kept = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-        if not is_kept or pos_embed.device.type != 'cpu':
-            return self._resized(pos_embed, grid)
-        kept = self._kept.get(grid)
-        if kept is None or kept[0].dtype != pos_embed.dtype or not torch.equal(kept[0], pos_embed):
-            # Made in inference mode, a tensor could not be used outside of it.
-            with torch.inference_mode(False), torch.no_grad():
-                kept = pos_embed.detach().clone(), self._resized(pos_embed, grid)
-            self._kept.pop(grid, None)
-            self._kept[grid] = kept
-            if len(self._kept) > _MOST_KEPT:
-                self._kept.pop(next(iter(self._kept)))
-        return kept[1]
+def _weights(side: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    units = torch.eye(side, dtype=dtype, device=device)[None, :, :, None]
+    weights = F.interpolate(units, size=(size, 1), mode='bicubic', align_corners=False)
+    return weights[0, :, :, 0].t().contiguous()
 
-    def _resized(self, pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
-        embed = pos_embed[:, 1:].unflatten(1, (self._side, self._side)).permute(0, 3, 1, 2)
-        embed = F.interpolate(embed, size=grid, mode='bicubic', align_corners=False)
-        return embed.flatten(2).transpose(1, 2)
+
+# They depend on no parameter.
+_kept_weights = functools.lru_cache(maxsize=256)(_weights)

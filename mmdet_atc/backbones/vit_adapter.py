@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -23,7 +23,6 @@ from mmdet_atc.arguments import (
     check_ratios,
 )
 from mmdet_atc.checkpoints import CLASSIFIER_KEYS, load_pretrained_vit
-from mmdet_atc.clustering import NonFiniteError
 from mmdet_atc.layers import (
     Block,
     Extractor,
@@ -33,16 +32,17 @@ from mmdet_atc.layers import (
     SpatialPriorModule,
     add_residual,
     to_map,
+    upsampled_onto,
 )
-from mmdet_atc.merging import TokenClusters
 
 from .block_layout import groups_of_blocks, windows_per_block
 from .geometry import Geometry
-from .non_finite import non_finite_error
-from .pos_embed import PosEmbedResizer
+from .pos_embed import resized_pos_embed
 
 #: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
+#: Runs some of the blocks on the patch grid: patches ``(B, N, C)``, indices, grid to patches.
+RunBlocks = Callable[[Tensor, range, tuple[int, int]], Tensor]
 
 
 @MODELS.register_module()
@@ -174,9 +174,6 @@ class ViTAdapter(BaseModule):
         self.interaction_indexes = groups
         self.window_sizes = windows
         self.pretrain_grid = pretrain_size // patch_size
-        self.resize_pos_embed = PosEmbedResizer(self.pretrain_grid)
-        #: What error messages call the images of the current batch; set by FiniteCheckHook.
-        self.image_names: Sequence[str] | None = None
 
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.pretrain_grid**2, embed_dim))
         self.level_embed = nn.Parameter(torch.zeros(3, embed_dim))
@@ -259,24 +256,11 @@ class ViTAdapter(BaseModule):
 
         Raises:
             ValueError: If H or W is not a multiple of 32.
-            NonFiniteError: If tokens to be clustered are NaN or Inf.
         """
-        try:
-            return self._run(image)[0]
-        except NonFiniteError as error:
-            # Clustering refuses NaN: say where it comes from.
-            raise self.non_finite_error(image) or error from error
+        return self._run(image, self._run_blocks)
 
-    def non_finite_error(self, image: Tensor) -> NonFiniteError | None:
-        """An error that says where NaN or Inf enters for a batch, None where nothing does.
-
-        Args:
-            image (Tensor): ``(B, 3, H, W)``, as for :meth:`forward`.
-        """
-        return non_finite_error(self, self._run, image, self.image_names)
-
-    def _run(self, image: Tensor) -> tuple[Features, tuple[TokenClusters, ...]]:
-        """Feature maps, and the clusters after each merge (none in the dense model)."""
+    def _run(self, image: Tensor, run_blocks: RunBlocks) -> Features:
+        """:meth:`forward`, with the blocks between an Injector and its Extractor as given."""
         height, width = image.shape[-2:]
         if height % 32 or width % 32 or not height or not width:
             raise ValueError(
@@ -285,25 +269,24 @@ class ViTAdapter(BaseModule):
             )
         geometry = Geometry.of(height, width, image.device)
         stem, pyramid = self._spatial_prior(image)
-        patches = self.patch_embed(image).flatten(2).transpose(1, 2)
-        # A transposed map would stay one through all blocks, and be copied by each norm.
-        patches = patches.contiguous() + self.resize_pos_embed(self.pos_embed, geometry.grid)
-
-        stages: tuple[TokenClusters, ...] = ()
-        padding = self._padding(image)
+        patches = self._patch_tokens(image, geometry.grid)
         for index, (first, last) in enumerate(self.interaction_indexes):
             interaction = cast(Interaction, self.interactions[index])
             patches = interaction.injector(patches, pyramid, geometry.injector)
-            patches, stages = self._run_blocks(
-                patches, range(first, last + 1), geometry.grid, stages, padding
-            )
+            patches = run_blocks(patches, range(first, last + 1), geometry.grid)
             pyramid = interaction.extract(pyramid, patches, geometry.extractor, geometry.pyramid)
         finest = self.spm.finest(stem)
         feature = to_map(patches, geometry.grid).contiguous() if self.add_vit_feature else None
         # Memory peaks where the maps of stride 4 are made: nothing else is held there.
         del stem, patches
         finest = self._finest_output(finest, pyramid, feature, geometry)
-        return (finest, *self._coarser_outputs(pyramid, feature, geometry)), stages
+        return (finest, *self._coarser_outputs(pyramid, feature, geometry))
+
+    def _patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Patches with their position embedding, ``(B, N, C)``."""
+        patches = self.patch_embed(image).flatten(2).transpose(1, 2)
+        # A transposed map would stay one through all blocks, and be copied by each norm.
+        return patches.contiguous() + resized_pos_embed(self.pos_embed, grid)
 
     def _spatial_prior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The stem's map ``(B, C', H / 4, W / 4)``, and the flattened pyramid ``(B, S, C)``."""
@@ -317,22 +300,10 @@ class ViTAdapter(BaseModule):
         )
         return stem, pyramid
 
-    def _padding(self, image: Tensor) -> Tensor | None:
-        """Which patches are padding, ``(B, N)`` bool, where that matters: nowhere here."""
-        return None
-
-    def _run_blocks(
-        self,
-        patches: Tensor,
-        indices: range,
-        grid: tuple[int, int],
-        stages: tuple[TokenClusters, ...],
-        padding: Tensor | None = None,
-    ) -> tuple[Tensor, tuple[TokenClusters, ...]]:
-        """The blocks between an Injector and its Extractor, full patch grid in and out."""
+    def _run_blocks(self, patches: Tensor, indices: range, grid: tuple[int, int]) -> Tensor:
         for index in indices:
             patches = self.blocks[index](patches, grid)
-        return patches, stages
+        return patches
 
     def _finest_output(
         self, finest: Tensor, pyramid: Tensor, feature: Tensor | None, geometry: Geometry
@@ -340,9 +311,8 @@ class ViTAdapter(BaseModule):
         """The map of stride 4, which no interaction sees, with the pyramid's first level."""
         height, width = geometry.pyramid[0]
         level = pyramid[:, : height * width]
-        return _finished(
-            self._upsampled_onto(finest, level, (height, width)), feature, 4, self.norm1
-        )
+        finest = upsampled_onto(self.up, level, (height, width), finest)
+        return _finished(finest, feature, 4, self.norm1)
 
     def _coarser_outputs(
         self, pyramid: Tensor, feature: Tensor | None, geometry: Geometry
@@ -357,24 +327,6 @@ class ViTAdapter(BaseModule):
             _finished(c3, feature, 1, self.norm3),
             _finished(c4, feature, 0.5, self.norm4),
         )
-
-    def _upsampled_onto(self, finest: Tensor, level: Tensor, shape: tuple[int, int]) -> Tensor:
-        """``up`` of a level ``(B, H * W, C)``, added to the map ``(B, C, 2 * H, 2 * W)``."""
-        if finest.device.type != 'cpu':
-            return add_residual(self.up(to_map(level, shape)), finest)
-        # Kernel and stride are 2, so each token makes four on its own: one matrix product, four
-        # times as fast as the convolution, and its channels come first as in the other map.
-        assert self.up.bias is not None
-        height, width = shape
-        quads = torch.baddbmm(
-            self.up.bias.repeat_interleave(4)[:, None],
-            self.up.weight.flatten(1).t().expand(len(level), -1, -1),
-            level.transpose(1, 2),
-        )
-        quads = quads.unflatten(1, (-1, 2, 2)).unflatten(4, (height, width))
-        finest = finest.unflatten(3, (width, 2)).unflatten(2, (height, 2))
-        finest = add_residual(quads.permute(0, 1, 4, 2, 5, 3), finest)
-        return finest.flatten(4).flatten(2, 3)
 
 
 def _finished(grid: Tensor, feature: Tensor | None, scale: float, norm: nn.Module) -> Tensor:

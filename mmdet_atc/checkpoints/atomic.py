@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import LocalBackend
 
 #: Name of the storage backend in MMEngine's ``backend_args=dict(backend=...)``.
 ATOMIC_BACKEND = 'AtomicLocalBackend'
@@ -75,9 +75,6 @@ class AtomicLocalBackend(LocalBackend):
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """:meth:`put` of ``obj`` in ``encoding``."""
         self.put(obj.encode(encoding), filepath)
-
-
-register_backend(ATOMIC_BACKEND, AtomicLocalBackend, force=True)
 
 
 def _sync_folder(folder: Path) -> None:

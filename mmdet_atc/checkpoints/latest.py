@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from .errors import CheckpointError
-from .safe_loading import verify_checkpoint
+from .safe import CheckpointError, verify_checkpoint
 
 _NAME = re.compile(r'(epoch|iter)_(\d+)\.pth')
 

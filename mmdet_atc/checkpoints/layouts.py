@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import CheckpointError
+from .safe import CheckpointError
 
 #: Parts of a classifier that detection never uses; files carry them, models here do not.
 CLASSIFIER_KEYS = (

@@ -8,9 +8,9 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from .errors import CheckpointError
 from .layouts import fit_state_dict, flat_state_dict
 from .mismatch import Mismatch
+from .safe import CheckpointError
 
 #: Parts of an adapter that a plain ViT has too.
 _VIT_PARTS = ('patch_embed.', 'pos_embed', 'blocks.')

@@ -5,9 +5,9 @@ from __future__ import annotations
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from .errors import CheckpointError
 from .layouts import fit_state_dict, flat_state_dict
 from .mismatch import Mismatch
+from .safe import CheckpointError
 
 
 def load_weights(model: nn.Module, source: str) -> None:

@@ -1,17 +1,26 @@
-"""From a config file to a run: paths, device, batch size, seeds, checkpoints."""
+"""From a config file to a run: command line, paths, device, batch size, hooks."""
 
-from .checkpoint_fit import CheckpointFitHook
-from .checkpoint_hook import AtomicCheckpointHook
 from .classes import follow_classes
-from .command_line import positive_int, usable_device
-from .config import choose_start, choose_weights, load_config
+from .cli import (
+    RunParser,
+    config_mistakes_in_one_line,
+    faults_in_one_line,
+    positive_int,
+    usable_device,
+)
 from .device import adapt_to_device
-from .epoch_seed import EpochSeedHook, seed_worker
-from .faults import config_mistakes_in_one_line, faults_in_one_line
-from .finite_check import FiniteCheckHook
+from .hooks import (
+    AtomicCheckpointHook,
+    CheckpointFitHook,
+    EpochSeedHook,
+    FiniteCheckHook,
+    MainProcessLoggerHook,
+    seed_worker,
+)
 from .launchers import check_launched, world_size
-from .logger_hook import MainProcessLoggerHook
+from .run import build, choose_start, choose_weights, load_config, prepare_test, prepare_training
 from .total_batch_size import set_total_batch_size
+from .variants import Variant
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -19,7 +28,10 @@ __all__ = [
     'EpochSeedHook',
     'FiniteCheckHook',
     'MainProcessLoggerHook',
+    'RunParser',
+    'Variant',
     'adapt_to_device',
+    'build',
     'check_launched',
     'choose_start',
     'choose_weights',
@@ -28,6 +40,8 @@ __all__ = [
     'follow_classes',
     'load_config',
     'positive_int',
+    'prepare_test',
+    'prepare_training',
     'seed_worker',
     'set_total_batch_size',
     'usable_device',

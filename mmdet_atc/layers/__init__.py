@@ -3,6 +3,7 @@
 from .adapter import Extractor, Injector, Interaction
 from .attention import Attention, WindowAttention, folded_attention, proportional_attention
 from .block import Block, add_residual
+from .convolutions import pointwise, upsampled_onto
 from .deformable_attention import DeformableTarget, MSDeformAttn
 from .maps import to_map
 from .spatial_prior import SpatialPriorModule
@@ -19,6 +20,8 @@ __all__ = [
     'WindowAttention',
     'add_residual',
     'folded_attention',
+    'pointwise',
     'proportional_attention',
     'to_map',
+    'upsampled_onto',
 ]

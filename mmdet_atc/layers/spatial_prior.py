@@ -2,49 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-
-class ConvNormSequential(nn.Sequential):
-    """``nn.Sequential`` that, in inference, folds a batch norm into the convolution before it.
-
-    One pass over the largest maps of the network less, and one map less in memory.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        # A compiler folds by itself.
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return super().forward(x)
-        modules = list(self)
-        for module, following in zip(modules, [*modules[1:], None], strict=True):
-            if isinstance(module, nn.Conv2d) and _is_foldable(following):
-                assert following.running_mean is not None
-                assert following.running_var is not None
-                weight, bias = fuse_conv_bn_weights(
-                    module.weight,
-                    module.bias,
-                    following.running_mean,
-                    following.running_var,
-                    following.eps,
-                    following.weight,
-                    following.bias,
-                )
-                # Autocast would keep a copy of each, as of any parameter, until its block ends.
-                x = F.conv2d(x, weight.detach(), bias.detach(), module.stride, module.padding)
-            elif not _is_foldable(module):
-                x = module(x)
-        return x
-
-
-def _is_foldable(module: nn.Module | None) -> TypeGuard[_BatchNorm]:
-    return isinstance(module, _BatchNorm) and not module.training and module.track_running_stats
+from .conv_norm import ConvNormSequential
+from .convolutions import pointwise
 
 
 class SpatialPriorModule(nn.Module):
@@ -109,12 +72,4 @@ class SpatialPriorModule(nn.Module):
 
     def finest(self, stem: Tensor) -> Tensor:
         """Map of stride 4, by far the largest and wanted last, ``(B, embed_dim, H / 4, W / 4)``."""
-        if stem.device.type != 'cpu':
-            return self.fc1(stem)
-        # A product with channels that come first, as outputs must: turning a map of this size
-        # afterwards takes three times as long as the product.
-        assert self.fc1.bias is not None
-        weight = self.fc1.weight.flatten(1).expand(len(stem), -1, -1)
-        return torch.baddbmm(self.fc1.bias[:, None], weight, stem.flatten(2)).unflatten(
-            2, stem.shape[2:]
-        )
+        return pointwise(self.fc1, stem)

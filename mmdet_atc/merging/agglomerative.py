@@ -29,8 +29,6 @@ class AgglomerativeMerging(TokenMerger):
         linkage (str): ``'single'``, ``'complete'`` or ``'average'``. Default: ``'average'``.
         backend (str): Clustering backend, see
             :func:`mmdet_atc.clustering.agglomerative_clustering`. Default: ``'auto'``.
-        padding_aware (bool): Whether padding is clustered apart, see :class:`TokenMerger`.
-            Default: False.
 
     Raises:
         ValueError: If ``keep_rate``, ``linkage`` or ``backend`` is not one of the above.
@@ -41,9 +39,8 @@ class AgglomerativeMerging(TokenMerger):
         keep_rate: float | Sequence[float] = 0.5,
         linkage: str = 'average',
         backend: str = 'auto',
-        padding_aware: bool = False,
     ) -> None:
-        super().__init__(keep_rate, padding_aware)
+        super().__init__(keep_rate)
         if linkage not in LINKAGES:
             raise ValueError(f'linkage must be one of {LINKAGES}, got {linkage!r}')
         if backend not in BACKENDS:

@@ -1,4 +1,4 @@
-"""What every token merger shares: keep rates and the number of clusters of a stage."""
+"""What every token merger shares: keep rates, the number of clusters, and the merge itself."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mmdet_atc.arguments import check_bools
+from .clusters import TokenClusters
+from .padding import assign_beside_padding
 
 
 class TokenMerger(ABC):
-    """Assigns the tokens of a Transformer block to clusters; it has no learned parameters.
+    """Merges the tokens of a Transformer block; it has no learned parameters.
 
     A subclass implements :meth:`assign` and registers itself in ``TOKEN_MERGERS``.
 
     Args:
         keep_rate (float | Sequence[float]): Share of the current tokens that stays, in (0, 1];
             one for all merge blocks or one per merge block.
-        padding_aware (bool): Whether padding is clustered apart and does not count in the
-            picture's share, see :mod:`mmdet_atc.merging.padding`. Default: False, as the paper.
 
     Raises:
-        ValueError: If a keep rate is not in (0, 1] or ``padding_aware`` is no bool.
+        ValueError: If a keep rate is not in (0, 1].
     """
 
-    def __init__(self, keep_rate: float | Sequence[float], padding_aware: bool = False) -> None:
-        check_bools(padding_aware=padding_aware)
-        self.padding_aware = padding_aware
+    #: Whether :meth:`merge` is to be given the attention that each token received.
+    needs_attention = False
+
+    def __init__(self, keep_rate: float | Sequence[float]) -> None:
         self._per_stage = isinstance(keep_rate, Sequence)
         rates = tuple(keep_rate) if isinstance(keep_rate, Sequence) else (keep_rate,)
         for rate in rates:
@@ -71,6 +71,51 @@ class TokenMerger(ABC):
             Tensor: ``(B, T)`` int64, every value of ``0 .. num_clusters - 1`` at least once.
         """
 
+    def merge(
+        self,
+        tokens: Tensor,
+        keys: Tensor,
+        clusters: TokenClusters,
+        keep_rate: float,
+        *,
+        attention: Tensor | None = None,
+        padding: Tensor | None = None,
+    ) -> tuple[Tensor, TokenClusters]:
+        """Tokens in, fewer tokens out.
+
+        Args:
+            tokens (Tensor): ``(B, T, C)``, any float dtype.
+            keys (Tensor): Their attention keys averaged over heads, ``(B, T, D)``.
+            clusters (TokenClusters): Which of the N patches each token is made of.
+            keep_rate (float): Share of the tokens that stays, in (0, 1].
+            attention (Tensor, optional): Mean attention that each token received, ``(B, T)``;
+                given where :attr:`needs_attention`. Default: None.
+            padding (Tensor, optional): Which patches are padding, ``(B, N)`` bool: they are
+                clustered apart, see :mod:`mmdet_atc.merging.padding`. Default: None.
+
+        Returns:
+            tuple: The merged tokens ``(B, K, C)`` and the clusters that they stand for.
+        """
+        num_clusters = self.num_clusters(tokens.shape[1], keep_rate)
+        if num_clusters == tokens.shape[1]:
+            return tokens, clusters
+        keys = keys.detach()
+        if padding is None:
+            labels = self._labels(keys, num_clusters, attention)
+        else:
+            padded = clusters.merge(padding.float().unsqueeze(-1)).squeeze(-1) == 1
+            labels = assign_beside_padding(self, keys, keep_rate, padded, attention)
+        weights = self._weights(labels, num_clusters, attention)
+        return clusters.merge_tokens(tokens, labels, num_clusters, weights)
+
+    def _labels(self, keys: Tensor, num_clusters: int, attention: Tensor | None) -> Tensor:
+        return self.assign(keys, num_clusters)
+
+    def _weights(
+        self, labels: Tensor, num_clusters: int, attention: Tensor | None
+    ) -> Tensor | None:
+        return None
+
 
 class AttentionTokenMerger(TokenMerger):
     """A merger that also sees how much attention each token received in the merge block.
@@ -79,6 +124,8 @@ class AttentionTokenMerger(TokenMerger):
     place of the class attention that classifiers rank tokens by. The attention kernels do not
     return it: a merger that asks for it costs the block a second pass over its attention.
     """
+
+    needs_attention = True
 
     @abstractmethod
     def assign(self, keys: Tensor, num_clusters: int, attention: Tensor | None = None) -> Tensor:
@@ -109,6 +156,14 @@ class AttentionTokenMerger(TokenMerger):
             Tensor, optional: ``(B, T)``, not all zero in a cluster; None for one each.
         """
         return None
+
+    def _labels(self, keys: Tensor, num_clusters: int, attention: Tensor | None) -> Tensor:
+        return self.assign(keys, num_clusters, attention)
+
+    def _weights(
+        self, labels: Tensor, num_clusters: int, attention: Tensor | None
+    ) -> Tensor | None:
+        return self.weights(labels, num_clusters, self._checked(attention))
 
     def _checked(self, attention: Tensor | None) -> Tensor:
         if attention is None:

@@ -24,17 +24,13 @@ class BipartiteMerging(TokenMerger):
         keep_rate (float | Sequence[float]): Share of the tokens that stays at a merge, in (0, 1];
             one for all merge blocks or one per merge block. Below 0.5 the half of the tokens that
             can be removed at most is removed. Default: 0.7.
-        padding_aware (bool): Whether padding is clustered apart, see :class:`TokenMerger`.
-            Default: False.
 
     Raises:
         ValueError: If a keep rate is not in (0, 1].
     """
 
-    def __init__(
-        self, keep_rate: float | Sequence[float] = 0.7, padding_aware: bool = False
-    ) -> None:
-        super().__init__(keep_rate, padding_aware)
+    def __init__(self, keep_rate: float | Sequence[float] = 0.7) -> None:
+        super().__init__(keep_rate)
 
     def num_clusters(self, num_tokens: int, keep_rate: float) -> int:
         return max(super().num_clusters(num_tokens, keep_rate), num_tokens - num_tokens // 2)

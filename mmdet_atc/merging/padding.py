@@ -1,41 +1,64 @@
 """Merging that knows which tokens are padding.
 
 The paper clusters padding together with the picture: which part of the budget the picture gets
-then depends on how much padding the batch happens to give it. With ``padding_aware=True`` the
-picture's tokens keep their own share, whatever the padding.
+then depends on how much padding the batch happens to give it. In a backbone with
+``padding_aware=True`` the picture's tokens keep their own share, whatever the padding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from .base import TokenMerger
+if TYPE_CHECKING:
+    from .base import TokenMerger
 
 
-def padded_patches(image: Tensor, patch_size: int) -> Tensor:
-    """Which patches hold nothing but padding.
-
-    MMDetection pads normalised images with zeros below and on the right; pixels of 8 bits are
-    never all exactly zero after subtracting the usual, fractional means.
+def padded_patches(
+    valid_sizes: Sequence[tuple[int, int]],
+    grid: tuple[int, int],
+    patch_size: int,
+    device: torch.device,
+) -> Tensor | None:
+    """Which patches hold nothing but padding, below and on the right of the pictures.
 
     Args:
-        image (Tensor): Normalised, padded images, ``(B, 3, H, W)``, any float dtype.
-        patch_size (int): Side of a patch in pixels; divides H and W.
+        valid_sizes (Sequence[tuple[int, int]]): Height and width in pixels of each picture.
+        grid (tuple[int, int]): Height and width of the patch grid.
+        patch_size (int): Side of a patch in pixels.
+        device (torch.device): Where to.
 
     Returns:
-        Tensor: ``(B, N)`` bool in the patches' row-major order. An image of zeros only has no
-        padding.
+        Tensor, optional: ``(B, N)`` bool in the patches' row-major order; None if no patch is.
+
+    Raises:
+        ValueError: If a picture is empty or larger than the grid.
     """
-    used = (image != 0).any(dim=1)
-    rows, cols = used.any(dim=2), used.any(dim=1)
-    inside = _until_last(rows)[:, ::patch_size, None] & _until_last(cols)[:, None, ::patch_size]
-    padding = ~inside.flatten(1)
-    return padding & ~padding.all(dim=1, keepdim=True)
+    sizes = [(int(height), int(width)) for height, width in valid_sizes]
+    limits = tuple(side * patch_size for side in grid)
+    for size in sizes:
+        if not all(0 < side <= limit for side, limit in zip(size, limits, strict=True)):
+            raise ValueError(
+                f'valid_sizes must be heights and widths in pixels within {limits}, got {size}'
+            )
+    used = [tuple(-(-side // patch_size) for side in size) for size in sizes]
+    if all(each == grid for each in used):
+        return None
+    rows, cols = torch.tensor(used, device=device).unbind(1)
+    below = torch.arange(grid[0], device=device) >= rows[:, None]
+    beside = torch.arange(grid[1], device=device) >= cols[:, None]
+    return (below[:, :, None] | beside[:, None, :]).flatten(1)
 
 
 def assign_beside_padding(
-    merger: TokenMerger, keys: Tensor, keep_rate: float, padding: Tensor
+    merger: TokenMerger,
+    keys: Tensor,
+    keep_rate: float,
+    padding: Tensor,
+    attention: Tensor | None = None,
 ) -> Tensor:
     """Cluster the tokens of the picture and of the padding apart.
 
@@ -48,6 +71,7 @@ def assign_beside_padding(
         keys (Tensor): ``(B, T, D)``, any float dtype.
         keep_rate (float): Share of the tokens that stays, in (0, 1].
         padding (Tensor): ``(B, T)`` bool.
+        attention (Tensor, optional): ``(B, T)``, for mergers that need it. Default: None.
 
     Returns:
         Tensor: Labels, ``(B, T)`` int64.
@@ -55,18 +79,16 @@ def assign_beside_padding(
     num_tokens = keys.shape[1]
     num_clusters = merger.num_clusters(num_tokens, keep_rate)
     labels = torch.empty(padding.shape, dtype=torch.int64, device=keys.device)
-    for row, image_keys, padded in zip(labels, keys, padding, strict=True):
-        num_padded = int(padded.sum())
+    for image, num_padded in enumerate(padding.sum(1).tolist()):
         kept = merger.num_clusters(num_tokens - num_padded, keep_rate)
-        if num_padded == 0 or kept >= num_clusters:
-            row.copy_(merger.assign(image_keys[None], num_clusters)[0])
-            continue
-        row[~padded] = merger.assign(image_keys[~padded][None], kept)[0]
-        runs = torch.arange(num_padded, device=keys.device) * (num_clusters - kept)
-        row[padded] = kept + torch.div(runs, num_padded, rounding_mode='floor')
+        apart = num_padded > 0 and kept < num_clusters
+        count = kept if apart else num_clusters
+        chosen = ~padding[image] if apart else torch.ones_like(padding[image])
+        seen = None if attention is None else attention[image, chosen][None]
+        labels[image, chosen] = merger._labels(keys[image, chosen][None], count, seen)[0]
+        if apart:
+            runs = torch.arange(num_padded, device=keys.device) * (num_clusters - kept)
+            labels[image, padding[image]] = kept + torch.div(
+                runs, num_padded, rounding_mode='floor'
+            )
     return labels
-
-
-def _until_last(used: Tensor) -> Tensor:
-    """``(B, L)`` bool: true up to each row's last true value."""
-    return used.flip(1).cumsum(dim=1).flip(1) > 0

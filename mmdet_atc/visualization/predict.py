@@ -17,7 +17,7 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 
-from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.backbones import ATCViTAdapter, valid_sizes
 
 
 @dataclass(frozen=True)
@@ -141,19 +141,20 @@ def label_maps(model: BaseDetector, batch: dict[str, Any]) -> list[np.ndarray]:
     Returns:
         list[ndarray]: For each merge block ``(B, h, w)`` int64, values ``0 .. K - 1``.
     """
-    inputs = model.data_preprocessor(batch, False)['inputs']
+    data = model.data_preprocessor(batch, False)
+    inputs, sizes = data['inputs'], valid_sizes(data['data_samples'])
     height, width = (side // model.backbone.patch_size for side in inputs.shape[-2:])
-    _, stages = model.backbone.forward_with_clusters(inputs)
+    _, stages = model.backbone.forward_with_clusters(inputs, sizes)
     return [stage.labels.reshape(-1, height, width).cpu().numpy() for stage in stages]
 
 
 @contextmanager
 def _merging_by(backbone: ATCViTAdapter, merging: dict | None) -> Iterator[None]:
     """The backbone's own merger is back afterwards, also after an error."""
-    own = backbone.merger, backbone.keep_rates
+    own = backbone.merger, backbone.keep_rates, backbone.padding_aware
     try:
         if merging is not None:
             backbone.set_merging(merging)
         yield
     finally:
-        backbone.merger, backbone.keep_rates = own
+        backbone.merger, backbone.keep_rates, backbone.padding_aware = own

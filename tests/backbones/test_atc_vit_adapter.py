@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.backbones.atc_vit_adapter import _MergingBlocks
 from mmdet_atc.merging import TokenClusters
 
 from .micro import MICRO, micro
@@ -148,9 +149,9 @@ def test_composed_state_equals_nested_merging_in_the_blocks():
     model = micro(AVERAGE).eval()
     patches = torch.randn(2, 24, 48)
     with torch.no_grad():
-        out, stages = patches, ()
+        blocks, out = _MergingBlocks(model, None), patches
         for indices in (range(3, 6), range(6, 9), range(9, 12)):
-            out, stages = model._run_blocks(out, indices, (4, 6), stages)
+            out = blocks(out, indices, (4, 6))
         torch.testing.assert_close(out, nested_reference(model, patches), rtol=1e-4, atol=1e-5)
 
 
@@ -181,12 +182,12 @@ def test_activation_checkpointing_gives_equal_gradients(merging):
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('merging', [None, AVERAGE, TOME])
 def test_autocast(dtype, merging):
-    model = micro(merging).eval()
+    model = micro(merging, merge_blocks=(3, 6, 9)).eval()
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         full = model(image)
         with torch.autocast('cpu', dtype=dtype):
-            half, stages = model._run(image)
+            half, stages = model.forward_with_clusters(image)
     for stage in stages:
         assert stage.sizes.dtype == torch.float32
     for a, b in zip(full, half):

@@ -1,3 +1,5 @@
+"""A position embedding resized by products is ``F.interpolate``'s."""
+
 from __future__ import annotations
 
 import copy
@@ -6,80 +8,51 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmdet_atc.backbones.pos_embed import PosEmbedResizer
+from mmdet_atc.backbones.pos_embed import resized_pos_embed
 
 from .micro import micro
 
-GRID = (3, 5)
 
-
-def expected(pos_embed, grid=GRID):
+def interpolated(pos_embed, grid):
     side = int((pos_embed.shape[1] - 1) ** 0.5)
     embed = pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     return F.interpolate(embed, size=grid, mode='bicubic').flatten(2).transpose(1, 2)
 
 
-@pytest.fixture
-def calls(monkeypatch):
-    """The grids that were resized to."""
-    found = []
-    resized = PosEmbedResizer._resized
-
-    def counted(self, pos_embed, grid):
-        found.append(grid)
-        return resized(self, pos_embed, grid)
-
-    monkeypatch.setattr(PosEmbedResizer, '_resized', counted)
-    return found
-
-
-@pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
-def test_once_per_grid_in_inference(mode, calls):
-    resizer, pos_embed = PosEmbedResizer(4), torch.randn(1, 17, 6)
-    with mode():
-        for grid in (GRID, (4, 4), GRID):
-            assert torch.equal(resizer(pos_embed, grid), expected(pos_embed, grid))
-    assert calls == [GRID, (4, 4)]
+@pytest.mark.parametrize('side', [1, 4, 14])
+@pytest.mark.parametrize('grid', [(3, 5), (4, 4), (50, 84), (1, 1), (84, 2)])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_it_is_bicubic_interpolation_with_its_gradients(side, grid, dtype):
+    pos_embed = torch.randn(1, 1 + side**2, 6, dtype=dtype, requires_grad=True)
+    found, expected = (form(pos_embed, grid) for form in (resized_pos_embed, interpolated))
+    torch.testing.assert_close(found, expected)
+    if dtype == torch.float64:  # sums of many in float32 are rounded either way
+        grad = torch.randn_like(expected)
+        torch.testing.assert_close(
+            *(torch.autograd.grad(out, pos_embed, grad) for out in (found, expected))
+        )
 
 
-def test_what_is_kept_in_inference_mode_is_of_use_outside_of_it():
-    resizer, pos_embed = PosEmbedResizer(4), torch.randn(1, 17, 6)
+def test_the_pretraining_grid_stays_as_it_is():
+    pos_embed = torch.randn(1, 17, 6)
+    assert torch.equal(resized_pos_embed(pos_embed, (4, 4)), pos_embed[:, 1:])
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_rounds_once(dtype):
+    pos_embed = torch.randn(1, 17, 6).to(dtype)
+    with torch.autocast('cpu', dtype=dtype):
+        found = resized_pos_embed(pos_embed, (3, 5))
+    assert torch.equal(found, interpolated(pos_embed.float(), (3, 5)).to(dtype))
+
+
+def test_no_parameter_is_kept_across_calls():
+    """As EMA and optimizers write: in place, without a trace in the version."""
+    pos_embed = torch.nn.Parameter(torch.randn(1, 17, 6))
     with torch.inference_mode():
-        resizer(pos_embed, GRID)
-    with torch.no_grad():
-        assert not resizer(pos_embed, GRID).is_inference()
-
-
-@pytest.mark.parametrize('write', ['data', 'copy', 'dtype'])
-def test_a_changed_embedding_is_resized_anew(write):
-    resizer, pos_embed = PosEmbedResizer(4), torch.nn.Parameter(torch.randn(1, 17, 6))
-    with torch.no_grad():
-        resizer(pos_embed, GRID)
-        if write == 'data':
-            pos_embed.data.mul_(2)  # as EMA; leaves no trace in the version
-        elif write == 'copy':
-            pos_embed = torch.randn(1, 17, 6)
-        else:
-            pos_embed = pos_embed.double()
-        assert torch.equal(resizer(pos_embed, GRID), expected(pos_embed))
-
-
-def test_gradients_pass():
-    resizer, pos_embed = PosEmbedResizer(4), torch.nn.Parameter(torch.randn(1, 17, 6))
-    with torch.no_grad():
-        resizer(pos_embed, GRID)
-    resizer(pos_embed, GRID).sum().backward()
-    assert pos_embed.grad[:, 1:].abs().sum() > 0
-
-
-def test_few_grids_are_kept(calls):
-    resizer, pos_embed = PosEmbedResizer(4), torch.randn(1, 17, 6)
-    grids = [(2, width) for width in range(1, 30)]
-    with torch.no_grad():
-        for grid in grids * 2:
-            resizer(pos_embed, grid)
-    assert calls == grids * 2
-    assert len(resizer._kept) == 8
+        before = resized_pos_embed(pos_embed, (3, 5))
+        pos_embed.data.mul_(2)
+        assert torch.equal(resized_pos_embed(pos_embed, (3, 5)), 2 * before)
 
 
 def test_a_model_that_has_run_can_be_copied():

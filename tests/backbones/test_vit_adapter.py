@@ -73,12 +73,6 @@ def test_windows_matter_where_they_are_smaller():
         assert not torch.allclose(dense(image)[2], windowed(image)[2], atol=1e-3)
 
 
-def test_position_embedding_is_resized_to_the_grid():
-    model = micro()
-    assert torch.equal(model.resize_pos_embed(model.pos_embed, (14, 14)), model.pos_embed[:, 1:])
-    assert model.resize_pos_embed(model.pos_embed, (50, 84)).shape == (1, 4200, 48)
-
-
 def test_a_size_seen_in_inference_mode_can_be_trained_on():
     model, image = micro().eval(), torch.randn(1, 3, 96, 160)
     with torch.inference_mode():
@@ -88,18 +82,6 @@ def test_a_size_seen_in_inference_mode_can_be_trained_on():
     assert model.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
     for feature, reference in zip(features, expected, strict=True):
         torch.testing.assert_close(feature, reference)
-
-
-@pytest.mark.parametrize('training', [True, False])
-def test_the_map_of_stride_4_by_products_is_that_of_the_convolutions(training):
-    model = micro()
-    stem, tokens = torch.randn(2, 16, 8, 12), torch.randn(2, 4 * 6, 48)
-    grid = tokens.transpose(1, 2).reshape(2, 48, 4, 6)
-    with torch.set_grad_enabled(training):
-        finest = model._upsampled_onto(model.spm.finest(stem), tokens, (4, 6))
-        expected = model.spm.fc1(stem) + model.up(grid)
-    assert finest.is_contiguous()
-    torch.testing.assert_close(finest, expected)
 
 
 def test_where_memory_peaks_nothing_is_held_that_was_used_up(monkeypatch):

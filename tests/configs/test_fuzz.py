@@ -23,10 +23,8 @@ FUZZ = settings(
 RATES = st.floats(0.01, 1)
 #: Each token merger, and its arguments beside the keep rate.
 MERGERS: dict[str, dict[str, st.SearchStrategy]] = dict(
-    AgglomerativeMerging=dict(
-        linkage=st.sampled_from(['single', 'complete', 'average']), padding_aware=st.booleans()
-    ),
-    BipartiteMerging=dict(padding_aware=st.booleans()),
+    AgglomerativeMerging=dict(linkage=st.sampled_from(['single', 'complete', 'average'])),
+    BipartiteMerging={},
     DPCKNNMerging=dict(num_neighbors=st.integers(1, 30)),
     KMedoidsMerging=dict(num_iterations=st.integers(0, 3)),
     TopKMerging={},
@@ -83,6 +81,7 @@ def backbones(draw) -> dict:
     cfg['merging'] = dict(type=kind, keep_rate=rate, **own)
     cfg['merge_blocks'] = blocks
     cfg['proportional_attn'] = draw(st.booleans())
+    cfg['padding_aware'] = draw(st.booleans())
     return cfg
 
 
@@ -107,8 +106,7 @@ def test_valid_configs_build_and_run(cfg, height, width, padding, training):
     torch.manual_seed(0)
     model = MODELS.build(dict(cfg)).train(training)
     image = torch.randn(2, 3, height, width)
-    image[1, :, height - padding :] = 0
-    outputs = model(image)
+    outputs = model(image, [(height, width), (height - padding, width)])
     for stride, output in zip((4, 8, 16, 32), outputs, strict=True):
         assert output.shape == (2, cfg['embed_dim'], height // stride, width // stride)
         assert output.isfinite().all()
@@ -147,6 +145,7 @@ BREAKS: dict[str, list] = dict(
     window_attn=['yes', 1, None, [True] * 20, ['a'] * 3],
     window_size=[0, -1, 1.5, math.nan, True, 'many', '14', [], [3] * 20],
     norm_cfg=['BN', dict(), dict(type='NoSuchNorm'), 3],
+    padding_aware=NO_BOOLS,
     merge_blocks=[[], [99], [-1], ['a'], [0, 0], 3, None, [True], [0.0]],
     merging=[
         'ATC', 3, dict(type='NoSuchMerging'), dict(keep_rate=0), dict(keep_rate=1.01),

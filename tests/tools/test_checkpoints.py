@@ -15,7 +15,7 @@ from mmdet_atc.datasets import generate_shapes_dataset
 from mmdet_atc.engine import load_config
 
 from ..checkpoints.hub_server import HubServer
-from ..checkpoints.test_hub_scheme import use_endpoint
+from ..checkpoints.test_hub import use_endpoint
 from ..conftest import ROOT
 from .micro_runs import CONFIG, SMALL, detections
 from .processes import run, run_afresh

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from mmdet_atc.reproduction import all_cells
+from mmdet_atc.studies.table3 import all_cells
 
 from ..conftest import ROOT
 

@@ -108,14 +108,14 @@ def test_columns_must_be_of_the_same_image(quarters):
 
 
 def test_methods_and_keep_rates_make_the_columns():
-    own = dict(linkage='complete', keep_rate=0.7, padding_aware=True)
+    own = dict(linkage='complete', keep_rate=0.7, backend='cpu')
     assert list(mergings_to_compare(own)) == ['ATC complete, r = 0.7']
     columns = mergings_to_compare(own, ['complete', 'tome'], [0.5, (0.9, 0.7, 0.5)])
     assert list(columns) == [
         'ATC complete, r = 0.5', 'ATC complete, r = 0.9, 0.7, 0.5',
         'ToMe, r = 0.5', 'ToMe, r = 0.9, 0.7, 0.5',
     ]  # fmt: skip
-    assert columns['ATC complete, r = 0.5']['padding_aware']
+    assert columns['ATC complete, r = 0.5']['backend'] == 'cpu'
     assert columns['ToMe, r = 0.5'] == dict(type='BipartiteMerging', keep_rate=0.5)
     with pytest.raises(ValueError, match='methods must be of single, complete'):
         mergings_to_compare(own, ['ward'])

@@ -17,7 +17,14 @@ from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.analysis import (
+from mmdet_atc.engine import (
+    config_mistakes_in_one_line,
+    faults_in_one_line,
+    positive_int,
+    usable_device,
+)
+from mmdet_atc.engine.variants import Variant
+from mmdet_atc.studies.agreement import (
     agreement_table,
     analyse,
     as_json,
@@ -26,13 +33,6 @@ from mmdet_atc.analysis import (
     plot_survival,
     size_table,
     survival_table,
-)
-from mmdet_atc.benchmarking.variants import Variant
-from mmdet_atc.engine import (
-    config_mistakes_in_one_line,
-    faults_in_one_line,
-    positive_int,
-    usable_device,
 )
 
 NOTE = (

@@ -19,16 +19,16 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.utils import ProgressBar
 
-from mmdet_atc.benchmarking.inputs import annotated_batch, default_batch_sizes
-from mmdet_atc.benchmarking.measure import AMP, KINDS, Comparison
-from mmdet_atc.benchmarking.report import plot, speed_table, stage_table
-from mmdet_atc.benchmarking.variants import Variant
 from mmdet_atc.engine import (
     config_mistakes_in_one_line,
     faults_in_one_line,
     positive_int,
     usable_device,
 )
+from mmdet_atc.engine.variants import Variant
+from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
+from mmdet_atc.studies.speed.measure import AMP, KINDS, Comparison
+from mmdet_atc.studies.speed.report import plot, speed_table, stage_table
 
 
 def parse_args() -> argparse.Namespace:

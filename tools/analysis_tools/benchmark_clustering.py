@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from mmengine.utils import track_iter_progress
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from mmdet_atc.benchmarking import PeakMemory, interleaved_times
 from mmdet_atc.clustering import agglomerative_clustering
 from mmdet_atc.clustering.api import LINKAGES
 from mmdet_atc.clustering.device.engine import ENVIRONMENT
+from mmdet_atc.studies.speed import PeakMemory, interleaved_times
 
 #: Patch grids of the token counts that are asked for.
 GRIDS = {196: (14, 14), 1024: (32, 32), 2100: (42, 50), 4200: (50, 84), 9216: (96, 96)}

@@ -9,15 +9,15 @@ import sys
 
 import torch
 
-from mmdet_atc.benchmarking.endurance import run_and_look
-from mmdet_atc.benchmarking.inputs import noise_batch
-from mmdet_atc.benchmarking.variants import Variant
 from mmdet_atc.engine import (
     config_mistakes_in_one_line,
     faults_in_one_line,
     positive_int,
     usable_device,
 )
+from mmdet_atc.engine.variants import Variant
+from mmdet_atc.studies.speed.endurance import run_and_look
+from mmdet_atc.studies.speed.inputs import noise_batch
 
 
 def parse_args() -> argparse.Namespace:

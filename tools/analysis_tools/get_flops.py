@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.benchmarking.flops import count_macs
-from mmdet_atc.benchmarking.inputs import noise_batch
-from mmdet_atc.benchmarking.variants import Variant
 from mmdet_atc.engine import config_mistakes_in_one_line, faults_in_one_line, positive_int
+from mmdet_atc.engine.variants import Variant
+from mmdet_atc.studies.speed.flops import count_macs
+from mmdet_atc.studies.speed.inputs import noise_batch
 
 PARTS = ('backbone', 'neck', 'heads', 'total')
 

@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from mmdet_atc.analysis import (
+from mmdet_atc.studies.pareto import (
     benchmarked_speeds,
     pareto_front,
     pareto_table,
@@ -21,7 +21,7 @@ from mmdet_atc.analysis import (
     points,
     read_cells,
 )
-from mmdet_atc.benchmarking.measure import KINDS
+from mmdet_atc.studies.speed.measure import KINDS
 
 
 def parse_args() -> argparse.Namespace:

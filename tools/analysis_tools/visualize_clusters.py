@@ -13,7 +13,6 @@ import mmcv
 from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.benchmarking.variants import Variant
 from mmdet_atc.engine import (
     config_mistakes_in_one_line,
     faults_in_one_line,
@@ -21,6 +20,7 @@ from mmdet_atc.engine import (
     positive_int,
     usable_device,
 )
+from mmdet_atc.engine.variants import Variant
 from mmdet_atc.visualization import (
     METHODS,
     draw_cluster_grid,

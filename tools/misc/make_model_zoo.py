@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from mmdet_atc.reproduction import Cell, all_cells, paper_values
+from mmdet_atc.studies.table3 import Cell, all_cells, paper_values
 
 ROOT = Path(__file__).resolve().parents[2]
 METAFILE = ROOT / 'configs' / 'metafile.yml'

@@ -1,0 +1,153 @@
+"""The command line of the tools: shared flags, types of arguments, faults in one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from mmengine.config import DictAction
+
+from mmdet_atc.backbones import NonFiniteError
+from mmdet_atc.checkpoints import CheckpointError
+from mmdet_atc.datasets import DataError
+
+#: Raised where something outside the program is at fault.
+FAULTS = (DataError, NonFiniteError, OSError)
+#: Data loader workers send their traceback as the message.
+_FROM_WORKER = re.compile(r'Caught \w+ in DataLoader worker process')
+_QUALIFIED_NAME = re.compile(r'^[\w.]+: ')
+_WORKER_DIED = re.compile(r'DataLoader worker \(pid[^)]*\)')
+#: What gloo and nccl say when the process at the other end is gone.
+_PEER_DIED = re.compile(
+    r'gloo.*(?:closed by peer|reset by peer|Broken pipe|Timed out)|remote process exited', re.S
+)
+#: An argument that a class does not have, a type that no registry has.
+_MISSPELT = re.compile(r'unexpected keyword argument|is not in the \S+ registry')
+
+
+class RunParser(argparse.ArgumentParser):
+    """Parser with the flags that ``tools/train.py`` and ``tools/test.py`` share.
+
+    Args:
+        description (str): What the tool does.
+        example (str): An override that is often needed, for the help.
+    """
+
+    def __init__(self, description: str, example: str) -> None:
+        super().__init__(description=description)
+        self.add_argument('config', help='config file')
+        self.add_argument('--work-dir', help='folder for logs, figures and checkpoints')
+        self.add_argument(
+            '--cfg-options',
+            nargs='+',
+            action=DictAction,
+            metavar='KEY=VALUE',
+            help=f'override config values, for example {example}',
+        )
+        self.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+        # Older torch.distributed.launch passes the rank as an argument.
+        self.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        parsed = super().parse_args(args, namespace)
+        os.environ.setdefault('LOCAL_RANK', str(parsed.local_rank))
+        return parsed
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none.
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'must be a whole number of at least 1, got {text!r}')
+    return value
+
+
+def usable_device(text: str) -> torch.device:
+    """A device that is there: ``cpu``, ``cuda``, ``cuda:1``.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none, or this machine or build of torch lacks it.
+    """
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f'{text!r} cannot be used here: {reason}') from error
+    return device
+
+
+@contextmanager
+def faults_in_one_line() -> Iterator[None]:
+    """Exit with status 1 and ``error: <what, where, what to do>`` on a fault.
+
+    Only a checkpoint that does not fit the model takes more lines, one for each part that differs.
+    Mistakes in the program still show their traceback.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        sys.exit(f'error: {error}')
+    except FAULTS as error:
+        sys.exit(f'error: {_one_line(error)}')
+    except RuntimeError as error:
+        advice = _advice(str(error))
+        if advice is None:
+            raise
+        sys.exit(f'error: {advice}')
+
+
+@contextmanager
+def config_mistakes_in_one_line() -> Iterator[None]:
+    """Around what builds a config's objects: exit like :func:`faults_in_one_line` on its mistakes.
+
+    These are values that a class refuses, arguments that it does not have, and unknown types.
+    Inside of :func:`faults_in_one_line`, to which other faults are left.
+    """
+    try:
+        yield
+    except (CheckpointError, *FAULTS):
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        # The text of a KeyError is quoted, line breaks and all.
+        fault = ValueError(*error.args) if isinstance(error, KeyError) else error
+        if not isinstance(error, ValueError) and not _MISSPELT.search(str(fault)):
+            raise
+        sys.exit(f'error: {_one_line(fault)}')
+
+
+def _advice(message: str) -> str | None:
+    """What to do about a process that died, None where it is another error."""
+    if _WORKER_DIED.match(message):
+        return (
+            f'{message.strip().splitlines()[0]} A process that loads data died: out of memory or '
+            'shared memory? Training continues with --resume, if need be with fewer '
+            '*_dataloader.num_workers'
+        )
+    if _PEER_DIED.search(message):
+        return (
+            'another process of this run has ended, see its message or, if it has none, whether '
+            f'it was killed; training continues with --resume ({message.strip().splitlines()[0]})'
+        )
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if _FROM_WORKER.match(lines[0]):
+        return _QUALIFIED_NAME.sub('', lines[-1])
+    return lines[0]

@@ -1,0 +1,92 @@
+"""NaN and Inf end a run where they start, not hours later."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from mmdet_atc.backbones import NonFiniteError, ViTAdapter, non_finite_error
+
+
+@HOOKS.register_module()
+class FiniteCheckHook(Hook):
+    """Checks the backbone's outputs and says which module and which image are at fault.
+
+    In validation and testing every batch is checked, in training every ``interval`` iterations:
+    an overflow of half precision there is the loss scaler's business and passes.
+
+    Args:
+        interval (int): Training iterations from one check to the next. Default: 50.
+
+    Raises:
+        ValueError: If ``interval`` is not positive.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, interval: int = 50) -> None:
+        if interval < 1:
+            raise ValueError(f'interval must be a positive number of iterations, got {interval!r}')
+        self.interval = interval
+        self._handle: RemovableHandle | None = None
+        self._checking = False
+        self._image_names: Sequence[str] | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        self._watch(runner)
+
+    before_val = before_test = before_train
+
+    def after_train(self, runner: Runner) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    after_test = after_train
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self._start(runner, data_batch, self.every_n_train_iters(runner, self.interval))
+
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self._start(runner, data_batch, True)
+
+    before_test_iter = before_val_iter
+
+    def _watch(self, runner: Runner) -> None:
+        backbone = _backbone(runner)
+        if self._handle is None and isinstance(backbone, ViTAdapter):
+            self._handle = backbone.register_forward_hook(self._check, always_call=True)
+
+    def _start(self, runner: Runner, data_batch: Any, checking: bool) -> None:
+        self._checking = checking
+        if self._handle is None or not isinstance(data_batch, dict):
+            return
+        self._image_names = [
+            f'{sample.get("img_id")} ({sample.get("img_path")})'
+            for sample in data_batch.get('data_samples', ())
+        ] or None
+
+    def _check(self, backbone: ViTAdapter, args: tuple, outputs: tuple[Tensor, ...] | None) -> None:
+        refused = sys.exc_info()[1]  # by clustering, which cannot say where NaN comes from
+        if not isinstance(refused, NonFiniteError):
+            refused = None
+            if not self._checking or outputs is None or all(x.isfinite().all() for x in outputs):
+                return
+        found = non_finite_error(backbone, args[0], self._image_names)
+        if found and refused:
+            refused.args = found.args
+        elif found:
+            raise found
+
+
+def _backbone(runner: Runner) -> Any:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return getattr(model, 'backbone', None)

@@ -1,0 +1,231 @@
+"""From the command line to a runner: read the config, choose the weights, fit the machine."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import os.path as osp
+from typing import Any
+
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmdet_atc.checkpoints import find_resumable_checkpoint, verify_checkpoint
+
+from .classes import follow_classes
+from .device import adapt_to_device
+from .launchers import check_launched, world_size
+from .total_batch_size import set_total_batch_size
+
+#: Top-level keys that are read where they are given, besides those of the config itself.
+_OPTIONAL_KEYS = {
+    *inspect.signature(Runner).parameters,
+    *('activation_checkpointing', 'compile', 'efficient_conv_bn_eval'),
+    *('find_unused_parameters', 'model_wrapper_cfg'),
+    *('new_classes', 'runner_type', 'sync_bn', 'total_batch_size'),
+}
+
+
+def prepare_training(args: argparse.Namespace) -> Config:
+    """Config of a training run.
+
+    Args:
+        args (Namespace): Of ``tools/train.py``: ``config``, ``work_dir``, ``cfg_options``,
+            ``launcher``, ``amp``, ``auto_scale_lr``, ``resume``.
+
+    Returns:
+        Config: Fitted to the machine and the number of processes.
+
+    Raises:
+        FileNotFoundError: If the config or the checkpoint to start from does not exist.
+        ValueError: If options contradict each other, a checkpoint is damaged (CheckpointError), or
+            the launcher did not start this process.
+    """
+    cfg = _config_of(args)
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        cfg.auto_scale_lr.enable = True
+    choose_start(cfg, args.resume)
+    adapt_to_device(cfg)
+    set_total_batch_size(cfg, world_size(args.launcher))
+    return cfg
+
+
+def prepare_test(args: argparse.Namespace) -> Config:
+    """Config of an evaluation.
+
+    Args:
+        args (Namespace): Of ``tools/test.py``: ``config``, ``checkpoint``, ``work_dir``,
+            ``cfg_options``, ``launcher``, ``show``, ``show_dir``, ``wait_time``.
+
+    Returns:
+        Config: Fitted to the machine.
+
+    Raises:
+        FileNotFoundError: If the config or the checkpoint does not exist.
+        ValueError: As :func:`prepare_training`.
+    """
+    cfg = _config_of(args)
+    choose_weights(cfg, args.checkpoint)
+    adapt_to_device(cfg)
+    if args.show or args.show_dir:
+        cfg = trigger_visualization_hook(cfg, args)
+    return cfg
+
+
+def build(cfg: Config, predictions: str | None = None) -> Runner:
+    """Runner of a prepared config.
+
+    Args:
+        cfg (Config): Of :func:`prepare_training` or :func:`prepare_test`.
+        predictions (str, optional): ``.pkl`` file that a test writes all predictions to.
+
+    Returns:
+        Runner: MMEngine's, or the config's ``runner_type``.
+    """
+    setup_cache_size_limit_of_dynamo()
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if predictions is not None:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=predictions))
+    return runner
+
+
+def _config_of(args: argparse.Namespace) -> Config:
+    check_launched(args.launcher)
+    cfg = load_config(args.config, args.cfg_options, args.work_dir)
+    cfg.launcher = args.launcher
+    return cfg
+
+
+def load_config(
+    path: str, cfg_options: dict[str, Any] | None = None, work_dir: str | None = None
+) -> Config:
+    """Config of a run.
+
+    Args:
+        path (str): Config file.
+        cfg_options (dict, optional): Dotted keys and their values, which win over the file;
+            ``data_root`` moves every path below the file's data root.
+        work_dir (str, optional): Where the run writes; wins over the file. Without either it is
+            ``work_dirs/<name of the config>``.
+
+    Returns:
+        Config: The merged config, in which the heads have as many classes as the data
+        (:func:`follow_classes`).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no config, ``data_root`` is given for a config that has none, a
+            key begins with what nothing reads, or classes contradict each other.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'no config at {path!r}')
+    try:
+        cfg = Config.fromfile(path)
+    except OSError as error:
+        raise ValueError(f'{path} is no config: {error}') from error
+    options = dict(cfg_options or {})
+    if 'data_root' in options:
+        if 'data_root' not in cfg:
+            raise ValueError(f'data_root is given, but {path} has no top-level data_root')
+        cfg = Config(_moved(cfg._cfg_dict, cfg.data_root, options['data_root']), filename=path)
+    _check_top_level(options, cfg, path)
+    cfg.merge_from_dict(options)
+    follow_classes(cfg, path)
+    cfg.work_dir = (
+        work_dir
+        or cfg.get('work_dir')
+        or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    )
+    return cfg
+
+
+def _check_top_level(options: dict[str, Any], cfg: Config, path: str) -> None:
+    """That each key begins with one that is read: MMEngine takes any other without a word."""
+    known = _OPTIONAL_KEYS.union(cfg)
+    for key in options:
+        name = key.partition('.')[0]
+        if name not in known:
+            similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            advice = (
+                f'did you mean {similar[0]!r}?'
+                if similar
+                else 'give the whole name, such as model.backbone.merging.keep_rate'
+            )
+            raise ValueError(f'{path} has no {name!r} (in {key!r}): {advice}')
+
+
+def choose_start(cfg: Config, resume: str | None) -> None:
+    """Set ``cfg.load_from`` and ``cfg.resume`` for ``--resume [PATH]``.
+
+    ``'auto'`` resumes the last whole checkpoint of the work dir; where there is none, training
+    starts as without ``--resume``, from the config's ``load_from``.
+
+    Args:
+        cfg (Config): Config of a run, changed in place.
+        resume (str, optional): Checkpoint file, ``'auto'`` or None.
+
+    Raises:
+        FileNotFoundError: If the file that training is to start from does not exist.
+        CheckpointError: If it is damaged or holds code.
+    """
+    if resume == 'auto':
+        resume = find_resumable_checkpoint(cfg.work_dir)
+    if resume is not None:
+        cfg.resume, cfg.load_from = True, resume
+        _require_checkpoint(
+            resume,
+            f'resume: no checkpoint at {resume!r}. --resume without a file continues the last '
+            f'whole one in {cfg.work_dir}',
+        )
+    elif start := cfg.get('load_from'):
+        _require_checkpoint(
+            start,
+            f'load_from: no checkpoint at {start!r}. Train the dense model first, name another '
+            'file with --cfg-options load_from=FILE, or start from random weights with '
+            '--cfg-options load_from=None',
+        )
+
+
+def choose_weights(cfg: Config, checkpoint: str) -> None:
+    """Set ``cfg.load_from`` to what is to be tested.
+
+    Args:
+        cfg (Config): Config of a run, changed in place.
+        checkpoint (str): File, URL or ``hf://ORG/REPO/FILE``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is damaged or holds code.
+    """
+    cfg.load_from = checkpoint
+    _require_checkpoint(
+        checkpoint, f'no checkpoint at {checkpoint!r}: give a file, a URL or hf://ORG/REPO/FILE'
+    )
+
+
+def _require_checkpoint(source: str, message: str) -> None:
+    """That a file is there and whole; what is fetched is checked then."""
+    if '://' in source:
+        return
+    if not osp.exists(source):
+        raise FileNotFoundError(message)
+    verify_checkpoint(source)
+
+
+def _moved(node: Any, old: str, new: str) -> Any:
+    """``node`` with ``old`` replaced by ``new`` in every path at or below ``old``."""
+    if isinstance(node, dict):
+        return ConfigDict({key: _moved(value, old, new) for key, value in node.items()})
+    if isinstance(node, (list, tuple)):
+        return type(node)(_moved(value, old, new) for value in node)
+    if isinstance(node, str) and (node == old or node.startswith(old.rstrip('/') + '/')):
+        return new.rstrip('/') + node[len(old.rstrip('/')) :]
+    return node

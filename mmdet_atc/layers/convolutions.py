@@ -1,0 +1,60 @@
+"""Convolutions of the output maps that are products of each pixel alone, and their CPU forms.
+
+The CPU forms make maps whose channels come first in memory, as outputs must: turning a map of
+stride 4 afterwards takes three times as long as the product.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .block import add_residual
+from .maps import to_map
+
+
+def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1×1 convolution with bias, ``(B, C, H, W)`` to ``(B, C', H, W)``."""
+    return pointwise_by_product(conv, x) if x.device.type == 'cpu' else conv(x)
+
+
+def pointwise_by_product(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """:func:`pointwise` as one product with channels first."""
+    assert conv.bias is not None
+    weight = conv.weight.flatten(1).expand(len(x), -1, -1)
+    return torch.baddbmm(conv.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+def upsampled_onto(
+    up: nn.ConvTranspose2d, level: Tensor, shape: tuple[int, int], grid: Tensor
+) -> Tensor:
+    """A transposed convolution, 2×2 of stride 2, of tokens, added to a map twice as large.
+
+    Args:
+        up (nn.ConvTranspose2d): With bias.
+        level (Tensor): Tokens ``(B, H * W, C)``.
+        shape (tuple[int, int]): H and W.
+        grid (Tensor): ``(B, C', 2 * H, 2 * W)``, which nothing else may hold.
+
+    Returns:
+        Tensor: ``(B, C', 2 * H, 2 * W)``.
+    """
+    if level.device.type == 'cpu':
+        return upsampled_onto_by_product(up, level, shape, grid)
+    return add_residual(up(to_map(level, shape)), grid)
+
+
+def upsampled_onto_by_product(
+    up: nn.ConvTranspose2d, level: Tensor, shape: tuple[int, int], grid: Tensor
+) -> Tensor:
+    """:func:`upsampled_onto`, where each token makes four pixels on its own in one product."""
+    assert up.bias is not None
+    height, width = shape
+    quads = torch.baddbmm(
+        up.bias.repeat_interleave(4)[:, None],
+        up.weight.flatten(1).t().expand(len(level), -1, -1),
+        level.transpose(1, 2),
+    )
+    quads = quads.unflatten(1, (-1, 2, 2)).unflatten(4, (height, width))
+    grid = grid.unflatten(3, (width, 2)).unflatten(2, (height, 2))
+    return add_residual(quads.permute(0, 1, 4, 2, 5, 3), grid).flatten(4).flatten(2, 3)

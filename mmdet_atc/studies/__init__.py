@@ -1,0 +1,1 @@
+"""Measuring: speed and memory, what clusters are like, the paper's tables."""

@@ -1,0 +1,236 @@
+"""AP over speed, from what the Table 3 sweep and the benchmark wrote."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmdet_atc.studies.table3 import Cell, all_cells
+
+APS = ('box_ap', 'mask_ap')
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model with an accuracy and a speed.
+
+    Args:
+        cell (Cell): The model.
+        box_ap (float): Per cent.
+        mask_ap (float): Per cent.
+        images_per_s (float): Speed.
+    """
+
+    cell: Cell
+    box_ap: float
+    mask_ap: float
+    images_per_s: float
+
+
+def read_cells(folder: Path) -> dict[Cell, dict]:
+    """Figures of a sweep's finished cells.
+
+    Args:
+        folder (Path): The sweep's ``--out-dir``, or its folder ``cells``.
+
+    Returns:
+        dict[Cell, dict]: In the order of the paper's table.
+
+    Raises:
+        FileNotFoundError: If there is no finished cell.
+        ValueError: If a file is not one of a sweep's cells.
+    """
+    files = {path.stem: path for path in (folder / 'cells').glob('*.json')}
+    files = files or {path.stem: path for path in folder.glob('*.json')}
+    if not files:
+        raise FileNotFoundError(
+            f'{folder}: no cells/*.json; give the --out-dir of tools/reproduce_table3.py'
+        )
+    cells = {cell: files.pop(cell.name) for cell in all_cells() if cell.name in files}
+    if files:
+        raise ValueError(f'{next(iter(files.values()))}: not named as a cell of Table 3')
+    found = {}
+    for cell, path in cells.items():
+        try:
+            found[cell] = json.loads(path.read_text())
+            missing = {*APS, 'images_per_s'} - set(found[cell])
+        except json.JSONDecodeError as error:
+            raise ValueError(f'{path}: no JSON ({error})') from error
+        if missing:
+            raise ValueError(f'{path}: lacks {", ".join(sorted(missing))}')
+    return found
+
+
+def benchmarked_speeds(path: Path, measure: str, batch: int | None = None) -> dict[str, float]:
+    """Images per second of each config in a benchmark.
+
+    Args:
+        path (Path): ``benchmark.json`` of ``tools/analysis_tools/benchmark.py``.
+        measure (str): What was measured: ``'backbone'``, ``'detector'`` or ``'training'``.
+        batch (int, optional): Images per batch; the first that was measured if None.
+            Default: None.
+
+    Returns:
+        dict[str, float]: By the name of the config.
+
+    Raises:
+        ValueError: If the file has no such measurement or batch.
+    """
+    rows = json.loads(path.read_text())['rows']
+    batch = rows[0]['batch'] if batch is None else batch
+    chosen = [row for row in rows if row['batch'] == batch]
+    if not chosen:
+        batches = sorted({row['batch'] for row in rows})
+        raise ValueError(f'{path}: batch must be one of {batches}, got {batch}')
+    kinds = list(chosen[0]['seconds'])
+    if measure not in kinds:
+        raise ValueError(f'{path}: measure must be one of {kinds}, got {measure!r}')
+    return {row['name']: batch / statistics.median(row['seconds'][measure]) for row in chosen}
+
+
+def points(figures: Mapping[Cell, dict], speeds: Mapping[str, float] | None = None) -> list[Point]:
+    """Join accuracy and speed.
+
+    Args:
+        figures (Mapping[Cell, dict]): What :func:`read_cells` returns.
+        speeds (Mapping[str, float], optional): What :func:`benchmarked_speeds` returns; cells whose
+            config it has not are left out. None takes the speed that the evaluation itself had,
+            loading and post-processing included. Default: None.
+
+    Returns:
+        list[Point]: In the order of ``figures``.
+
+    Raises:
+        ValueError: If no cell's config was benchmarked.
+    """
+    joined = []
+    for cell, values in figures.items():
+        speed = values['images_per_s'] if speeds is None else speeds.get(Path(cell.config).stem)
+        if speed is not None:
+            joined.append(Point(cell, values['box_ap'], values['mask_ap'], speed))
+    if not joined:
+        raise ValueError(
+            'no cell of the sweep has its config in the benchmark, which has '
+            f'{", ".join(speeds or ())}; benchmark the configs of the cells without overrides'
+        )
+    return joined
+
+
+def pareto_front(candidates: Iterable[Point], ap: str) -> list[Point]:
+    """Points that no other one beats: at least as good in both, better in one.
+
+    Args:
+        candidates (Iterable[Point]): Points.
+        ap (str): ``'box_ap'`` or ``'mask_ap'``.
+
+    Returns:
+        list[Point]: Fastest first; equal points are all there.
+    """
+    front: list[Point] = []
+    order = sorted(candidates, key=lambda p: (-p.images_per_s, -getattr(p, ap)))
+    for point in order:
+        last = front[-1] if front else None
+        equal = last is not None and (last.images_per_s, getattr(last, ap)) == (
+            point.images_per_s,
+            getattr(point, ap),
+        )
+        if last is None or equal or getattr(point, ap) > getattr(last, ap):
+            front.append(point)
+    return front
+
+
+def pareto_table(found: Sequence[Point]) -> str:
+    """Markdown: all points, those on a front marked.
+
+    Args:
+        found (Sequence[Point]): Points.
+
+    Returns:
+        str: The table.
+    """
+    fronts = {ap: pareto_front(found, ap) for ap in APS}
+    head = ['size', 'regime', 'method', 'keep rate', 'images/s', 'box AP', 'mask AP', 'on front']
+    lines = ['| ' + ' | '.join(head) + ' |', '|' + ' --- |' * len(head)]
+    for point in found:
+        on = [ap.split('_')[0] for ap in APS if point in fronts[ap]]
+        cell = point.cell
+        cells = [cell.size, cell.regime, cell.method, str(cell.keep_rate)]
+        cells += [f'{v:.2f}' for v in (point.images_per_s, point.box_ap, point.mask_ap)]
+        lines.append('| ' + ' | '.join([*cells, ', '.join(on) or '-']) + ' |')
+    return '\n'.join(lines)
+
+
+def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
+    """Box and mask AP over speed: colour per method, marker per size, hollow if off-the-shelf.
+
+    The larger the keep rate, the larger the marker.
+
+    Args:
+        found (Sequence[Point]): Points.
+        path (Path): Picture to write.
+        speed (str): What the speed is of, for the axis.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    figure = Figure(figsize=(12, 6), layout='constrained')
+    methods = list(dict.fromkeys(point.cell.method for point in found))
+    colours = {m: 'black' if m == 'dense' else f'C{i}' for i, m in enumerate(methods)}
+    groups: dict[tuple, list[Point]] = {}
+    for point in found:
+        groups.setdefault((point.cell.size, point.cell.regime, point.cell.method), []).append(point)
+    for axes, ap in zip(figure.subplots(1, 2), APS, strict=True):
+        front = pareto_front(found, ap)
+        axes.plot(
+            [p.images_per_s for p in front],
+            [getattr(p, ap) for p in front],
+            color='0.75',
+            linewidth=6,
+            drawstyle='steps-post',
+            zorder=0,
+        )
+        for (size, regime, method), line in groups.items():
+            line = sorted(line, key=lambda p: p.cell.keep_rate)
+            x, y = [p.images_per_s for p in line], [getattr(p, ap) for p in line]
+            axes.plot(x, y, color=colours[method], linewidth=1)
+            axes.scatter(
+                x,
+                y,
+                s=[_area(p.cell.keep_rate) for p in line],
+                marker='o' if size == 'tiny' else 's',
+                edgecolors=colours[method],
+                facecolors='white' if regime == 'off-the-shelf' else colours[method],
+                zorder=2,
+            )
+        axes.set(xlabel=f'images/s, {speed}', ylabel=ap.replace('_ap', ' AP, %'))
+        axes.grid(alpha=0.3)
+    handles = [Line2D([], [], color=colours[m], label=m) for m in methods]
+    grey: dict[str, Any] = dict(color='0.3', linestyle='none')
+    handles += [
+        Line2D([], [], marker='o', label='T', **grey),
+        Line2D([], [], marker='s', label='S', **grey),
+        Line2D([], [], marker='o', markerfacecolor='white', label='off-the-shelf', **grey),
+        *(
+            Line2D(
+                [],
+                [],
+                marker='o',
+                markersize=_area(rate) ** 0.5,
+                label=f'keep rate .{rate}',
+                **grey,
+            )
+            for rate in sorted({p.cell.keep_rate for p in found if p.cell.method != 'dense'})
+        ),
+        Line2D([], [], color='0.75', linewidth=6, label='Pareto front'),
+    ]
+    figure.legend(handles=handles, loc='outside lower center', ncols=6)
+    figure.savefig(path, dpi=120)
+
+
+def _area(keep_rate: int) -> float:
+    """Of a marker, in square points."""
+    return 8 + 0.6 * keep_rate

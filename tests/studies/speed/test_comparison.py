@@ -1,0 +1,69 @@
+"""A comparison tells of every call, measures memory last and leaves detectors as they were."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+
+from mmdet_atc.datasets import generate_shapes_dataset
+from mmdet_atc.engine import load_config
+from mmdet_atc.engine.variants import Variant
+from mmdet_atc.studies.speed import measure
+from mmdet_atc.studies.speed.inputs import annotated_batch
+from mmdet_atc.studies.speed.measure import KINDS, Comparison
+
+from ...conftest import ROOT
+
+CPU = torch.device('cpu')
+
+
+@pytest.fixture
+def variant(tmp_path) -> Variant:
+    data = generate_shapes_dataset(tmp_path / 'shapes', 2, 4)
+    path = ROOT / 'configs/atc_vit_adapter_micro_shapes.py'
+    return Variant('micro', load_config(str(path), dict(data_root=str(data))))
+
+
+def test_calls_are_told_of_and_memory_comes_last(variant, monkeypatch):
+    events = []
+    interleaved_times = measure.interleaved_times
+
+    @contextlib.contextmanager
+    def mapped():
+        events.append('mapped')
+        yield
+        events.append('as before')
+
+    def times(*args, **kwargs):
+        events.append('times')
+        return interleaved_times(*args, **kwargs)
+
+    monkeypatch.setattr(measure, 'large_blocks_mapped', mapped)
+    monkeypatch.setattr(measure, 'interleaved_times', times)
+    model = variant.build(CPU)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    batches = [annotated_batch(variant.cfg, size, 64, 96) for size in (1, 2)]
+    comparison = Comparison(
+        {'micro': model}, CPU, optim_wrappers=dict(micro=variant.cfg.optim_wrapper)
+    )
+    told = []
+    rows = comparison.measure(batches, 1, KINDS, lambda: told.append(len(events)))
+
+    assert events == ['times'] * 6 + ['mapped', 'as before']
+    # Of each kind a warm-up and a repeat, then three calls for stages; memory of each kind.
+    assert told == [1, 1, 2, 2, 3, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 6, 6, 6, *[7] * 6]
+    assert comparison.num_calls(2, 1, KINDS) == len(told)
+    assert [row.batch for row in rows] == [1, 2]
+    for row in rows:
+        assert row.seconds.keys() == row.peak_mib.keys() == set(KINDS)
+        assert sum(row.stages.values()) > 0
+    assert not model.training
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_training_without_an_optimizer_is_refused(variant):
+    comparison = Comparison({'micro': variant.build(CPU)}, CPU)
+    with pytest.raises(ValueError, match=r"training needs optim_wrappers .* none for \{'micro'\}"):
+        comparison.measure([], 1, ['training'])

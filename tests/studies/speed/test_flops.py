@@ -1,0 +1,46 @@
+"""Multiply-adds equal those counted by hand."""
+
+from __future__ import annotations
+
+import torch
+
+from mmdet_atc.layers import DeformableTarget, MSDeformAttn
+from mmdet_atc.studies.speed.flops import _counted
+
+from ...backbones.micro import micro
+
+
+def test_deformable_attention():
+    queries, values, dim, heads, points = 4 * 6, 2 * 3, 48, 3, 4
+    attention = MSDeformAttn(dim, 1, heads, points)
+    target = DeformableTarget.between(((4, 6),), ((2, 3),), torch.device('cpu'))
+    query, feature = torch.randn(2, queries, dim), torch.randn(2, values, dim)
+    with torch.inference_mode():
+        count, _ = _counted(attention, query, feature, target)
+    linears = values * dim * dim + queries * dim * (heads * points * 3 + dim)
+    # Four corners and one weight for each of the dim / heads channels of a head's samples.
+    sampling = queries * heads * points * 5 * dim // heads
+    assert count == 2 * (linears + sampling)
+
+
+def test_merging_saves_what_the_merged_blocks_no_longer_do():
+    image = torch.randn(1, 3, 64, 96)
+    dense, merged = micro().eval(), micro(dict(keep_rate=0.5)).eval()
+    with torch.inference_mode():
+        saved = _counted(dense, image)[0] - _counted(merged, image)[0]
+    dim = 48
+
+    def attention(tokens):
+        return tokens * dim * 4 * dim + 2 * tokens * tokens * dim
+
+    def mlp(tokens):
+        return tokens * 8 * dim * dim
+
+    expected = 0
+    before = (*[24] * 4, *[12] * 3, *[6] * 3, *[3] * 2)
+    after = (*[24] * 3, *[12] * 3, *[6] * 3, *[3] * 3)
+    for tokens, left in zip(before, after, strict=True):
+        expected += attention(24) - attention(tokens) + mlp(24) - mlp(left)
+    # The distances of 24, 12 and 6 keys of 16 channels.
+    expected -= 16 * (24**2 + 12**2 + 6**2)
+    assert saved == expected

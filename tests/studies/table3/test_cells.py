@@ -1,0 +1,93 @@
+"""The cells of Table 3 have configs and checkpoints of the right names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmdet_atc.studies.table3 import (
+    Cell,
+    all_cells,
+    limit_annotations,
+    paper_values,
+    plot,
+    write_csv,
+    write_markdown,
+)
+
+from ...conftest import ROOT
+
+
+def test_every_cell_has_a_config_and_a_name_of_its_own():
+    cells = all_cells()
+    # Per size: dense, and in two regimes 3 linkages at 4 rates and ToMe at 3.
+    assert len(cells) == 2 * (1 + 2 * (3 * 4 + 3))
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert all((ROOT / cell.config).is_file() for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ('cell', 'expected'),
+    [
+        (
+            Cell('tiny', 'fine-tuned', 'average', 50),
+            'hf://joakimbh/atc_tiny-coco17-average/atc_tiny-coco17-05-average.pth',
+        ),
+        (
+            Cell('small', 'fine-tuned', 'single', 25),
+            'hf://joakimbh/atc_small-coco17-single/atc_small-coco17-025-single.pth',
+        ),
+        (
+            Cell('small', 'fine-tuned', 'tome', 90),
+            'hf://joakimbh/tome_small-coco17/tome_small-coco17-09.pth',
+        ),
+        (Cell('tiny', 'off-the-shelf', 'complete', 70), 'dense_t.pth'),
+        (Cell('tiny', 'dense', 'dense', 100), 'dense_t.pth'),
+    ],
+)
+def test_checkpoints(cell, expected):
+    assert cell.checkpoint(dict(tiny='dense_t.pth'), 'hf://joakimbh') == expected
+
+
+def test_a_missing_dense_checkpoint_is_named():
+    with pytest.raises(ValueError, match='--dense-small FILE'):
+        Cell('small', 'off-the-shelf', 'average', 50).checkpoint({}, 'hf://joakimbh')
+
+
+def test_limited_annotations_forget_the_other_images(tmp_path):
+    source, target = tmp_path / 'all.json', tmp_path / 'few.json'
+    content = dict(
+        images=[dict(id=i) for i in (7, 5, 9)],
+        annotations=[dict(id=n, image_id=i) for n, i in enumerate((9, 7, 5, 7))],
+        categories=[dict(id=1)],
+    )
+    source.write_text(json.dumps(content))
+    limit_annotations(source, target, 2)
+    limited = json.loads(target.read_text())
+    assert [image['id'] for image in limited['images']] == [7, 5]
+    assert [a['id'] for a in limited['annotations']] == [1, 2, 3]
+    assert limited['categories'] == content['categories']
+
+
+def test_tables_show_differences_to_the_paper_where_it_is_known(tmp_path: Path):
+    known, unknown = (Cell('tiny', 'fine-tuned', 'average', rate) for rate in (50, 70))
+    figures = {
+        cell: dict(box_ap=40.5, mask_ap=36.0, images_per_s=2.0, memory_mib=None)
+        for cell in (known, unknown)
+    }
+    paper = {known.name: (40.0, 36.25)}
+    text = write_markdown(tmp_path / 't.md', figures, paper, 'Note.')
+    first, second = text.splitlines()[4:]
+    assert first.split(' | ')[4:10] == ['40.50', '40.00', '0.50', '36.00', '36.25', '-0.25']
+    assert second.split(' | ')[4:10] == ['40.50', '-', '-', '36.00', '-', '-']
+    write_csv(tmp_path / 't.csv', figures, paper)
+    lines = (tmp_path / 't.csv').read_text().splitlines()
+    assert lines[1] == 'tiny,fine-tuned,average,50,40.5,40.0,0.5,36.0,36.25,-0.25,2.0,'
+    plot(tmp_path / 't.png', figures, paper)
+    assert (tmp_path / 't.png').stat().st_size > 10_000
+
+
+def test_paper_values_name_cells():
+    assert set(paper_values()) <= {cell.name for cell in all_cells()}
