@@ -81,23 +81,24 @@ class Image {
         for (Token i = 0; i < directions_.size(); ++i) {
             if (!is_gone[i]) kept.push_back(i);
         }
-        merges_ = std::move(equal);
-        if (kept.size() < 2) {
-            merges_.resize(std::min<Index>(merges_.size(), count_));
-            return true;
-        }
-        const NearPairs near(directions_, kept, wanted_.threads);
-        const Distance limit = Limit(near.NearestOfSample());
-        Pairs pairs = near.Within(limit);
-        if (kept.size() < is_gone.size()) {
-            for (const Pair& pair : pairs) {
-                if (pair.distance == 0) return false;
-            }
-        }
-        report->near_pairs = pairs.size();
-        const Clusters clusters(directions_.size(), merges_);
-        if (Index(merges_.size()) < count_) Run(clusters, kept, std::move(pairs), limit);
+        merges_ = equal;
         merges_.resize(std::min<Index>(merges_.size(), count_));
+        if (kept.size() < 2) return true;
+        const NearPairs near(directions_, kept, wanted_.threads);
+        const Clusters clusters(directions_.size(), equal);
+        for (const Distance limit : Limits(near.NearestOfSample())) {
+            Pairs pairs = near.Within(limit);
+            if (!equal.empty()) {
+                for (const Pair& pair : pairs) {
+                    if (pair.distance == 0) return false;
+                }
+            }
+            report->near_pairs += pairs.size();
+            if (Index(equal.size()) >= count_) break;
+            merges_ = equal;
+            Run(clusters, kept, std::move(pairs), limit);
+            if (Index(merges_.size()) == count_) break;
+        }
         report->near_clusters = directions_.size() - merges_.size();
         return true;
     }
@@ -122,12 +123,16 @@ class Image {
         }
     }
 
-    // A guess of the last merge's height: a wrong one costs time only.
-    Distance Limit(const std::vector<Distance>& nearest) const {
-        const auto last = static_cast<double>(nearest.size() - 1);
-        const Distance quantile = nearest[static_cast<Index>(wanted_.quantile * last)];
-        return static_cast<Distance>(
-            std::min<double>(wanted_.stretch * static_cast<double>(quantile), kOne / 2));
+    // Guesses of the last merge's height, the second where the first is too low. Wrong ones cost
+    // time only.
+    std::vector<Distance> Limits(const std::vector<Distance>& nearest) const {
+        const auto limit = [&](double quantile, double stretch) {
+            const auto last = static_cast<double>(nearest.size() - 1);
+            const auto at = static_cast<double>(nearest[static_cast<Index>(quantile * last)]);
+            return static_cast<Distance>(std::min<double>(stretch * at, kOne / 2));
+        };
+        return {limit(wanted_.quantile, wanted_.stretch),
+                limit((1 + wanted_.quantile) / 2, 1.3 * wanted_.stretch)};
     }
 
     Directions directions_;
