@@ -21,12 +21,13 @@ LAYERS = [
     'backbones',
     'datasets',
     'engine',
+    'integrations',
     'visualization',
     'apis',
     'studies',
 ]
 #: Modules beside the folders, which import nothing of the package.
-BELOW = ['arguments']
+BELOW = ['arguments', 'shipped']
 #: clustering/ may be used without OpenMMLab.
 CLUSTERING_MAY_IMPORT = {'torch', 'numpy', 'sklearn', 'triton', 'mmdet_atc'}
 

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from ..conftest import ROOT
 
 FOLDER = ROOT / 'requirements'
-FILES = ['build.txt', 'torch.txt', 'mmcv.txt', 'runtime.txt', 'tests.txt', 'docs.txt']
+FILES = ['build.txt', 'torch.txt', 'mmcv-lite.txt', 'runtime.txt', 'tests.txt', 'docs.txt']
 
 
 def requirements(file: str) -> list[Requirement]:
@@ -32,7 +32,7 @@ def test_every_requirement_is_locked_at_a_version_that_it_admits(python):
         platform_machine='x86_64', extra='',
     )  # fmt: skip
     locked = {}
-    for entry in [*requirements('lock.txt'), *requirements('lock-mmcv.txt')]:
+    for entry in [*requirements('lock.txt'), *requirements('lock-mmcv-lite.txt')]:
         if entry.marker is None or entry.marker.evaluate(where):
             assert entry.name not in locked
             (pin,) = entry.specifier
@@ -44,7 +44,7 @@ def test_every_requirement_is_locked_at_a_version_that_it_admits(python):
             assert requirement.specifier.contains(version), f'{requirement} of {file}: {version}'
 
 
-@pytest.mark.parametrize('file', ['lock.txt', 'lock-mmcv.txt'])
+@pytest.mark.parametrize('file', ['lock.txt', 'lock-mmcv-lite.txt'])
 def test_every_locked_file_has_its_digest(file):
     text = re.sub(r'\\\n\s*', ' ', (FOLDER / file).read_text())
     entries = [line for line in text.splitlines() if line and line[0] != '#']
