@@ -22,6 +22,7 @@ LAYERS = [
     'datasets',
     'engine',
     'integrations',
+    'classification',
     'visualization',
     'apis',
     'studies',
