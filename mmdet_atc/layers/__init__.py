@@ -7,6 +7,7 @@ from .attention import Attention, WindowAttention
 from .block import Block, add_residual
 from .convolutions import pointwise, upsampled_onto
 from .deformable import DeformableTarget, MSDeformAttn, deformable_attention
+from .depthwise import depthwise_gelu
 from .maps import to_map
 from .norm import add_layer_norm, layer_norm
 from .spatial_prior import SpatialPriorModule
@@ -24,6 +25,7 @@ __all__ = [
     'add_layer_norm',
     'add_residual',
     'deformable_attention',
+    'depthwise_gelu',
     'folded_attention',
     'layer_norm',
     'pointwise',
