@@ -10,6 +10,7 @@ from .deformable import DeformableTarget, MSDeformAttn, deformable_attention
 from .depthwise import depthwise_gelu
 from .maps import to_map
 from .norm import add_layer_norm, layer_norm
+from .resize import resized_sum
 from .spatial_prior import SpatialPriorModule
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     'layer_norm',
     'pointwise',
     'proportional_attention',
+    'resized_sum',
     'to_map',
     'upsampled_onto',
 ]
