@@ -23,6 +23,7 @@ LAYERS = [
     'datasets',
     'engine',
     'integrations',
+    'classification',
     'visualization',
     'apis',
     'studies',
