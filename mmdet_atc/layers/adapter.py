@@ -7,7 +7,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from .block import add_residual, maybe_checkpoint
-from .deformable_attention import DeformableTarget, MSDeformAttn
+from .deformable import DeformableTarget, MSDeformAttn
 from .maps import to_map
 
 

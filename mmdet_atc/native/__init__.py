@@ -1,6 +1,6 @@
 """What this package compiles and finds out once per machine: C++ called through ctypes."""
 
-from .build import load_library
+from .build import NotCompiledError, compiled_library, is_refused, load_library
 from .cache import cache_folder
 
-__all__ = ['cache_folder', 'load_library']
+__all__ = ['NotCompiledError', 'cache_folder', 'compiled_library', 'is_refused', 'load_library']

@@ -1,0 +1,167 @@
+"""Initialisation from ViT classifiers."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from mmdet_atc.backbones import ViTAdapter
+from mmdet_atc.backbones.pretrained import vit_state_dict
+from mmdet_atc.checkpoints import CheckpointError
+from mmdet_atc.checkpoints.layouts import resized_pos_embed
+
+TINY = dict(embed_dim=192, num_heads=3)
+
+
+@pytest.fixture(scope='module')
+def classifier():
+    torch.manual_seed(0)
+    return timm.create_model('deit_tiny_patch16_224', pretrained=False).eval()
+
+
+@pytest.mark.parametrize('wrapper', [None, 'model', 'state_dict'])
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_deit_files_initialise_the_vit(tmp_path, classifier, wrapper, prefix):
+    state = {prefix + k: v for k, v in classifier.state_dict().items()}
+    path = tmp_path / 'deit.pth'
+    torch.save({wrapper: state, 'epoch': 1} if wrapper else state, path)
+    model = ViTAdapter(**TINY, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
+    model.init_weights()
+    for name, tensor in model.state_dict().items():
+        if name.startswith(('blocks.', 'patch_embed.', 'pos_embed')):
+            assert torch.equal(tensor, state[prefix + name]), name
+
+
+def test_the_vit_inside_computes_what_timm_computes(tmp_path, classifier):
+    """The blocks, on the same tokens, are the classifier's blocks."""
+    torch.save(classifier.state_dict(), tmp_path / 'deit.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'deit.pth'))
+    model = ViTAdapter(**TINY, init_cfg=init_cfg).eval()
+    model.init_weights()
+    tokens = torch.randn(2, 24, 192)
+    with torch.no_grad():
+        expected = classifier.blocks(tokens)
+        for block in model.blocks:
+            tokens = block(tokens, (4, 6))
+    torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_of_another_size_is_refused(tmp_path, classifier):
+    torch.save(classifier.state_dict(), tmp_path / 'deit.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'deit.pth'))
+    model = ViTAdapter(embed_dim=384, num_heads=6, init_cfg=init_cfg)
+    with pytest.raises(CheckpointError) as caught:
+        model.init_weights()
+    message = str(caught.value)
+    assert 'deit.pth does not fit the ViT of this backbone' in message
+    assert 'missing' not in message
+    assert 'other shape: blocks, 144 tensors such as blocks.0.norm1.weight, (192,) in' in message
+    assert 'the file has 192 channels (size T), the config 384 channels (size S)' in message
+
+
+def test_a_file_without_a_vit_is_refused(tmp_path):
+    torch.save({'fc.weight': torch.zeros(1)}, tmp_path / 'other.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'other.pth'))
+    with pytest.raises(CheckpointError, match=r'missing: blocks, 144 tensors .*\n.*patch_embed'):
+        ViTAdapter(**TINY, init_cfg=init_cfg).init_weights()
+
+
+def test_other_init_types_are_refused():
+    with pytest.raises(
+        ValueError, match="init_cfg of a ViT-Adapter must be dict\\(type='Pretrained'"
+    ):
+        ViTAdapter(**TINY, init_cfg=dict(type='Xavier', layer='Linear')).init_weights()
+
+
+def test_unknown_timm_model_is_refused():
+    init_cfg = dict(type='Pretrained', checkpoint='timm://no_such_model')
+    with pytest.raises(ValueError, match="timm has no model 'no_such_model'"):
+        ViTAdapter(**TINY, init_cfg=init_cfg).init_weights()
+
+
+def test_timm_scheme_offline_fails_with_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    monkeypatch.setenv('HF_HOME', str(tmp_path))
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    init_cfg = dict(type='Pretrained', checkpoint='timm://deit_tiny_patch16_224')
+    with pytest.raises(OSError, match=r"cannot load 'timm://deit_tiny_patch16_224'.*local file"):
+        ViTAdapter(**TINY, init_cfg=init_cfg).init_weights()
+
+
+@pytest.mark.parametrize('extra', [0, 1, 2])
+def test_position_embeddings_of_other_grids_are_resized(extra):
+    ramp = torch.linspace(0, 1, 24).repeat(24, 1).flatten()
+    embed = torch.cat([torch.full((extra,), 7.0), ramp])[None, :, None]
+    resized = resized_pos_embed(embed, 14 * 14)
+    assert resized.shape == (1, 197, 1)
+    rows = resized[0, 1:, 0].reshape(14, 14)
+    torch.testing.assert_close(rows[0], rows[13])
+    assert (rows[0].diff() > 0).all()
+    if extra:
+        assert resized[0, 0, 0] == 7
+    unchanged = resized_pos_embed(embed, 24 * 24)
+    assert torch.equal(unchanged[0, 1:, 0], ramp)
+
+
+def test_tokens_that_are_no_square_grid_are_refused():
+    with pytest.raises(CheckpointError, match=r'square number of patches .* got 224 tokens'):
+        resized_pos_embed(torch.zeros(1, 14 * 16, 8), 14 * 14)
+
+
+@pytest.mark.parametrize('names', ['ls{}.gamma', 'gamma_{}', 'gamma{}'])
+def test_layer_scales_load_under_each_name(tmp_path, names):
+    source = ViTAdapter(**TINY, layer_scale=True)
+    state = {k: v for k, v in source.state_dict().items() if k.startswith(('blocks', 'p'))}
+    for block in range(12):
+        for half in (1, 2):
+            scale = torch.rand(192)
+            del state[f'blocks.{block}.gamma{half}']
+            state[f'blocks.{block}.{names.format(half)}'] = scale
+    torch.save(dict(model=state, model_ema={}), tmp_path / 'deit3.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'deit3.pth'))
+    model = ViTAdapter(**TINY, layer_scale=True, init_cfg=init_cfg)
+    model.init_weights()
+    assert torch.equal(model.blocks[11].gamma2, scale)
+
+    plain = ViTAdapter(**TINY, init_cfg=init_cfg)
+    with pytest.raises(
+        CheckpointError, match=r'unexpected: blocks, 24 tensors(.*\n)*.*layer_scale'
+    ):
+        plain.init_weights()
+
+
+def test_a_distilled_classifier_of_another_grid_initialises(tmp_path, classifier):
+    state = dict(classifier.state_dict())
+    state['dist_token'] = torch.zeros(1, 1, 192)
+    state['head_dist.weight'], state['head_dist.bias'] = torch.zeros(9, 192), torch.zeros(9)
+    state['pos_embed'] = torch.rand(1, 24 * 24 + 2, 192)
+    torch.save(dict(model=state), tmp_path / 'deit.pth')
+    model = ViTAdapter(
+        **TINY, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'deit.pth'))
+    )
+    model.init_weights()
+    assert torch.equal(model.pos_embed, resized_pos_embed(state['pos_embed'], 14 * 14))
+
+
+def test_a_deeper_classifier_is_refused(tmp_path, classifier):
+    torch.save(classifier.state_dict(), tmp_path / 'deit.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'deit.pth'))
+    model = ViTAdapter(**TINY, depth=6, interaction_indexes=[[0, 5]], init_cfg=init_cfg)
+    with pytest.raises(CheckpointError, match='unexpected: blocks, 72 tensors'):
+        model.init_weights()
+
+
+def test_a_detector_is_refused_as_a_classifier(tmp_path):
+    state = {f'backbone.{k}': v for k, v in ViTAdapter(**TINY).state_dict().items()}
+    torch.save(dict(state_dict={**state, 'neck.weight': torch.zeros(1)}), tmp_path / 'd.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'd.pth'))
+    with pytest.raises(CheckpointError, match='the file is a detector, which is loaded through'):
+        ViTAdapter(**TINY, init_cfg=init_cfg).init_weights()
+
+
+def test_only_common_prefixes_are_stripped():
+    state = {'backbone.a': torch.zeros(1), 'neck.b': torch.zeros(1)}
+    assert set(vit_state_dict({'state_dict': state, 'meta': {}})) == set(state)
+    assert set(vit_state_dict({'module.backbone.a': torch.zeros(1)})) == {'a'}
