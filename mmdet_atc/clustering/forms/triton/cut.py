@@ -9,22 +9,38 @@ from .group import HEIGHT, LABEL, MATE, NEVER, NODE_ROWS, PAIR, POSITION, POSITI
 
 
 @triton.jit
+def narrowed(low, high, middle, count, wanted):
+    """The range ``low .. high`` of a border, when ``count`` values are not above ``middle``."""
+    is_enough = count >= wanted
+    above = tl.where(is_enough, low, tl.maximum(low, middle + 1))
+    # Exactly as many as are wanted: no need to know where between two values the border is.
+    return tl.where(count == wanted, middle, above), tl.where(
+        is_enough, tl.minimum(high, middle), high
+    )
+
+
+@triton.jit
 def lowest_values(values, is_wanted, wanted):
     """The least number that ``wanted`` of the values are not above, 0 for none."""
     low = tl.min(tl.where(is_wanted, values, NEVER), axis=0)
     high = tl.max(tl.where(is_wanted, values, -1), axis=0)
-    # Invariant: fewer than `wanted` are below `low`, at least as many not above `high`.
+    # Invariant: fewer than `wanted` are below `low`, at least as many not above `high`. Four counts
+    # of up to 2**15 are added up in one number.
     while low < high:
-        middle = low + ((high - low) >> 1)
-        count = tl.sum((is_wanted & (values <= middle)).to(tl.int32), axis=0)
-        if count == wanted:
-            # Exactly these: no need to know where between two values the border is.
-            low = middle
-            high = middle
-        elif count < wanted:
-            low = middle + 1
-        else:
-            high = middle
+        step = (high - low) // 5
+        first = low + step
+        second = first + step
+        third = second + step
+        fourth = third + step
+        counts = (is_wanted & (values <= first)).to(tl.int64)
+        counts += (is_wanted & (values <= second)).to(tl.int64) << 16
+        counts += (is_wanted & (values <= third)).to(tl.int64) << 32
+        counts += (is_wanted & (values <= fourth)).to(tl.int64) << 48
+        counts = tl.sum(counts, axis=0)
+        low, high = narrowed(low, high, first, counts & 0xFFFF, wanted)
+        low, high = narrowed(low, high, second, (counts >> 16) & 0xFFFF, wanted)
+        low, high = narrowed(low, high, third, (counts >> 32) & 0xFFFF, wanted)
+        low, high = narrowed(low, high, fourth, (counts >> 48) & 0xFFFF, wanted)
     return low
 
 

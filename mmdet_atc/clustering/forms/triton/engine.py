@@ -14,21 +14,27 @@ from .fixed_point import prepare_means, prepare_tokens
 from .group import (
     COUNTERS,
     EDGE_ROWS,
+    LISTS,
     LOWEST,
     MERGED,
     NEVER,
     NODE_ROWS,
-    SELECTED,
     share_of,
     wait_for_group,
 )
-from .near_pairs import DISTANCE_UNIT, keep_near, sample_nearest, sampled_limit, select_pairs
+from .near_pairs import (
+    DISTANCE_UNIT,
+    count_selected,
+    forget_selected,
+    keep_near,
+    sample_nearest,
+    sampled_limit,
+    select_pairs,
+)
 from .rounds import find_mutual, forget_mates, merge_near, merge_nodes
 from .scan import count_below, list_members, scan_nearest
 from .tree import grow_near, grow_trees
 
-#: Sampled tokens of an image.
-SAMPLES = 256
 #: Pairs of tokens that an image's list has room for, per token.
 PAIRS_PER_TOKEN = 64
 #: And in all, where that is more.
@@ -37,7 +43,16 @@ ROOM = 2**15
 ATTEMPTS = 8
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        'programs',
+        'num_tokens',
+        'num_clusters',
+        'capacity',
+        'slots_in_all',
+        'slots_for_tokens',
+    ]
+)
 def cluster_kernel(
     features,
     directions,
@@ -47,7 +62,6 @@ def cluster_kernel(
     edges,
     table,
     counters,
-    nearest,
     rows,
     programs,
     num_tokens,
@@ -63,11 +77,12 @@ def cluster_kernel(
     LINKAGE: tl.constexpr,
     LOG_WIDTH: tl.constexpr,
     HALF_WIDTH: tl.constexpr,
-    SAMPLES: tl.constexpr,
     ATTEMPTS: tl.constexpr,
     TILE: tl.constexpr,
     STEP: tl.constexpr,
     TOKENS: tl.constexpr,
+    KEPT_PAIRS: tl.constexpr,
+    KEPT_WIDTH: tl.constexpr,
     PAIRS: tl.constexpr,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -89,7 +104,6 @@ def cluster_kernel(
     edges += image * EDGE_ROWS * capacity
     table += image * slots_in_all
     counters += image * COUNTERS
-    nearest += image * SAMPLES
     rows += tl.program_id(0).to(tl.int64) * num_tokens
     wanted = num_tokens - num_clusters
     lanes = tl.arange(0, BLOCK)
@@ -110,10 +124,10 @@ def cluster_kernel(
     )
     wait_for_group(counters, programs)
     sample_nearest(
-        half, single, nearest, program, programs, num_tokens, HALF_WIDTH, STEP, SAMPLES, TILE
+        half, single, counters, program, programs, num_tokens, HALF_WIDTH, STEP, TILE
     )
     wait_for_group(counters, programs)
-    limit = sampled_limit(nearest, num_tokens, share, factor, SAMPLES)
+    limit = sampled_limit(counters, num_tokens, share, factor)
     reached = limit * 0
     attempt = 0
     merged = wanted.to(tl.int64) * 0
@@ -140,7 +154,7 @@ def cluster_kernel(
             # Another limit, for the clusters that there are.
             wait_for_group(counters, programs)
             if program == 0:
-                tl.store(counters + SELECTED, tl.zeros((), tl.int64))
+                forget_selected(counters)
             if merged == 0:
                 merge_equal(
                     directions,
@@ -191,18 +205,19 @@ def cluster_kernel(
                 TILE,
             )
         wait_for_group(counters, programs)
-        selected = tl.load(counters + SELECTED, cache_modifier='.cg')
+        selected = count_selected(counters, capacity)
         if selected > capacity:
             limit = (reached + limit) / 2
         else:
             fixed_limit = (limit.to(tl.float64) * DISTANCE_UNIT).to(tl.int64)
-            start, stop = share_of(selected.to(tl.int32), program, programs)
+            start, stop = share_of(selected, program, programs)
             count = stop * 0
             if attempt == 0:
                 count = keep_near(
                     directions,
                     nodes,
                     edges,
+                    counters,
                     start,
                     stop,
                     fixed_limit,
@@ -210,14 +225,15 @@ def cluster_kernel(
                     num_channels,
                     capacity,
                     'token',
-                    PAIRS,
-                    WIDTH,
+                    KEPT_PAIRS,
+                    KEPT_WIDTH,
                 )
             else:
                 count = keep_near(
                     directions,
                     nodes,
                     edges,
+                    counters,
                     start,
                     stop,
                     fixed_limit,
@@ -225,8 +241,8 @@ def cluster_kernel(
                     num_channels,
                     capacity,
                     LATER_DISTANCES,
-                    PAIRS,
-                    WIDTH,
+                    KEPT_PAIRS,
+                    KEPT_WIDTH,
                 )
             if LINKAGE == 'single':
                 grow_near(
@@ -272,7 +288,7 @@ def cluster_kernel(
                 )
             reached = limit
             limit = tl.minimum(limit * 2, 2.0)
-            if num_tokens * (num_tokens - 1) // 2 <= capacity:
+            if num_tokens * (num_tokens - 1) // 2 <= capacity // LISTS:
                 limit = limit * 0 + 2.0
         merged = tl.load(counters + MERGED, cache_modifier='.cg')
         attempt += 1
@@ -376,82 +392,110 @@ def first_limit(linkage: str, keep_rate: float) -> tuple[float, float]:
     return float(np.interp(keep_rate, rates, shares)), float(np.interp(keep_rate, rates, factors))
 
 
+#: What a program's tiles take: the numbers of values at a time that measured best on an H100.
+BLOCKS = dict(TILE=64, STEP=64, TOKENS=16, BLOCK=256)
+BLOCKS.update(KEPT_PAIRS=64, KEPT_WIDTH=16, PAIRS=16, ROWS=16, WIDTH=64)
+#: Warps of a program; programs of a multiprocessor, which share its registers; their shared memory.
+WARPS = 4
+PROGRAMS_PER_PROCESSOR = 4
+SHARED_BYTES = 52 * 1024
+#: Of an image: more of them wait longer for each other than they save.
+MOST_PROGRAMS = 128
+
+
+def programs_per_image(device: torch.device, batch: int) -> int:
+    """As many as run at the same time, so that they can wait for each other."""
+    properties = torch.cuda.get_device_properties(device)
+    fit = properties.shared_memory_per_multiprocessor // SHARED_BYTES
+    at_once = max(1, min(PROGRAMS_PER_PROCESSOR, fit)) * properties.multi_processor_count
+    return max(1, min(MOST_PROGRAMS, at_once // batch))
+
+
 def cluster_features(
-    features: Tensor, num_clusters: int, linkage: str, programs: int | None = None, **blocks: int
+    features: Tensor,
+    num_clusters: int,
+    linkage: str,
+    programs: int | None = None,
+    blocks: dict[str, int] = BLOCKS,
 ) -> Tensor:
-    """Cluster a batch by cosine distance.
+    """As :func:`mmdet_atc.clustering.forms.triton.cluster_features`.
 
     Args:
-        features (Tensor): ``(B, N, C)`` float, CUDA.
-        num_clusters (int): Clusters per image, in ``1 .. N``.
-        linkage (str): ``'single'``, ``'complete'`` or ``'average'``.
+        features (Tensor): ``(B, N, C)`` float.
+        num_clusters (int): Clusters per image.
+        linkage (str): Linkage.
         programs (int, optional): Programs per image. Default: as many as run at the same time.
+        blocks (dict): Values at a time.
 
     Returns:
-        Tensor: ``(B, N)`` int64, clusters numbered by their smallest member.
+        Tensor: ``(B, N)`` int64.
     """
     batch, num_tokens, num_channels = features.shape
     device = features.device
     if num_clusters == num_tokens or not batch:
         return torch.arange(num_tokens, device=device).repeat(batch, 1)
-    per = blocks.pop('per', 4)
-    if programs is None:
-        processors = torch.cuda.get_device_properties(device).multi_processor_count
-        programs = max(1, min(blocks.pop('most', 128), per * processors // batch))
-    blocks.pop('most', 0)
-    options = dict(TILE=64, STEP=64, TOKENS=16, PAIRS=16, ROWS=16, WIDTH=64, BLOCK=256)
-    warps = blocks.pop("warps", 4)
-    options.update(blocks)
+    programs = programs or programs_per_image(device, batch)
+    if features.dtype != torch.float64:
+        # Exact, and one kernel to compile.
+        features = features.float()
+    else:
+        # Squares of narrower types fit in float64 as they are.
+        greatest = features.abs().amax(dim=-1, keepdim=True)
+        power = greatest / (2 * torch.frexp(greatest).mantissa)
+        features = features / torch.where(greatest == 0, 1, power)
     log_width = max(4, (num_channels - 1).bit_length())
-    half_width = 2**log_width
-    options['STEP'] = min(options['STEP'], half_width)
-    options['WIDTH'] = min(options['WIDTH'], 2**log_width)
-    options['TOKENS'] = max(1, min(options['TOKENS'], 2**15 >> log_width))
+    width = 2**log_width
+    blocks = {
+        **blocks,
+        'STEP': min(blocks['STEP'], width),
+        'WIDTH': min(blocks['WIDTH'], width),
+        'KEPT_WIDTH': min(blocks['KEPT_WIDTH'], width),
+        'TOKENS': max(1, min(blocks['TOKENS'], 2**13 // width)),
+    }
     pairs = num_tokens * (num_tokens - 1) // 2
-    capacity = max(PAIRS_PER_TOKEN * num_tokens, min(pairs, ROOM))
-    slots = (3 if linkage == 'complete' else 1) * max(1024, 1 << capacity.bit_length())
-    slots = max(slots, 2048, 4 * triton.next_power_of_2(num_tokens))
+    capacity = max(PAIRS_PER_TOKEN * num_tokens, LISTS.value * min(pairs, ROOM // LISTS.value))
+    capacity = triton.cdiv(capacity, LISTS.value) * LISTS.value
+    slots_for_tokens = max(1024, 2 * triton.next_power_of_2(num_tokens))
+    is_complete = linkage == 'complete'
+    slots = (3 if is_complete else 1) * max(1024, 1 << capacity.bit_length())
 
     def empty(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=device)
 
     labels = empty(batch, num_tokens)
-    share, factor = first_limit(linkage, num_clusters / num_tokens)
     nodes = empty(batch, NODE_ROWS.value, num_tokens)
-    is_complete = linkage == 'complete'
+    share, factor = first_limit(linkage, num_clusters / num_tokens)
     with torch.cuda.device_of(features):
         cluster_kernel[(batch * programs,)](
             features.contiguous(),
             empty(batch, num_tokens, num_channels),
-            empty(batch, num_tokens, half_width, dtype=torch.float16),
-            empty(batch, num_tokens, half_width, dtype=torch.float32),
+            empty(batch, num_tokens, width, dtype=torch.float16),
+            empty(batch, num_tokens, width, dtype=torch.float32),
             nodes,
             empty(batch, EDGE_ROWS.value, capacity),
-            empty(batch, slots),
+            empty(batch, max(slots, 2 * slots_for_tokens)),
             torch.zeros(batch, COUNTERS.value, dtype=torch.int64, device=device),
-            torch.full((batch, SAMPLES), 2**30, dtype=torch.int32, device=device),
             empty(batch * programs if is_complete else 1, num_tokens),
             programs,
             num_tokens,
             num_channels,
             num_clusters,
             capacity,
-            slots,
-            max(1024, 2 * triton.next_power_of_2(num_tokens)),
+            max(slots, 2 * slots_for_tokens),
+            slots_for_tokens,
             share,
             factor,
             2.0**-10 + num_channels * 2.0**-22,
             2.0**-19 + num_channels * 2.0**-21,
             LINKAGE=linkage,
             LOG_WIDTH=log_width,
-            HALF_WIDTH=half_width,
-            SAMPLES=SAMPLES,
+            HALF_WIDTH=width,
             ATTEMPTS=ATTEMPTS,
-            num_warps=warps,
+            num_warps=WARPS,
+            maxnreg=2**16 // (32 * WARPS * PROGRAMS_PER_PROCESSOR),
             enable_fp_fusion=False,
-            maxnreg=65536 // (32 * warps * per),
-            **({'launch_cooperative_grid': True} if programs > 1 else {}),
-            **options,
+            launch_cooperative_grid=programs > 1,
+            **blocks,
         )
         label_kernel[(batch,)](
             nodes,

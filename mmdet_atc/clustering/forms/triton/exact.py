@@ -53,6 +53,14 @@ def mean_distances(
     Args:
         u, v: ``(PAIRS,)`` clusters by their smallest members.
     """
+    n_u = load_fresh(nodes + SIZE * num_tokens + u, mask, 1)
+    n_v = load_fresh(nodes + SIZE * num_tokens + v, mask, 1)
+    m_u = load_fresh(nodes + NONZERO * num_tokens + u, mask, 0)
+    m_v = load_fresh(nodes + NONZERO * num_tokens + v, mask, 0)
+    high_u = load_fresh(nodes + EXCESS_HIGH * num_tokens + u, mask, 0)
+    high_v = load_fresh(nodes + EXCESS_HIGH * num_tokens + v, mask, 0)
+    low_u = load_fresh(nodes + EXCESS_LOW * num_tokens + u, mask, 0)
+    low_v = load_fresh(nodes + EXCESS_LOW * num_tokens + v, mask, 0)
     w0 = tl.zeros((PAIRS,), tl.int64)
     w1 = tl.zeros((PAIRS,), tl.int64)
     w2 = tl.zeros((PAIRS,), tl.int64)
@@ -74,14 +82,6 @@ def mean_distances(
         w2 += tl.sum(x0 * y2 + x1 * y1 + x2 * y0, axis=1)
         w3 += tl.sum(x1 * y2 + x2 * y1, axis=1)
         w4 += tl.sum(x2 * y2, axis=1)
-    n_u = load_fresh(nodes + SIZE * num_tokens + u, mask, 1)
-    n_v = load_fresh(nodes + SIZE * num_tokens + v, mask, 1)
-    m_u = load_fresh(nodes + NONZERO * num_tokens + u, mask, 0)
-    m_v = load_fresh(nodes + NONZERO * num_tokens + v, mask, 0)
-    high_u = load_fresh(nodes + EXCESS_HIGH * num_tokens + u, mask, 0)
-    high_v = load_fresh(nodes + EXCESS_HIGH * num_tokens + v, mask, 0)
-    low_u = load_fresh(nodes + EXCESS_LOW * num_tokens + u, mask, 0)
-    low_v = load_fresh(nodes + EXCESS_LOW * num_tokens + v, mask, 0)
     pairs = n_u * n_v
     # Twice the sum over all pairs, in digits of 21 bits.
     w0 = m_v * low_u + m_u * low_v - 2 * w0

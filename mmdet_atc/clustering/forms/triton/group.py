@@ -45,12 +45,19 @@ WORK = tl.constexpr(2)
 SLOT = tl.constexpr(3)
 EDGE_ROWS = tl.constexpr(4)
 
-# Entries of `counters` (B, COUNTERS) int64, apart from each other in memory.
+# Entries of `counters` (B, COUNTERS) int64, zero at first; those of many writers lie apart.
 BARRIER = tl.constexpr(0)
-SELECTED = tl.constexpr(16)
-MERGED = tl.constexpr(32)
-LOWEST = tl.constexpr(48)
-COUNTERS = tl.constexpr(64)
+MERGED = tl.constexpr(16)
+LOWEST = tl.constexpr(32)
+#: How many pairs the lists hold that are selected into: several, since an address takes one addition
+#: at a time.
+SELECTED = tl.constexpr(48)
+LISTS = tl.constexpr(16)
+LIST_STEP = tl.constexpr(4)
+#: How much nearer than FAR the nearest neighbours of the sampled tokens are.
+NEARNESS = tl.constexpr(112)
+SAMPLES = tl.constexpr(256)
+COUNTERS = tl.constexpr(368)
 
 #: More than any distance, and than any pair.
 NEVER = tl.constexpr(2**62 + 2**61)

@@ -15,16 +15,23 @@ from .group import (
     DISTANCE,
     ENDS,
     HEIGHT,
+    LIST_STEP,
+    LISTS,
+    NEARNESS,
     NEVER,
     OWNER,
     POSITION,
     POSITIONS,
+    SAMPLES,
     SELECTED,
+    WORK,
     load_fresh,
 )
 
 #: Of float distances in the sample.
 SAMPLE_UNIT = tl.constexpr(2.0**28)
+#: More than any sampled distance.
+FAR = tl.constexpr(2**30)
 #: Of exact distances.
 DISTANCE_UNIT = tl.constexpr(2.0**61)
 
@@ -64,16 +71,15 @@ def approximate_distances(
 def sample_nearest(
     half,
     single,
-    nearest,
+    counters,
     program,
     programs,
     num_tokens,
     HALF_WIDTH: tl.constexpr,
     STEP: tl.constexpr,
-    SAMPLES: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """The distance of some tokens, evenly spread, to their nearest neighbours, to ``nearest``."""
+    """The distance of some tokens, evenly spread, to their nearest neighbours."""
     stride = tl.maximum(num_tokens // SAMPLES, 1)
     columns = tl.cdiv(num_tokens, TILE)
     for job in range(program, columns * (SAMPLES // TILE), programs):
@@ -85,22 +91,23 @@ def sample_nearest(
         )
         is_other = (i[:, None] != j[None, :]) & (j[None, :] < num_tokens)
         distance = tl.where(is_other, tl.maximum(distance, 0.0), 2.0)
-        lowest = (tl.min(distance, axis=1) * SAMPLE_UNIT).to(tl.int32)
-        tl.atomic_min(nearest + s, lowest, mask=i < num_tokens, sem='relaxed')
+        nearness = 0 - (tl.min(distance, axis=1) * SAMPLE_UNIT).to(tl.int64) + FAR
+        tl.atomic_max(counters + NEARNESS + s, nearness, mask=i < num_tokens, sem='relaxed')
 
 
 @triton.jit
-def sampled_limit(nearest, num_tokens, share, factor, SAMPLES: tl.constexpr):
+def sampled_limit(counters, num_tokens, share, factor):
     """The distance that a share of the sampled tokens has a neighbour within, times a factor."""
     stride = tl.maximum(num_tokens // SAMPLES, 1)
     s = tl.arange(0, SAMPLES)
     is_sample = s * stride < num_tokens
     count = tl.sum(is_sample.to(tl.int32), axis=0)
-    value = load_fresh(nearest + s, is_sample, 2**30)
+    value = (0 - load_fresh(counters + NEARNESS + s, is_sample, 0) + FAR).to(tl.int32)
     below = tl.zeros((SAMPLES,), tl.int32)
     for first in range(0, SAMPLES, 32):
         t = first + tl.arange(0, 32)
-        other = load_fresh(nearest + t, t * stride < num_tokens, 2**30)
+        nearness = load_fresh(counters + NEARNESS + t, t * stride < num_tokens, 0)
+        other = (0 - nearness + FAR).to(tl.int32)
         below += tl.sum((other[None, :] < value[:, None]).to(tl.int32), axis=1)
     wanted = tl.minimum((share * count).to(tl.int32), count - 1)
     found = tl.max(tl.where(is_sample & (below <= wanted), value, 0), axis=0)
@@ -125,7 +132,7 @@ def select_pairs(
     STEP: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Write the pairs whose approximate distance is within a threshold, in any order.
+    """Write the pairs whose approximate distance is within a threshold to lists, in any order.
 
     Of tokens, or, accurate, of the clusters that there are (single linkage: of tokens of different
     trees).
@@ -134,6 +141,10 @@ def select_pairs(
     equally long.
     """
     tiles = tl.cdiv(num_tokens, TILE)
+    room = capacity // LISTS
+    own_list = program % LISTS
+    own_count = counters + SELECTED + own_list * LIST_STEP
+    own_edges = edges + WORK * capacity + own_list * room
     # Loads run ahead of products, as far as shared memory goes for four programs a processor.
     STAGES: tl.constexpr = 1 if ACCURATE else 3
     jobs = tl.cdiv(tiles, 2) * (tiles + 1)
@@ -151,9 +162,9 @@ def select_pairs(
             half, single, i, j, num_tokens, ACCURATE, HALF_WIDTH, STEP
         )
         # A list that is full already is of no use.
-        selected = tl.load(counters + SELECTED, cache_modifier='.cg')
+        selected = tl.load(own_count, cache_modifier='.cg')
         is_near = (distance <= threshold) & (i[:, None] < j[None, :]) & (j[None, :] < num_tokens)
-        is_near &= is_new & (selected <= capacity)
+        is_near &= is_new & (selected <= room)
         if ACCURATE:
             if LINKAGE == 'single':
                 rows = load_fresh(nodes + OWNER * num_tokens + i, i < num_tokens, 0)
@@ -164,10 +175,24 @@ def select_pairs(
                 columns = load_fresh(nodes + HEIGHT * num_tokens + j, j < num_tokens, 0)
                 is_near &= (rows == NEVER)[:, None] & (columns == NEVER)[None, :]
         one = tl.full((TILE, TILE), 1, tl.int64)
-        counter = counters + SELECTED + tl.zeros((TILE, TILE), tl.int32)
-        at = tl.atomic_add(counter, one, mask=is_near, sem='relaxed')
+        at = tl.atomic_add(own_count + tl.zeros((TILE, TILE), tl.int32), one, mask=is_near, sem='relaxed')
         ends = (i[:, None].to(tl.int64) << POSITION) | j[None, :]
-        tl.store(edges + ENDS * capacity + at, ends, mask=is_near & (at < capacity))
+        tl.store(own_edges + at, ends, mask=is_near & (at < room))
+
+
+@triton.jit
+def count_selected(counters, capacity):
+    """How many pairs were selected, or more than the capacity where a list has overflowed."""
+    lists = tl.arange(0, LISTS)
+    counts = load_fresh(counters + SELECTED + lists * LIST_STEP, lists < LISTS, 0)
+    is_full = tl.max(counts, axis=0) > capacity // LISTS
+    return tl.where(is_full, capacity + 1, tl.sum(counts, axis=0).to(tl.int32))
+
+
+@triton.jit
+def forget_selected(counters):
+    lists = tl.arange(0, LISTS)
+    tl.store(counters + SELECTED + lists * LIST_STEP, tl.zeros((LISTS,), tl.int64))
 
 
 @triton.jit
@@ -175,6 +200,7 @@ def keep_near(
     directions,
     nodes,
     edges,
+    counters,
     start,
     stop,
     limit,
@@ -185,19 +211,27 @@ def keep_near(
     PAIRS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Exact distances of a program's selected pairs; those beyond the limit go.
+    """Exact distances of a program's share of the selected pairs; those beyond the limit go.
 
     Args:
+        start, stop: The share, counted through all lists.
         DISTANCES: ``'token'``, ``'mean'`` or ``'largest'``.
 
     Returns:
         The number of edges that stay, from ``start`` on.
     """
     kept = 0
+    lists = tl.arange(0, LISTS)
+    counts = load_fresh(counters + SELECTED + lists * LIST_STEP, lists < LISTS, 0).to(tl.int32)
+    firsts = tl.cumsum(counts, axis=0) - counts
     for s in range(start, stop, PAIRS):
         e = s + tl.arange(0, PAIRS)
         is_edge = e < stop
-        ends = load_fresh(edges + ENDS * capacity + e, is_edge, 0)
+        is_before = firsts[None, :] <= e[:, None]
+        own_list = tl.sum(is_before.to(tl.int32), axis=1) - 1
+        first = tl.max(tl.where(is_before, firsts[None, :], 0), axis=1)
+        place = own_list * (capacity // LISTS) + e - first
+        ends = load_fresh(edges + WORK * capacity + place, is_edge, 0)
         u = ends >> POSITION
         v = ends & POSITIONS
         if DISTANCES == 'token':
@@ -214,7 +248,6 @@ def keep_near(
             )
         stays = is_edge & (distance <= limit)
         at = start + kept + tl.cumsum(stays.to(tl.int32), axis=0) - 1
-        tl.debug_barrier()
         tl.store(edges + ENDS * capacity + at, ends, mask=stays)
         tl.store(edges + DISTANCE * capacity + at, distance, mask=stays)
         kept += tl.sum(stays.to(tl.int32), axis=0)

@@ -135,13 +135,14 @@ def merge_nodes(
             i = s + tl.arange(0, ROWS)
             mate = load_fresh(nodes + MATE * num_tokens + i, i < last, 0)
             grows = (i < last) & (mate > i)
-            for start in range(0, num_channels, WIDTH):
-                c = start + tl.arange(0, WIDTH)
-                inside = grows[:, None] & (c[None, :] < num_channels)
-                own = sums + i[:, None] * num_channels + c[None, :]
-                other = sums + mate[:, None] * num_channels + c[None, :]
-                total = load_fresh(own, inside, 0) + load_fresh(other, inside, 0)
-                tl.store(own, total, mask=inside)
+            if tl.max(grows.to(tl.int32), axis=0) > 0:
+                for start in range(0, num_channels, WIDTH):
+                    c = start + tl.arange(0, WIDTH)
+                    inside = grows[:, None] & (c[None, :] < num_channels)
+                    own = sums + i[:, None] * num_channels + c[None, :]
+                    other = sums + mate[:, None] * num_channels + c[None, :]
+                    total = load_fresh(own, inside, 0) + load_fresh(other, inside, 0)
+                    tl.store(own, total, mask=inside)
     if found > 0:
         tl.atomic_add(counters + MERGED, found.to(tl.int64), sem='relaxed')
 
