@@ -1,11 +1,14 @@
 """Plain ``nn.Module`` parts of the backbones: ViT block, deformable attention, adapter."""
 
 from .adapter import Extractor, Injector, Interaction
-from .attention import Attention, WindowAttention, folded_attention, proportional_attention
+from .attention import Attention, WindowAttention
 from .block import Block, add_residual
-from .convolutions import pointwise, upsampled_onto
+from .convolutions import patch_tokens
 from .deformable_attention import DeformableTarget, MSDeformAttn
-from .maps import to_map
+from .maps import to_map, to_tokens
+from .output_maps import coarser_map, feature_map, finest_map
+from .precision import as_half, autocast_dtype
+from .proportional import folded_attention, proportional_attention
 from .spatial_prior import SpatialPriorModule
 
 __all__ = [
@@ -19,9 +22,14 @@ __all__ = [
     'SpatialPriorModule',
     'WindowAttention',
     'add_residual',
+    'as_half',
+    'autocast_dtype',
+    'coarser_map',
+    'feature_map',
+    'finest_map',
     'folded_attention',
-    'pointwise',
+    'patch_tokens',
     'proportional_attention',
     'to_map',
-    'upsampled_onto',
+    'to_tokens',
 ]

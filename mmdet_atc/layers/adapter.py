@@ -82,7 +82,7 @@ class Injector(nn.Module):
 
         def run(patches: Tensor, pyramid: Tensor) -> Tensor:
             out = self.attn(self.query_norm(patches), self.feat_norm(pyramid), target)
-            return add_residual(patches, self.gamma * out)
+            return add_residual(patches, out, self.gamma)
 
         return maybe_checkpoint(run, self.with_cp, patches, pyramid)
 

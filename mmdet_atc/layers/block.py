@@ -59,7 +59,7 @@ class Block(nn.Module):
 
         def run(x: Tensor) -> tuple[Tensor, Tensor | None]:
             out, keys = self.attn(self.norm1(x), grid, sizes, need_keys)
-            return add_residual(x, self.drop_path(_scaled(out, self.gamma1))), keys
+            return add_residual(x, self.drop_path(out), self.gamma1), keys
 
         return maybe_checkpoint(run, self.with_cp, x)
 
@@ -72,7 +72,7 @@ class Block(nn.Module):
         """MLP half with the residual, ``(B, T, C)`` to ``(B, T, C)``."""
 
         def run(x: Tensor) -> Tensor:
-            return add_residual(x, self.drop_path(_scaled(self.mlp(self.norm2(x)), self.gamma2)))
+            return add_residual(x, self.drop_path(self.mlp(self.norm2(x))), self.gamma2)
 
         return maybe_checkpoint(run, self.with_cp, x)
 
@@ -88,12 +88,10 @@ def maybe_checkpoint(run: Callable, with_cp: bool, *tensors: Tensor):
     return run(*tensors)
 
 
-def add_residual(x: Tensor, out: Tensor) -> Tensor:
-    """``out + x``, in inference in the memory of ``out``, which nothing else may hold."""
+def add_residual(x: Tensor, out: Tensor, scale: Tensor | None = None) -> Tensor:
+    """``scale * out + x``, in inference in the memory of ``out``, which nothing else may hold."""
     if torch.is_grad_enabled() or torch.promote_types(x.dtype, out.dtype) != out.dtype:
-        return out + x
-    return out.add_(x)
-
-
-def _scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
-    return x if gamma is None else gamma * x
+        return (out if scale is None else scale * out) + x
+    if scale is None or scale.dtype != out.dtype:
+        return (out if scale is None else scale * out).add_(x)
+    return torch.addcmul(x, out, scale, out=out)
