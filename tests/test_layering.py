@@ -21,6 +21,7 @@ LAYERS = [
     'backbones',
     'datasets',
     'engine',
+    'integrations',
     'visualization',
     'apis',
     'studies',

@@ -11,7 +11,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.visualization import Visualizer
 
-from mmdet_atc.checkpoints import CheckpointError, Mismatch, fit_state_dict, flat_state_dict
+from mmdet_atc.checkpoints import fitted
 from mmdet_atc.engine import load_config
 
 
@@ -52,12 +52,7 @@ class DetInferencer(apis.DetInferencer):
     def _load_weights_to_model(self, model: Any, checkpoint: dict | None, cfg: Config) -> None:
         classes = ()
         if checkpoint is not None:
-            wanted = model.state_dict()
-            state = fit_state_dict(flat_state_dict(checkpoint), wanted)
-            if mismatch := Mismatch.between(state, wanted):
-                raise CheckpointError(
-                    f'{self._source} does not fit the model:\n{mismatch.explain(state, wanted)}'
-                )
+            state = fitted(checkpoint, model.state_dict(), str(self._source))
             meta = checkpoint.get('meta') or {}
             classes = meta.get('CLASSES') or (meta.get('dataset_meta') or {}).get('classes', ())
             checkpoint = {**checkpoint, 'meta': meta, 'state_dict': state}

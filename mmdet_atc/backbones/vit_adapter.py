@@ -21,7 +21,7 @@ from mmdet_atc.arguments import (
     check_finite,
     check_ratios,
 )
-from mmdet_atc.checkpoints import CLASSIFIER_KEYS, load_pretrained_vit
+from mmdet_atc.checkpoints import CLASSIFIER_KEYS
 from mmdet_atc.layers import (
     Block,
     Extractor,
@@ -41,6 +41,7 @@ from .block_layout import groups_of_blocks, windows_per_block
 from .captured import compiled_forward
 from .geometry import Geometry
 from .pos_embed import resized_pos_embed
+from .pretrained import load_pretrained_vit
 
 #: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
 Features = tuple[Tensor, ...]

@@ -5,8 +5,7 @@ from .convert import published, to_mmdet2, to_mmengine
 from .hub import sha256_of
 from .latest import find_resumable_checkpoint
 from .layouts import CLASSIFIER_KEYS, fit_state_dict, flat_state_dict
-from .mismatch import Mismatch
-from .pretrained import load_pretrained_vit
+from .mismatch import Mismatch, check_fit, fitted
 from .safe import (
     CheckpointError,
     DownloadError,
@@ -15,7 +14,6 @@ from .safe import (
     verify_checkpoint,
 )
 from .sources import install
-from .weights import load_weights
 
 __all__ = [
     'ATOMIC_BACKEND',
@@ -24,13 +22,13 @@ __all__ = [
     'DownloadError',
     'Mismatch',
     'allow_mmengine_checkpoints',
+    'check_fit',
     'find_resumable_checkpoint',
     'fit_state_dict',
+    'fitted',
     'flat_state_dict',
     'install',
-    'load_pretrained_vit',
     'load_safely',
-    'load_weights',
     'published',
     'replaced',
     'sha256_of',

@@ -1,15 +1,52 @@
-"""How a state dict differs from a model's, by parts of the model, and what the cause may be."""
+"""A checkpoint fits a model, or an error lists by parts where it differs, with the likely cause."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from torch import Tensor
 
+from .layouts import fit_state_dict, flat_state_dict
+from .safe import CheckpointError
+
 State = Mapping[str, Tensor]
 _SIZES = {192: 'T', 384: 'S', 768: 'B', 1024: 'L'}
+
+
+def fitted(checkpoint: Mapping[str, Any], wanted: State, source: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under a model's names and in its shapes, all of them.
+
+    Args:
+        checkpoint (Mapping): Of any layout that :func:`flat_state_dict` reads.
+        wanted (Mapping[str, Tensor]): State dict of the model.
+        source (str): What the user called the file, for the message.
+
+    Returns:
+        dict[str, Tensor]: For ``load_state_dict(strict=False)``: old files lack the counters of
+        batch norm.
+
+    Raises:
+        CheckpointError: If the checkpoint does not fit the model, or holds no weights.
+    """
+    state = fit_state_dict(flat_state_dict(checkpoint), wanted)
+    check_fit(state, wanted, source)
+    return state
+
+
+def check_fit(given: State, wanted: State, source: str, what: str = 'the model') -> None:
+    """Raise :class:`CheckpointError` where a file's state dict differs from a model's.
+
+    Args:
+        given (Mapping[str, Tensor]): State dict of the file.
+        wanted (Mapping[str, Tensor]): State dict of the model.
+        source (str): What the user called the file, for the message.
+        what (str): What it is to fit, likewise. Default: ``'the model'``.
+    """
+    if mismatch := Mismatch.between(given, wanted):
+        raise CheckpointError(f'{source} does not fit {what}:\n{mismatch.explain(given, wanted)}')
 
 
 @dataclass(frozen=True)

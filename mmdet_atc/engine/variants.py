@@ -11,8 +11,9 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmdet_atc.checkpoints import load_weights
+from mmdet_atc.checkpoints import fitted
 
 from .run import load_config
 
@@ -82,5 +83,8 @@ class Variant:
         torch.manual_seed(0)
         model = MODELS.build(model_cfg)
         if checkpoint is not None:
-            load_weights(model, checkpoint)
+            # Random weights in some layer would still give clusters and times.
+            loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+            state = fitted(loaded, model.state_dict(), checkpoint)
+            model.load_state_dict(state, strict=False)
         return model.to(device).eval()

@@ -1,14 +1,17 @@
 """Plain ``nn.Module`` parts of the backbones: ViT block, deformable attention, adapter."""
 
+from mmdet_atc.merging.proportional import folded_attention, proportional_attention
+
 from .adapter import Extractor, Injector, Interaction
 from .attention import Attention, WindowAttention
-from .block import Block, add_residual
+from .block import Block
 from .convolutions import patch_tokens
-from .deformable_attention import DeformableTarget, MSDeformAttn
+from .deformable import DeformableTarget, MSDeformAttn, deformable_attention
 from .maps import to_map, to_tokens
+from .norm import LayerNorm, add_layer_norm, layer_norm
 from .output_maps import coarser_map, feature_map, finest_map
 from .precision import as_half, autocast_dtype
-from .proportional import folded_attention, proportional_attention
+from .residual import add_residual
 from .spatial_prior import SpatialPriorModule
 
 __all__ = [
@@ -18,16 +21,20 @@ __all__ = [
     'Extractor',
     'Injector',
     'Interaction',
+    'LayerNorm',
     'MSDeformAttn',
     'SpatialPriorModule',
     'WindowAttention',
+    'add_layer_norm',
     'add_residual',
     'as_half',
     'autocast_dtype',
     'coarser_map',
+    'deformable_attention',
     'feature_map',
     'finest_map',
     'folded_attention',
+    'layer_norm',
     'patch_tokens',
     'proportional_attention',
     'to_map',

@@ -6,9 +6,11 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from .block import add_residual, maybe_checkpoint
-from .deformable_attention import DeformableTarget, MSDeformAttn
+from .block import maybe_checkpoint
+from .deformable import DeformableTarget, MSDeformAttn
 from .maps import to_map
+from .norm import LayerNorm
+from .residual import add_residual
 
 
 class ConvFFN(nn.Module):
@@ -71,8 +73,8 @@ class Injector(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
-        self.query_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.query_norm = LayerNorm(dim, eps=1e-6)
+        self.feat_norm = LayerNorm(dim, eps=1e-6)
         self.attn = MSDeformAttn(dim, n_levels, num_heads, n_points, deform_ratio)
         self.gamma = nn.Parameter(init_values * torch.ones(dim))
         self.with_cp = with_cp
@@ -113,13 +115,13 @@ class Extractor(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
-        self.query_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.query_norm = LayerNorm(dim, eps=1e-6)
+        self.feat_norm = LayerNorm(dim, eps=1e-6)
         self.attn = MSDeformAttn(dim, 1, num_heads, n_points, deform_ratio)
         self.with_cffn = with_cffn
         if with_cffn:
             self.ffn = ConvFFN(dim, int(dim * cffn_ratio))
-            self.ffn_norm = nn.LayerNorm(dim, eps=1e-6)
+            self.ffn_norm = LayerNorm(dim, eps=1e-6)
             self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.with_cp = with_cp
 
@@ -137,10 +139,10 @@ class Extractor(nn.Module):
 
         def run(pyramid: Tensor, patches: Tensor) -> Tensor:
             found = self.attn(self.query_norm(pyramid), self.feat_norm(patches), target)
-            out = add_residual(pyramid, found)
-            if self.with_cffn:
-                out = add_residual(out, self.drop_path(self.ffn(self.ffn_norm(out), shapes)))
-            return out
+            if not self.with_cffn:
+                return add_residual(pyramid, found)
+            out, normed = self.ffn_norm.after_adding(pyramid, found, None, nn.Identity())
+            return add_residual(out, self.drop_path(self.ffn(normed, shapes)))
 
         return maybe_checkpoint(run, self.with_cp, pyramid, patches)
 

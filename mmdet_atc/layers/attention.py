@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .proportional import proportional_attention
+from mmdet_atc.merging.proportional import proportional_attention
 
 #: Queries whose attention is in memory at a time where it is looked at itself.
 _QUERIES_AT_A_TIME = 256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TypeGuard
 
 import torch
@@ -43,35 +44,57 @@ class ConvNormSequential(nn.Sequential):
 
     def foldable(self) -> dict[nn.Conv2d, _BatchNorm]:
         """The convolutions that a batch norm is folded into now, with it."""
-        modules = list(self)
-        pairs = zip(modules, modules[1:])
-        return {a: b for a, b in pairs if isinstance(a, nn.Conv2d) and is_foldable(b)}
+        return {
+            a: b for a, b in itertools.pairwise(self) if isinstance(a, nn.Conv2d) and is_foldable(b)
+        }
 
 
 def folded(conv: nn.Conv2d, norm: _BatchNorm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution with the batch norm after it."""
-    if can_run_triton(conv.weight):
-        from .triton_fold import folded as form
-    else:
-        form = folded_plain
-    return form(conv, norm, dtype)
-
-
-def folded_plain(conv: nn.Conv2d, norm: _BatchNorm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """:func:`folded` in plain torch."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    weight, bias = fuse_conv_bn_weights(
-        conv.weight,
-        conv.bias,
-        norm.running_mean,
-        norm.running_var,
-        norm.eps,
-        norm.weight,
-        norm.bias,
-    )
+    parameters = (conv.weight, conv.bias, norm.running_mean, norm.running_var)
+    parameters = *parameters, norm.weight, norm.bias
     # Autocast would keep a copy of each, as of any parameter, until its block ends.
+    tensors = [None if x is None else x.detach() for x in parameters]
+    form = _folded if can_run_triton(conv.weight) else folded_plain
+    return form(*tensors, norm.eps, dtype)
+
+
+def folded_plain(
+    weight: Tensor,
+    conv_bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    gain: Tensor | None,
+    shift: Tensor | None,
+    eps: float,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """:func:`folded` in plain torch, of the tensors of both."""
+    weight, bias = fuse_conv_bn_weights(weight, conv_bias, mean, var, eps, gain, shift)
     return weight.detach().to(dtype), bias.detach().to(dtype)
+
+
+@torch.library.custom_op(
+    'mmdet_atc::folded_norm',
+    mutates_args=(),
+    device_types='cuda',
+    schema=(
+        '(Tensor weight, Tensor? conv_bias, Tensor mean, Tensor var, Tensor? gain, Tensor? shift, '
+        'float eps, ScalarType dtype) -> (Tensor, Tensor)'
+    ),
+)
+def _folded(weight, conv_bias, mean, var, gain, shift, eps, dtype):
+    from . import triton_fold
+
+    return triton_fold.folded(weight, conv_bias, mean, var, gain, shift, eps, dtype)
+
+
+@_folded.register_fake
+def _(weight, conv_bias, mean, var, gain, shift, eps, dtype):
+    out = torch.empty_like(weight, dtype=dtype, memory_format=torch.channels_last)
+    return out, weight.new_empty(len(weight), dtype=dtype)
 
 
 def _conv_relu(x: Tensor, weight: Tensor, bias: Tensor, conv: nn.Conv2d) -> Tensor:

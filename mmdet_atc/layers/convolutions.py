@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import add_residual
 from .maps import to_map, to_tokens
+from .residual import add_residual
 
 
 def patch_tokens(conv: nn.Conv2d, image: Tensor) -> Tensor:

@@ -5,26 +5,29 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 _BLOCK = 1024
 
 
-def folded(conv: nn.Conv2d, norm: _BatchNorm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def folded(
+    weight: Tensor,
+    conv_bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    gain: Tensor | None,
+    shift: Tensor | None,
+    eps: float,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
     """As :func:`mmdet_atc.layers.conv_norm.folded_plain`; the weight's channels come last."""
-    weight = conv.weight.detach()
     out = torch.empty_like(weight, dtype=dtype, memory_format=torch.channels_last)
     bias = torch.empty(len(weight), dtype=dtype, device=weight.device)
-    parts = (norm.running_mean, norm.running_var, norm.weight, norm.bias, conv.bias)
     per_filter = weight[0].numel()
     with torch.cuda.device_of(weight):
         _fold_kernel[(len(weight), triton.cdiv(per_filter, _BLOCK))](
-            weight.contiguous(),
-            *(None if part is None else part.detach() for part in parts),
-            out,
-            bias,
-            norm.eps,
+            *(weight.contiguous(), mean, var, gain, shift, conv_bias, out, bias),
+            eps,
             weight.shape[1],
             weight.shape[2] * weight.shape[3],
             BLOCK=_BLOCK,

@@ -6,7 +6,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .maps import to_tokens
 
@@ -18,7 +17,11 @@ def output_map(
     shape: tuple[int, int],
     quads: Tensor | None,
     feature: Tensor | None,
-    norm: _BatchNorm | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    gain: Tensor | None,
+    shift: Tensor | None,
+    eps: float,
 ) -> Tensor:
     """As :func:`mmdet_atc.layers.output_maps.output_map_plain`."""
     batch, pixels, channels = base.shape
@@ -27,17 +30,10 @@ def output_map(
     # Tokens, which a map whose channels come last is.
     rows, cols = shape if feature is None else feature.shape[-2:]
     feature = None if feature is None else to_tokens(feature)
-    parts = (None,) * 4
-    if norm is not None:
-        parts = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     launch = triton.cdiv(pixels, _PIXELS), triton.cdiv(channels, _CHANNELS), batch
     with torch.cuda.device_of(base):
         _output_kernel[launch](
-            base,
-            quads,
-            feature,
-            *(None if part is None else part.detach() for part in parts),
-            out,
+            *(base, quads, feature, mean, var, gain, shift, out),
             base.stride(0),
             0 if quads is None else quads.stride(0),
             0 if feature is None else feature.stride(0),
@@ -47,7 +43,7 @@ def output_map(
             cols,
             rows / height,
             cols / width,
-            0.0 if norm is None else norm.eps,
+            eps,
             C=channels,
             PIXELS=_PIXELS,
             CHANNELS=_CHANNELS,

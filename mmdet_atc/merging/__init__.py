@@ -7,7 +7,9 @@ from .clusters import TokenClusters
 from .dpc_knn import DPCKNNMerging
 from .k_medoids import KMedoidsMerging
 from .padding import assign_beside_padding, padded_patches
-from .registry import TOKEN_MERGERS
+from .plan import TokenPlan, constant_plan, keep_rate_plan, linear_plan
+from .proportional import folded_attention, proportional_attention
+from .registry import TOKEN_MERGERS, build_merger
 from .segments import segment_mean
 from .top_k import TopKMerging
 
@@ -20,8 +22,15 @@ __all__ = [
     'KMedoidsMerging',
     'TokenClusters',
     'TokenMerger',
+    'TokenPlan',
     'TopKMerging',
     'assign_beside_padding',
+    'build_merger',
+    'constant_plan',
+    'folded_attention',
+    'keep_rate_plan',
+    'linear_plan',
     'padded_patches',
+    'proportional_attention',
     'segment_mean',
 ]

@@ -7,7 +7,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 
-from mmdet_atc.checkpoints import Mismatch
+from mmdet_atc.checkpoints import CheckpointError, Mismatch, fitted
 from mmdet_atc.engine import load_config
 
 from ..conftest import ROOT
@@ -111,3 +111,12 @@ def test_old_files_without_counters_of_batch_norm_fit(states):
     given = {k: v for k, v in wanted.items() if not k.endswith('num_batches_tracked')}
     assert len(given) < len(wanted)
     assert not Mismatch.between(given, wanted)
+
+
+def test_all_of_a_file_fits_or_none_is_given():
+    model = torch.nn.Linear(2, 2)
+    file = dict(state_dict={'weight': torch.ones(2, 2), 'bias': torch.ones(2)})
+    assert fitted(file, model.state_dict(), 'a.pth').keys() == {'weight', 'bias'}
+    del file['state_dict']['bias']
+    with pytest.raises(CheckpointError, match=r'a\.pth does not fit the model:\n  missing: bias'):
+        fitted(file, model.state_dict(), 'a.pth')

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmdet_atc.layers import coarser_map, feature_map, finest_map, to_map
-from mmdet_atc.layers.output_maps import output_map_plain
+from mmdet_atc.layers.output_maps import _statistics, output_map_plain
 
 C = 24
 
@@ -66,10 +66,9 @@ def test_the_triton_form_is_the_plain_one(scale, quads, normed, with_feature, dt
         nn.init.normal_(last.weight)
     feature = to_map(feature, (4, 6)) if with_feature else None
     with torch.no_grad():
-        arguments = (base, (height, width), quads, feature, last)
-        found = output_map(*arguments)
-        full = (x if x is None else x.float() for x in (base, quads, feature))
-        base, quads, feature = full
-        expected = output_map_plain(base, (height, width), quads, feature, last)
+        statistics = _statistics(last)
+        found = output_map(base, (height, width), quads, feature, *statistics)
+        base, quads, feature = (x if x is None else x.float() for x in (base, quads, feature))
+        expected = output_map_plain(base, (height, width), quads, feature, *statistics)
     assert found.dtype == dtype
     torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import logging
 import re
 
 from mmengine.hooks import Hook
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from mmdet_atc.arguments import check_bools
 from mmdet_atc.backbones import ViTAdapter
-from mmdet_atc.checkpoints import CheckpointError, Mismatch, fit_state_dict, flat_state_dict
+from mmdet_atc.checkpoints import CheckpointError, check_fit, fit_state_dict, flat_state_dict
 
 #: Layers of MMDetection's heads that have outputs for each class.
 _PER_CLASS = (['fc_cls'], ['fc_reg'], ['conv_logits'])
@@ -65,15 +64,14 @@ class CheckpointFitHook(Hook):
             wanted = {name: value for name, value in wanted.items() if name not in left_out}
             if left_out:
                 runner.logger.info(f'Random weights, for new classes: {", ".join(left_out)}')
-        mismatch = Mismatch.between(state, wanted)
-        problem = mismatch.explain(state, wanted) if mismatch else _other_windows(model, checkpoint)
-        if not problem:
-            return
         source = runner._load_from or 'the last checkpoint of the work dir'
-        message = f'{source} does not fit the model:\n{problem}'
-        if self.strict:
-            raise CheckpointError(f'{message}. To load what fits all the same: {_OFF}')
-        runner.logger.log(logging.WARNING, message)
+        try:
+            check_fit(state, wanted, source)
+            _check_windows(model, checkpoint, source)
+        except CheckpointError as error:
+            if self.strict:
+                raise CheckpointError(f'{error}. To load what fits all the same: {_OFF}') from None
+            runner.logger.warning(str(error))
 
 
 def _drop_other_classes(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
@@ -90,22 +88,22 @@ def _drop_other_classes(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> 
     return names
 
 
-def _other_windows(model: nn.Module, checkpoint: dict) -> str | None:
-    """Names the attention that the file was trained with, if it is not the model's.
+def _check_windows(model: nn.Module, checkpoint: dict, source: str) -> None:
+    """Raise where the file was trained with another attention than the model's.
 
     Windowed and global attention have the same tensors, so only the config in the file tells.
     """
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, ViTAdapter):
-        return None
+        return
     here = tuple(bool(size) for size in backbone.window_sizes)
     trained = _recorded_windows(checkpoint, len(here))
-    if trained is None or trained == here:
-        return None
-    return (
-        f'  attention: {_described(trained)} in the file, {_described(here)} here\n'
-        'Hint: vit_adapter_*_window_3x are the windowed configs, all others are global'
-    )
+    if trained is not None and trained != here:
+        raise CheckpointError(
+            f'{source} does not fit the model:\n'
+            f'  attention: {_described(trained)} in the file, {_described(here)} here\n'
+            'Hint: vit_adapter_*_window_3x are the windowed configs, all others are global'
+        )
 
 
 def _recorded_windows(checkpoint: dict, depth: int) -> tuple[bool, ...] | None:

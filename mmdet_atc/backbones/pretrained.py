@@ -8,9 +8,7 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from .layouts import fit_state_dict, flat_state_dict
-from .mismatch import Mismatch
-from .safe import CheckpointError
+from mmdet_atc.checkpoints import check_fit, fit_state_dict, flat_state_dict
 
 #: Parts of an adapter that a plain ViT has too.
 _VIT_PARTS = ('patch_embed.', 'pos_embed', 'blocks.')
@@ -41,11 +39,7 @@ def load_pretrained_vit(backbone: nn.Module, source: str) -> None:
         for k, v in model.items()
         if k in given or (k.startswith(_VIT_PARTS) and '.gamma' not in k)
     }
-    mismatch = Mismatch.between(given, wanted)
-    if mismatch:
-        raise CheckpointError(
-            f'{source} does not fit the ViT of this backbone:\n{mismatch.explain(given, wanted)}'
-        )
+    check_fit(given, wanted, source, 'the ViT of this backbone')
     backbone.load_state_dict(given, strict=False)
     print_log(f'Loaded {len(given)} tensors of a pretrained ViT from {source}', logger='current')
 

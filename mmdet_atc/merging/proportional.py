@@ -1,4 +1,4 @@
-"""Attention proportional to the sizes of tokens (ToMe, eq. 1), with a mask or without."""
+"""Attention that is proportional to the sizes of merged tokens (ToMe, Bolya et al., ICLR 2023)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from mmdet_atc.native import can_run_triton
 _HEAD_DIM_MULTIPLE = 8
 
 
-def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
+def proportional_attention(
+    q: Tensor, k: Tensor, v: Tensor, sizes: Tensor, dropout: float = 0.0
+) -> Tensor:
     """Softmax attention with log(size) added to the logits of each key (ToMe, eq. 1).
 
     On CUDA the bias is folded into further channels of the queries and keys, since the flash
@@ -26,20 +28,23 @@ def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Te
         k (Tensor): Keys, likewise.
         v (Tensor): Values, likewise.
         sizes (Tensor): Patches per token, ``(B, T)``.
+        dropout (float): Share of the attention that is dropped. Default: 0.
 
     Returns:
         Tensor: ``(B, heads, T, D)``.
     """
     if q.is_cuda or q.dtype.itemsize < 4:
-        return folded_attention(q, k, v, sizes)
+        return folded_attention(q, k, v, sizes, dropout)
     bias = sizes.log().to(q.dtype)[:, None, None, :]
     # The kernel wants as many batches and heads as the queries have; expanding copies nothing.
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=bias.expand(*q.shape[:2], q.shape[2], -1)
+        q, k, v, attn_mask=bias.expand(*q.shape[:2], q.shape[2], -1), dropout_p=dropout
     )
 
 
-def folded_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
+def folded_attention(
+    q: Tensor, k: Tensor, v: Tensor, sizes: Tensor, dropout: float = 0.0
+) -> Tensor:
     """:func:`proportional_attention` without a mask.
 
     With the scale s, ``s [q, c, c] . [k, a, b] = s q . k + log size`` where ``s c (a + b)`` is log
@@ -49,12 +54,10 @@ def folded_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
     scale = head_dim**-0.5
     pad = 2 + -(head_dim + 2) % _HEAD_DIM_MULTIPLE
     factor = 2.0 ** round(-math.log2(scale))
-    if can_run_triton(q) and not torch.is_grad_enabled():
-        from .triton_proportional import folded as form
-    else:
-        form = folded_plain
+    form = _folded if can_run_triton(q) and not torch.is_grad_enabled() else folded_plain
     q, k, v = form(q, k, v, sizes, pad, factor, 1 / (scale * factor))
-    return F.scaled_dot_product_attention(q, k, v, scale=scale)[..., :head_dim]
+    out = F.scaled_dot_product_attention(q, k, v, scale=scale, dropout_p=dropout)
+    return out[..., :head_dim]
 
 
 def folded_plain(
@@ -68,8 +71,8 @@ def folded_plain(
         v (Tensor): Likewise.
         sizes (Tensor): Patches per token, ``(B, T)``.
         pad (int): How many channels, at least two.
-        factor (float): The first two of the queries; they meet
-        share (float): times log(size) of the keys, in two parts.
+        factor (float): The queries' first two.
+        share (float): The keys' first two add up to this times log(size).
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: ``(B, heads, T, D + pad)``, the other new channels 0.
@@ -82,3 +85,28 @@ def folded_plain(
     k[..., head_dim] = coarse.unsqueeze(1)
     k[..., head_dim + 1] = (bias - coarse).to(k.dtype).unsqueeze(1)
     return q, k, v
+
+
+@torch.library.custom_op(
+    'mmdet_atc::folded_sizes',
+    mutates_args=(),
+    device_types='cuda',
+    schema=(
+        '(Tensor q, Tensor k, Tensor v, Tensor sizes, SymInt pad, float factor, float share) '
+        '-> Tensor'
+    ),
+)
+def _folded_together(q, k, v, sizes, pad, factor, share):
+    from .triton_proportional import folded
+
+    return folded(q, k, v, sizes, pad, factor, share)
+
+
+@_folded_together.register_fake
+def _(q, k, v, sizes, pad, factor, share):
+    batch, heads, num_tokens, head_dim = q.shape
+    return q.new_empty(3, batch, num_tokens, heads, head_dim + pad)
+
+
+def _folded(*arguments) -> tuple[Tensor, ...]:
+    return _folded_together(*arguments).transpose(2, 3).unbind()

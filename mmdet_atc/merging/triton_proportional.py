@@ -12,8 +12,11 @@ _TOKENS = 16
 
 def folded(
     q: Tensor, k: Tensor, v: Tensor, sizes: Tensor, pad: int, factor: float, share: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As :func:`mmdet_atc.layers.proportional.folded_plain`; q, k and v have the same strides."""
+) -> Tensor:
+    """:func:`mmdet_atc.merging.proportional.folded_plain`'s results as one tensor.
+
+    q, k and v have the same strides; ``(3, B, T, heads, D + pad)``.
+    """
     batch, heads, num_tokens, head_dim = q.shape
     out = q.new_empty(3, batch, num_tokens, heads, head_dim + pad)
     with torch.cuda.device_of(q):
@@ -33,8 +36,7 @@ def folded(
             BLOCK=triton.next_power_of_2(head_dim + pad),
             TOKENS=_TOKENS,
         )
-    q, k, v = out.transpose(2, 3).unbind()
-    return q, k, v
+    return out
 
 
 @triton.jit

@@ -1,8 +1,9 @@
 // Multi-scale deformable attention on the CPU (Zhu et al., ICLR 2021, equation 3).
 //
-// Shapes: value (B, S, H, D), reference (Q, 2) as (x, y) in [0, 1], offsets (B, Q, H, L, P, 2) in
-// cells of a level, logits (B, Q, H, L * P), output (B, Q, H, D). A value's channels lie side by side,
-// so that a sample is four weighted sums of D adjacent numbers. Samples outside of a level are zero.
+// Shapes: value (B, S, H, D), projections (B, Q, H * L * P * 3), reference (Q, 2) as (x, y) in [0, 1],
+// output (B, Q, H, D). A query's projections are offsets (H, L, P, 2) in cells of a level, then logits
+// (H, L * P). A value's channels lie side by side, so that a sample is four weighted sums of D adjacent
+// numbers. Samples outside of a level are zero.
 //
 // Functions return 0, or 1 where there is not enough memory.
 
@@ -23,6 +24,13 @@ struct Sizes {
     const Index* shapes;  // Height and width of each level.
 
     Index Count() const { return levels * points; }
+    // Where the offsets and the logits of a head of a query lie; `item` counts both.
+    Index Offsets(Index item) const {
+        return (item / heads * heads * 3 + item % heads * 2) * Count();
+    }
+    Index Logits(Index item) const {
+        return (item / heads * heads * 3 + heads * 2 + item % heads) * Count();
+    }
     Index Height(Index level) const { return shapes[2 * level]; }
     Index Width(Index level) const { return shapes[2 * level + 1]; }
 };
@@ -91,7 +99,7 @@ void ForSamples(const Sizes& s, const Samples<T>& samples, Visit visit) {
 // D is the number of channels, or 0 where it is not known to the compiler.
 template <typename T, Index D>
 void Forward(
-    const Sizes& s, const T* value, const T* reference, const T* offsets, const T* logits, T* out,
+    const Sizes& s, const T* value, const T* projections, const T* reference, T* out,
     Index threads) {
     const Index channels = D ? D : s.channels, step = s.heads * channels;
     constexpr Index kQueries = 64;
@@ -105,7 +113,7 @@ void Forward(
         for (Index item = begin; item < end; ++item) {
             const T* head = from + item % s.heads * channels;
             const T* centre = reference + item / s.heads % s.queries * 2;
-            samples.Set(s, centre, offsets + item * s.Count() * 2, logits + item * s.Count());
+            samples.Set(s, centre, projections + s.Offsets(item), projections + s.Logits(item));
             // A sum of known length stays in registers.
             T sums[D ? D : 1] = {};
             T* to = D ? sums : out + item * channels;
@@ -127,8 +135,8 @@ void Forward(
 // same number.
 template <typename T, Index D>
 void Backward(
-    const Sizes& s, const T* value, const T* reference, const T* offsets, const T* logits,
-    const T* grad, T* grad_value, T* grad_offsets, T* grad_logits, Index threads) {
+    const Sizes& s, const T* value, const T* projections, const T* reference, const T* grad,
+    T* grad_value, T* grad_projections, Index threads) {
     const Index channels = D ? D : s.channels, step = s.heads * channels, count = s.Count();
     ShareOut(s.batch * s.heads, threads, [=](Index pair) {
         const Index image = pair / s.heads, head = pair % s.heads;
@@ -138,8 +146,10 @@ void Backward(
         for (Index query = 0; query < s.queries; ++query) {
             const Index item = (image * s.queries + query) * s.heads + head;
             const T* g = grad + item * channels;
-            T* to_offsets = grad_offsets + item * count * 2;
-            samples.Set(s, reference + query * 2, offsets + item * count * 2, logits + item * count);
+            T* to_offsets = grad_projections + s.Offsets(item);
+            T* to_logits = grad_projections + s.Logits(item);
+            const T* centre = reference + query * 2;
+            samples.Set(s, centre, projections + s.Offsets(item), projections + s.Logits(item));
             std::fill(along_weight.begin(), along_weight.end(), T(0));
             std::fill(to_offsets, to_offsets + count * 2, T(0));
             ForSamples(s, samples, [&](const Corners<T>& c, Index sample) {
@@ -166,7 +176,7 @@ void Backward(
             T mean = 0;
             for (Index i = 0; i < count; ++i) mean += samples.weights[i] * along_weight[i];
             for (Index i = 0; i < count; ++i) {
-                grad_logits[item * count + i] = samples.weights[i] * (along_weight[i] - mean);
+                to_logits[i] = samples.weights[i] * (along_weight[i] - mean);
             }
         }
     });
@@ -178,28 +188,25 @@ void Backward(
 
 #define ATC_DEFINE(T)                                                                              \
     extern "C" int atc_deformable_##T(                                                             \
-        const T* value, const T* reference, const T* offsets, const T* logits, T* out,             \
-        Index batch, Index values, Index heads, Index channels, Index levels, Index queries,       \
-        Index points, const Index* shapes, Index threads) {                                        \
+        const T* value, const T* projections, const T* reference, T* out, Index batch,             \
+        Index values, Index heads, Index channels, Index levels, Index queries, Index points,      \
+        const Index* shapes, Index threads) {                                                      \
         const Sizes s{batch, values, heads, channels, levels, queries, points, shapes};            \
         auto run = channels == 64   ? Forward<T, 64>                                               \
                    : channels == 32 ? Forward<T, 32>                                               \
                                     : Forward<T, 0>;                                               \
-        return WithMemory(                                                                         \
-            [&] { run(s, value, reference, offsets, logits, out, threads); });                     \
+        return WithMemory([&] { run(s, value, projections, reference, out, threads); });           \
     }                                                                                              \
     extern "C" int atc_deformable_backward_##T(                                                    \
-        const T* value, const T* reference, const T* offsets, const T* logits, const T* grad,      \
-        T* grad_value, T* grad_offsets, T* grad_logits, Index batch, Index values, Index heads,    \
-        Index channels, Index levels, Index queries, Index points, const Index* shapes,            \
-        Index threads) {                                                                           \
+        const T* value, const T* projections, const T* reference, const T* grad, T* grad_value,    \
+        T* grad_projections, Index batch, Index values, Index heads, Index channels, Index levels, \
+        Index queries, Index points, const Index* shapes, Index threads) {                         \
         const Sizes s{batch, values, heads, channels, levels, queries, points, shapes};            \
         auto run = channels == 64   ? Backward<T, 64>                                              \
                    : channels == 32 ? Backward<T, 32>                                              \
                                     : Backward<T, 0>;                                              \
         return WithMemory([&] {                                                                    \
-            run(s, value, reference, offsets, logits, grad, grad_value, grad_offsets, grad_logits, \
-                threads);                                                                          \
+            run(s, value, projections, reference, grad, grad_value, grad_projections, threads);    \
         });                                                                                        \
     }
 

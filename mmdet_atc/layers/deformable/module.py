@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention (Zhu et al., ICLR 2021) on mmcv's operator."""
+"""Multi-scale deformable attention (Zhu et al., ICLR 2021) as a module."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .deformable_device import sample_on_device
-from .deformable_sampling import sample_on_cpu
+from .api import deformable_attention
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,10 @@ class DeformableTarget:
 
     Args:
         reference_points (Tensor): Query centres as (x, y) in [0, 1], ``(Q, 2)``.
-        spatial_shapes (Tensor): Height and width of each level, ``(L, 2)`` int64.
-        level_start_index (Tensor): First row of each level in the flattened feature, ``(L,)``.
-        shapes (tuple): ``spatial_shapes`` as numbers, so that no value is read off a device.
+        shapes (tuple): Height and width of each level.
     """
 
     reference_points: Tensor
-    spatial_shapes: Tensor
-    level_start_index: Tensor
     shapes: tuple[tuple[int, int], ...]
 
     @classmethod
@@ -36,16 +32,8 @@ class DeformableTarget:
         device: torch.device,
     ) -> DeformableTarget:
         """Queries at the cell centres of ``query_shapes``, looking at ``feature_shapes``."""
-        starts = [0]
-        for height, width in feature_shapes[:-1]:
-            starts.append(starts[-1] + height * width)
         centres = [_cell_centres(height, width, device) for height, width in query_shapes]
-        return cls(
-            torch.cat(centres),
-            torch.tensor(feature_shapes, device=device),
-            torch.tensor(starts, device=device),
-            feature_shapes,
-        )
+        return cls(torch.cat(centres), feature_shapes)
 
 
 class MSDeformAttn(nn.Module):
@@ -108,33 +96,14 @@ class MSDeformAttn(nn.Module):
         Returns:
             Tensor: ``(B, Q, C)``.
         """
-        batch, num_queries, _ = query.shape
-        heads, levels, points = self.n_heads, self.n_levels, self.n_points
-        value = self.value_proj(feature).reshape(batch, feature.shape[1], heads, -1)
-        offsets = self.sampling_offsets(query)
-        logits = self.attention_weights(query)
-        # Half precision cannot tell neighbouring cells of a wide feature map apart.
-        with torch.autocast(query.device.type, enabled=False):
-            full = torch.promote_types(query.dtype, torch.float32)
-            offsets = offsets.to(full).reshape(batch, num_queries, heads, levels, points, 2)
-            logits = logits.to(full).reshape(batch, num_queries, heads, levels * points)
-            reference = target.reference_points.to(full)
-            value = value.to(full)
-            if value.is_cuda:
-                # The cells' sizes are on the device: nothing is copied to it.
-                cells = target.spatial_shapes.flip(-1).to(full)[:, None]
-                locations = reference[:, None, None, None] + offsets / cells
-                weights = logits.softmax(-1).reshape(offsets.shape[:-1])
-                out = sample_on_device(
-                    value.contiguous(),
-                    target.spatial_shapes,
-                    target.level_start_index,
-                    locations.contiguous(),
-                    weights.contiguous(),
-                )
-            else:
-                out = sample_on_cpu(value, target.shapes, reference, offsets, logits)
-        return self.output_proj(out.to(feature.dtype))
+        value = self.value_proj(feature).unflatten(-1, (self.n_heads, -1))
+        # One product: what both read is by far larger than their weights.
+        parts = (self.sampling_offsets, self.attention_weights)
+        weight = torch.cat([part.weight for part in parts])
+        bias = torch.cat([part.bias for part in parts])
+        projections = F.linear(query, weight, bias)
+        out = deformable_attention(value, projections, target.reference_points, target.shapes)
+        return self.output_proj(out.flatten(2))
 
 
 def _cell_centres(height: int, width: int, device: torch.device) -> Tensor:

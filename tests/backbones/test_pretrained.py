@@ -7,9 +7,9 @@ import timm
 import torch
 
 from mmdet_atc.backbones import ViTAdapter
+from mmdet_atc.backbones.pretrained import vit_state_dict
 from mmdet_atc.checkpoints import CheckpointError
 from mmdet_atc.checkpoints.layouts import resized_pos_embed
-from mmdet_atc.checkpoints.pretrained import vit_state_dict
 
 TINY = dict(embed_dim=192, num_heads=3)
 
