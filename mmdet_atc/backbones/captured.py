@@ -97,18 +97,16 @@ class CapturedForward:
         self.__init__(**state)
 
     def _can_capture(self, image: Tensor) -> bool:
-        return (
-            self.sizes > 0
-            and image.is_cuda
-            and not torch.is_grad_enabled()
-            and not torch.compiler.is_compiling()
-            and not torch.cuda.is_current_stream_capturing()
-            and not any(
-                module.training or module._forward_hooks or module._forward_pre_hooks
-                for module in self.module.modules()
-                if module is not self.module or module.training
-            )
+        if self.sizes < 1 or torch.is_grad_enabled() or not self._has_graphs(image):
+            return False
+        parts = (module for module in self.module.modules() if module is not self.module)
+        return not self.module.training and not any(
+            part.training or part._forward_hooks or part._forward_pre_hooks for part in parts
         )
+
+    def _has_graphs(self, image: Tensor) -> bool:
+        is_free = not torch.compiler.is_compiling()
+        return image.is_cuda and is_free and not torch.cuda.is_current_stream_capturing()
 
     def _forget_if_moved(self) -> None:
         tensors = (*self.module.parameters(), *self.module.buffers())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 #: Held while a module's parameters are exchanged.
 _running = threading.Lock()
+#: Numbers that a tensor's beginning in memory is a multiple of: 16 bytes in half precision.
+_ALIGNED = 8
 
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
@@ -47,14 +49,7 @@ def as_half(module: nn.Module, x: Tensor, keep: Collection[nn.Parameter] = ()) -
         yield x
         return
     try:
-        kept = set(map(id, keep))
-        places = [
-            (owner._parameters, name, parameter)
-            for owner in module.modules()
-            if not isinstance(owner, _BatchNorm)
-            for name, parameter in owner._parameters.items()
-            if parameter is not None and id(parameter) not in kept
-        ]
+        places = _places(module, set(map(id, keep)))
         halves = cast_together([parameter for _, _, parameter in places], dtype)
         try:
             for (parameters, name, _), half in zip(places, halves, strict=True):
@@ -68,8 +63,44 @@ def as_half(module: nn.Module, x: Tensor, keep: Collection[nn.Parameter] = ()) -
         _running.release()
 
 
+def _places(module: nn.Module, kept: set[int]) -> list[tuple[dict, str, nn.Parameter]]:
+    """Where parameters are to be exchanged; first those that :func:`joined` joins, in its order."""
+    owners = [owner for owner in module.modules() if not isinstance(owner, _BatchNorm)]
+    together = [
+        (part, name)
+        for owner in owners
+        for parts in getattr(owner, 'joined_parts', list)()
+        for name in ('weight', 'bias')
+        for part in parts
+    ]
+    rest = ((owner, name) for owner in owners for name in owner._parameters)
+    found = {}
+    for owner, name in (*together, *rest):
+        parameter = owner._parameters.get(name)
+        if parameter is not None and id(parameter) not in kept:
+            found.setdefault((id(owner), name), (owner._parameters, name, parameter))
+    return list(found.values())
+
+
 def cast_together(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Tensors in another dtype, by a few operations for all of them."""
-    copies = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
+    """Tensors in another dtype, one after another in memory, by a few operations for all."""
+    lengths = [-(-tensor.numel() // _ALIGNED) * _ALIGNED for tensor in tensors]
+    memory = tensors[0].new_empty(sum(lengths), dtype=dtype).split(lengths)
+    copies = [
+        part[: tensor.numel()].view(tensor.shape)
+        for part, tensor in zip(memory, tensors, strict=True)
+    ]
     torch._foreach_copy_(copies, [tensor.detach() for tensor in tensors])
     return copies
+
+
+def joined(tensors: Sequence[Tensor]) -> Tensor:
+    """``torch.cat``; a view of tensors that lie one after another, as :func:`as_half` puts them."""
+    first = tensors[0]
+    end = first.storage_offset()
+    for tensor in tensors:
+        is_next = tensor.storage_offset() == end and tensor.is_contiguous()
+        if not is_next or tensor.untyped_storage()._cdata != first.untyped_storage()._cdata:
+            return torch.cat(list(tensors))
+        end += tensor.numel()
+    return first.as_strided((sum(map(len, tensors)), *first.shape[1:]), first.stride())
