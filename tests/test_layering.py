@@ -27,9 +27,9 @@ LAYERS = [
     'studies',
 ]
 #: Modules beside the folders, which import nothing of the package.
-BELOW = ['arguments']
+BELOW = ['arguments', 'shipped']
 #: clustering/ may be used without OpenMMLab.
-CLUSTERING_MAY_IMPORT = {'torch', 'numpy', 'scipy', 'sklearn', 'triton', 'mmdet_atc'}
+CLUSTERING_MAY_IMPORT = {'torch', 'numpy', 'sklearn', 'triton', 'mmdet_atc'}
 
 
 def imported_modules(path):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .safe import CheckpointError
+from .svit import as_encoder_layers
 
 #: Parts of a classifier that detection never uses; files carry them, models here do not.
 CLASSIFIER_KEYS = (
@@ -77,6 +78,8 @@ def flat_state_dict(
 def fit_state_dict(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Drop the classifier's leftovers and resize position embeddings of other grids, in place.
 
+    Blocks of a dense ViT get the names of SViT's where those are wanted.
+
     Args:
         state (dict[str, Tensor]): Of a checkpoint.
         wanted (Mapping[str, Tensor]): State dict of the model that will load it.
@@ -89,6 +92,7 @@ def fit_state_dict(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> di
     for name in ('pos_embed', 'backbone.pos_embed'):
         if name in state and name in wanted and state[name].shape != wanted[name].shape:
             state[name] = resized_pos_embed(state[name], wanted[name].shape[1] - 1)
+    as_encoder_layers(state, wanted)
     return state
 
 
