@@ -42,8 +42,8 @@ def flat_state_dict(
     """The tensors of a checkpoint, without wrappers, common prefixes and EMA twins.
 
     The weights under ``state_dict``, ``model`` or ``module`` are taken, not a twin of them such as
-    ``model_ema`` or ``ema_state_dict``. MMEngine and MMCV store the averaged weights under the
-    plain names, so they are what is loaded.
+    ``model_ema`` or ``ema_state_dict``, unless ``ema_best`` in the file says so. MMEngine and MMCV
+    store the averaged weights under the plain names, so they are what is loaded.
 
     Args:
         checkpoint (Mapping): What ``torch.load`` returns.
@@ -56,6 +56,8 @@ def flat_state_dict(
         CheckpointError: If there are no tensors.
     """
     inner: Any = checkpoint
+    if inner.get('ema_best') and isinstance(inner.get('model_ema'), dict):
+        inner = inner['model_ema']  # the authors' classifiers: the twin is the better one
     while wrapper := next((w for w in _WRAPPERS if isinstance(inner.get(w), dict)), None):
         inner = inner[wrapper]
     tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .block import maybe_checkpoint
 from .deformable import DeformableTarget, MSDeformAttn
-from .maps import to_map
+from .depthwise import depthwise_gelu
 from .norm import LayerNorm
 from .residual import add_residual
 
@@ -25,16 +25,15 @@ class ConvFFN(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.dwconv = PyramidDWConv(hidden_dim)
-        self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
         """``(B, S, C)`` to ``(B, S, C)``; ``shapes`` as :meth:`PyramidDWConv.forward`."""
-        return self.fc2(self.act(self.dwconv(self.fc1(x), shapes)))
+        return self.fc2(self.dwconv(self.fc1(x), shapes))
 
 
 class PyramidDWConv(nn.Module):
-    """One 3×3 depth-wise convolution shared by all levels of a flattened pyramid."""
+    """One 3×3 depth-wise convolution shared by all levels of a flattened pyramid, then GELU."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -42,11 +41,8 @@ class PyramidDWConv(nn.Module):
 
     def forward(self, x: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
         """``(B, S, C)`` to ``(B, S, C)``; ``shapes`` are the levels' heights and widths."""
-        levels = x.split([height * width for height, width in shapes], dim=1)
-        maps = [
-            self.dwconv(to_map(level, shape)) for level, shape in zip(levels, shapes, strict=True)
-        ]
-        return torch.cat([grid.flatten(2).transpose(1, 2) for grid in maps], dim=1)
+        assert self.dwconv.bias is not None
+        return depthwise_gelu(x, self.dwconv.weight, self.dwconv.bias, shapes)
 
 
 class Injector(nn.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdet_atc.native import can_run_triton
 
@@ -13,6 +12,7 @@ from .conv_norm import is_foldable
 from .convolutions import pointwise, upsampled_onto
 from .maps import to_map, to_tokens
 from .residual import add_residual
+from .resize import resized_sum
 
 Shape = tuple[int, int]
 
@@ -92,75 +92,10 @@ def _is_one_pass(level: Tensor) -> bool:
 def _in_one_pass(
     base: Tensor, shape: Shape, quads: Tensor | None, feature: Tensor | None, norm: nn.Module
 ) -> Tensor:
-    folds = is_foldable(norm)
-    tokens = _output_map(base, shape, quads, feature, *_statistics(norm if folds else None))
-    out = to_map(tokens, shape)
-    return out if folds else norm(out)
-
-
-def _statistics(norm: _BatchNorm | None) -> tuple:
-    if norm is None:
-        return (None, None, None, None, 0.0)
-    tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    return (*(None if x is None else x.detach() for x in tensors), norm.eps)
-
-
-def output_map_plain(
-    base: Tensor,
-    shape: Shape,
-    quads: Tensor | None,
-    feature: Tensor | None,
-    mean: Tensor | None,
-    var: Tensor | None,
-    gain: Tensor | None,
-    shift: Tensor | None,
-    eps: float,
-) -> Tensor:
-    """Sum of a map and what is upsampled onto it, batch-normed.
-
-    Args:
-        base (Tensor): The map's pixels, ``(B, H * W, C)``.
-        shape (tuple[int, int]): H and W.
-        quads (Tensor, optional): What each token of the map half as large gives its four pixels,
-            ``(B, H * W / 4, 4 * C)`` as (row, column, channel).
-        feature (Tensor, optional): A map to be resized bilinearly, ``(B, C, h, w)``, h and w a
-            power of two times H and W.
-        mean (Tensor, optional): Of a batch norm in evaluation mode, ``(C,)``; without it there is
-            none.
-        var (Tensor, optional): Likewise.
-        gain (Tensor, optional): The norm's weight, ``(C,)``.
-        shift (Tensor, optional): The norm's bias, ``(C,)``.
-        eps (float): The norm's.
-
-    Returns:
-        Tensor: ``(B, H * W, C)``.
-    """
-    height, width = shape
-    out = base
-    if quads is not None:
-        quads = quads.unflatten(2, (2, 2, -1)).unflatten(1, (height // 2, width // 2))
-        out = out + quads.transpose(2, 3).reshape(base.shape)
-    out = to_map(out, shape)
-    if feature is not None:
-        out = out + F.interpolate(feature, size=shape, mode='bilinear')
-    return to_tokens(out if mean is None else F.batch_norm(out, mean, var, gain, shift, eps=eps))
-
-
-@torch.library.custom_op(
-    'mmdet_atc::output_map',
-    mutates_args=(),
-    device_types='cuda',
-    schema=(
-        '(Tensor base, SymInt[] shape, Tensor? quads, Tensor? feature, Tensor? mean, Tensor? var, '
-        'Tensor? gain, Tensor? shift, float eps) -> Tensor'
-    ),
-)
-def _output_map(base, shape, quads, feature, mean, var, gain, shift, eps):
-    from .triton_output import output_map
-
-    return output_map(base, shape, quads, feature, mean, var, gain, shift, eps)
-
-
-@_output_map.register_fake
-def _(base, shape, quads, feature, mean, var, gain, shift, eps):
-    return base.new_empty(base.shape)
+    parts = None
+    if is_foldable(norm):
+        parts = norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps
+    grid = shape if feature is None else tuple(feature.shape[-2:])
+    tokens = None if feature is None else to_tokens(feature)
+    out = to_map(resized_sum(base, tokens, shape, grid, quads, parts), shape)
+    return out if parts else norm(out)

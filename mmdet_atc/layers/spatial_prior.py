@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from .conv_norm import ConvNormSequential
@@ -30,6 +29,8 @@ class SpatialPriorModule(nn.Module):
         norm_cfg: dict | None = None,
         in_channels: int = 3,
     ) -> None:
+        from mmcv.cnn import build_norm_layer  # here, for `mmdet_atc.ops` without mmcv
+
         super().__init__()
         norm_cfg = norm_cfg or dict(type='BN')
 

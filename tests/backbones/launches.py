@@ -18,9 +18,9 @@ from mmdet_atc.backbones.pos_embed import _kept_weights
 
 #: Operations that start nothing: views, allocations, questions.
 FREE = frozenset(
-    'view t transpose permute expand select slice split split_with_sizes unbind detach alias '
-    'as_strided unsqueeze squeeze empty empty_like empty_strided empty_permuted new_empty '
-    'new_empty_strided _unsafe_view device promote_types _reshape_alias lift_fresh'.split()
+    """view t transpose permute expand select slice split split_with_sizes unbind detach alias
+    as_strided unsqueeze squeeze empty empty_like empty_strided empty_permuted new_empty
+    new_empty_strided _unsafe_view device promote_types _reshape_alias lift_fresh""".split()  # noqa: SIM905
 )
 #: Operations of ours that start more than one kernel.
 KERNELS = {'segment_mean': 3}

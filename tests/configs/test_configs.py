@@ -63,7 +63,7 @@ def test_atc(name):
 def test_svit(size):
     cfg = load(f'svit_vit_adapter_{size}')
     assert cfg.model.backbone.type == 'SViTAdapter'
-    _check_finetuning(cfg, size)
+    _check_finetuning_schedule(cfg, size)
 
 
 @pytest.mark.parametrize('name', TOME)
@@ -88,6 +88,10 @@ def _check_finetuning(cfg: Config, size: str) -> None:
     """The paper's recipe."""
     assert cfg.model.backbone.type == 'ATCViTAdapter'
     assert tuple(cfg.model.backbone.merge_blocks) == (3, 6, 9)
+    _check_finetuning_schedule(cfg, size)
+
+
+def _check_finetuning_schedule(cfg: Config, size: str) -> None:
     epochs, drop, drop_path = dict(t=(6, 4, 0.1), s=(4, 3, 0.2))[size]
     assert cfg.train_cfg.max_epochs == epochs
     warmup, steps = cfg.param_scheduler

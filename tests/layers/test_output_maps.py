@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmdet_atc.layers import coarser_map, feature_map, finest_map, to_map
-from mmdet_atc.layers.output_maps import _statistics, output_map_plain
+from mmdet_atc.layers import coarser_map, feature_map, finest_map, output_maps, to_map
 
 C = 24
 
@@ -45,30 +44,22 @@ def test_maps_of_strides_8_to_32(scale):
     torch.testing.assert_close(found, last(to_map(level, shape) + resized))
 
 
-@pytest.mark.parametrize('normed', [True, False])
-@pytest.mark.parametrize(
-    ('scale', 'quads'), [(4, True), (4, False), (2, False), (1, False), (0.5, False)]
-)
+@pytest.mark.parametrize('norm', [norm, lambda: nn.GroupNorm(2, C)])
 @pytest.mark.parametrize('with_feature', [True, False])
-@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-5), (torch.float16, 1e-2)])
-def test_the_triton_form_is_the_plain_one(scale, quads, normed, with_feature, dtype, tolerance):
-    from mmdet_atc.layers.triton_output import output_map
-
-    height, width = int(4 * scale), int(6 * scale)
-    pyramid = torch.randn(2, height * width + 3, 160).to(dtype)
-    base = pyramid[:, : height * width]  # not contiguous
-    feature = torch.randn(2, 24, 160).to(dtype)
-    quads = torch.randn(2, height * width // 4, 640).to(dtype) if quads else None
-    last = nn.BatchNorm2d(160).eval() if normed else None
-    if last is not None:
-        nn.init.normal_(last.running_mean)
-        nn.init.uniform_(last.running_var, 0.5, 2)
-        nn.init.normal_(last.weight)
-    feature = to_map(feature, (4, 6)) if with_feature else None
-    with torch.no_grad():
-        statistics = _statistics(last)
-        found = output_map(base, (height, width), quads, feature, *statistics)
-        base, quads, feature = (x if x is None else x.float() for x in (base, quads, feature))
-        expected = output_map_plain(base, (height, width), quads, feature, *statistics)
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)
+def test_in_one_pass_they_are_the_same(norm, with_feature, monkeypatch):
+    conv, up, last = nn.Conv2d(16, C, 1), nn.ConvTranspose2d(C, C, 2, 2), norm()
+    stem, pyramid = torch.randn(2, 16, 8, 12), torch.randn(2, 30, C)
+    level, coarser, patches = pyramid[:, :24], pyramid[:, 24:], torch.randn(2, 6, C)
+    found = []
+    for in_one_pass in (False, True):
+        monkeypatch.setattr(output_maps, '_is_one_pass', lambda level, one=in_one_pass: one)
+        feature = feature_map(patches, (2, 3)) if with_feature else None
+        with torch.no_grad():
+            found.append(
+                [
+                    finest_map([stem], conv, up, level, (4, 6), feature, last),
+                    coarser_map(coarser, (2, 3), feature, last),
+                ]
+            )
+    for plain, one_pass in zip(*found, strict=True):
+        torch.testing.assert_close(one_pass, plain)
