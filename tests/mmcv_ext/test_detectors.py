@@ -27,15 +27,19 @@ CONFIGS = {
 CLASSES = 5
 
 
-@pytest.fixture(params=CONFIGS, scope='module')
-def detector(request):
+def built(name):
     init_default_scope('mmdet')
-    config = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/{CONFIGS[request.param]}').model
+    config = Config.fromfile(f'{mmdet.__path__[0]}/.mim/configs/{CONFIGS[name]}').model
     config.backbone.update(depth=18, init_cfg=None)
     narrower(config)
     torch.manual_seed(0)
     # Without the heads' own start, whose scores are all below the thresholds.
     return MODELS.build(config)
+
+
+@pytest.fixture(params=CONFIGS, scope='module')
+def detector(request):
+    return built(request.param)
 
 
 #: What makes the large ones small, where a config has the key.
@@ -107,6 +111,25 @@ def test_losses_and_gradients(detector, variants):
     for other, their in zip(losses[1:], gradients[1:]):
         assert other == pytest.approx(losses[0], rel=1e-5)
         torch.testing.assert_close(their, gradients[0], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['mask_rcnn', 'dino'])
+def test_losses_of_a_short_training(name, variants):
+    losses = []
+    for variant in variants:
+        model = built(name)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+        losses.append([])
+        with variant():
+            for _ in range(4):
+                total, _ = model.parse_losses(model(**inputs(model), mode='loss'))
+                optimizer.zero_grad()
+                total.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                losses[-1].append(total.item())
+    for other in losses[1:]:
+        assert other == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_detections(detector, variants):

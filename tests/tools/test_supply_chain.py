@@ -9,10 +9,13 @@ import sys
 import pytest
 from packaging.requirements import Requirement
 
+from mmdet_atc.mmcv_ext import is_supplied
+
 from ..conftest import ROOT
 
 FOLDER = ROOT / 'requirements'
-FILES = ['build.txt', 'torch.txt', 'mmcv-lite.txt', 'runtime.txt', 'tests.txt', 'docs.txt']
+MMCV = 'lite' if is_supplied() else 'full'
+FILES = ['build.txt', 'torch.txt', f'mmcv-{MMCV}.txt', 'runtime.txt', 'tests.txt', 'docs.txt']
 
 
 def requirements(file: str) -> list[Requirement]:
@@ -32,7 +35,7 @@ def test_every_requirement_is_locked_at_a_version_that_it_admits(python):
         platform_machine='x86_64', extra='',
     )  # fmt: skip
     locked = {}
-    for entry in [*requirements('lock.txt'), *requirements('lock-mmcv-lite.txt')]:
+    for entry in [*requirements('lock.txt'), *requirements(f'lock-mmcv-{MMCV}.txt')]:
         if entry.marker is None or entry.marker.evaluate(where):
             assert entry.name not in locked
             (pin,) = entry.specifier
@@ -44,7 +47,7 @@ def test_every_requirement_is_locked_at_a_version_that_it_admits(python):
             assert requirement.specifier.contains(version), f'{requirement} of {file}: {version}'
 
 
-@pytest.mark.parametrize('file', ['lock.txt', 'lock-mmcv-lite.txt'])
+@pytest.mark.parametrize('file', ['lock.txt', 'lock-mmcv-lite.txt', 'lock-mmcv-full.txt'])
 def test_every_locked_file_has_its_digest(file):
     text = re.sub(r'\\\n\s*', ' ', (FOLDER / file).read_text())
     entries = [line for line in text.splitlines() if line and line[0] != '#']
@@ -69,7 +72,7 @@ def test_all_licences_are_allowed():
     result = licences(*(FOLDER / file for file in FILES))
     assert result.returncode == 0, result.stderr
     names = [line.split()[0] for line in result.stdout.splitlines()]
-    assert {'torch', 'mmcv', 'mmdet', 'pillow', 'pytest', 'sympy'} <= set(names)
+    assert {'torch', 'timm', 'mmdet', 'pillow', 'pytest', 'sympy'} <= set(names)
 
 
 @pytest.mark.parametrize(

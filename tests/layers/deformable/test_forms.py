@@ -30,12 +30,13 @@ TABLE = {
     'wide-offsets-f16': (1, 17, 1, 32, 4, PYRAMID, torch.float16, torch.float32),
     'extractor-bf16': (1, 17, 2, 64, 4, PYRAMID[:1], torch.bfloat16, torch.bfloat16),
 }
-#: Largest relative error of a result in a dtype, its own rounding included.
+#: Largest relative error of a result in a dtype, its own rounding included; Triton's interpreter
+#: cuts bfloat16 off.
 TOLERANCE = {
     torch.float64: 1e-12,
     torch.float32: 2e-6,
     torch.float16: 6e-4,
-    torch.bfloat16: 5e-3,
+    torch.bfloat16: 8e-3,
 }
 
 

@@ -30,8 +30,9 @@ TABLE = {
     'half-stream': ((2, 3, 192), F16, F16, F16, True, True),
     'bf16': ((2, 3, 768), BF16, BF16, BF16, False, True),
 }
-#: Largest relative error of a result in a dtype, its own rounding included.
-TOLERANCE = {F64: 1e-12, F32: 1e-6, F16: 6e-4, BF16: 5e-3}
+#: Largest relative error of a result in a dtype, its own rounding included; Triton's interpreter
+#: cuts bfloat16 off.
+TOLERANCE = {F64: 1e-12, F32: 1e-6, F16: 6e-4, BF16: 8e-3}
 
 
 def inputs(shape, stream, of_branch, of_norm, scaled, dropped):
