@@ -12,6 +12,8 @@ from .cut import label_kernel
 from .equal import merge_equal
 from .fixed_point import prepare_means, prepare_tokens
 from .group import (
+    CLOSEST,
+    CLOSEST_PAIR,
     COUNTERS,
     EDGE_ROWS,
     LISTS,
@@ -39,6 +41,8 @@ from .tree import grow_near, grow_trees
 PAIRS_PER_TOKEN = 64
 #: And in all, where that is more.
 ROOM = 2**15
+#: More than an attempt's rounds: their numbers differ between attempts.
+ROUNDS = tl.constexpr(2**16)
 #: Lists of near pairs that are tried, with other limits, before all distances are looked at.
 ATTEMPTS = 8
 
@@ -122,6 +126,10 @@ def cluster_kernel(
         HALF_WIDTH,
         TOKENS,
     )
+    if IS_AVERAGE:
+        if program == 0:
+            tl.store(counters + CLOSEST, tl.zeros((), tl.int64) + NEVER)
+            tl.store(counters + CLOSEST_PAIR, tl.zeros((), tl.int64) + NEVER)
     wait_for_group(counters, programs)
     sample_nearest(
         half, single, counters, program, programs, num_tokens, HALF_WIDTH, STEP, TILE
@@ -129,7 +137,7 @@ def cluster_kernel(
     wait_for_group(counters, programs)
     limit = sampled_limit(counters, num_tokens, share, factor)
     reached = limit * 0
-    attempt = 0
+    attempt = wanted * 0
     merged = wanted.to(tl.int64) * 0
     while (merged < wanted) & (attempt < ATTEMPTS):
         if attempt == 0:
@@ -271,6 +279,7 @@ def cluster_kernel(
                     edges,
                     table,
                     counters,
+                    (attempt * ROUNDS).to(tl.int64),
                     slots,
                     start,
                     count,
@@ -295,7 +304,9 @@ def cluster_kernel(
 
     first, last = share_of(num_tokens, program, programs)
     goes_on = merged < wanted
+    tag = (attempt * ROUNDS).to(tl.int64)
     while goes_on:
+        tag += 1
         wait_for_group(counters, programs)
         if program == 0:
             tl.store(counters + LOWEST, tl.zeros((), tl.int64) + NEVER)
@@ -308,6 +319,7 @@ def cluster_kernel(
             nodes,
             edges,
             counters,
+            tag,
             rows,
             program,
             programs,
@@ -335,7 +347,19 @@ def cluster_kernel(
             goes_on = tl.load(counters + MERGED, cache_modifier='.cg') < num_tokens - 1
         else:
             find_mutual(
-                nodes, edges, counters, first, last - first, programs, num_tokens, capacity, BLOCK
+                nodes,
+                edges,
+                counters,
+                tag,
+                first,
+                last - first,
+                NEVER,
+                program,
+                programs,
+                num_tokens,
+                capacity,
+                IS_AVERAGE,
+                BLOCK,
             )
             merge_nodes(
                 directions,

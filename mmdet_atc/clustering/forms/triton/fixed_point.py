@@ -17,6 +17,7 @@ from .group import (
     OWNER,
     PAIR,
     SIZE,
+    UNSURE,
     load_fresh,
 )
 
@@ -81,6 +82,7 @@ def prepare_tokens(
         tl.store(nodes + MATE * num_tokens + i, i.to(tl.int64), mask=is_token)
         tl.store(nodes + SIZE * num_tokens + i, tl.full((TOKENS,), 1, tl.int64), mask=is_token)
         tl.store(nodes + NONZERO * num_tokens + i, is_nonzero.to(tl.int64), mask=is_token)
+        tl.store(nodes + UNSURE * num_tokens + i, tl.zeros((TOKENS,), tl.int64), mask=is_token)
         tl.store(nodes + EXCESS_HIGH * num_tokens + i, excess >> LIMB, mask=is_token)
         tl.store(nodes + EXCESS_LOW * num_tokens + i, excess & LIMB_MASK, mask=is_token)
 

@@ -34,7 +34,9 @@ LABEL = tl.constexpr(10)
 #: Complete linkage, for scans: a list of the members of each cluster.
 HEAD = tl.constexpr(11)
 NEXT = tl.constexpr(12)
-NODE_ROWS = tl.constexpr(13)
+#: Average linkage: the last round in which rounding could make another cluster as near.
+UNSURE = tl.constexpr(13)
+NODE_ROWS = tl.constexpr(14)
 
 # Rows of `edges` (B, EDGE_ROWS, CAPACITY) int64.
 #: Both ends, packed, or -1 where the edge is gone.
@@ -49,6 +51,10 @@ EDGE_ROWS = tl.constexpr(4)
 BARRIER = tl.constexpr(0)
 MERGED = tl.constexpr(16)
 LOWEST = tl.constexpr(32)
+#: The last round in which some cluster was unsure; then, of all edges, the lowest of the closest.
+UNSURE_ROUND = tl.constexpr(36)
+CLOSEST = tl.constexpr(40)
+CLOSEST_PAIR = tl.constexpr(44)
 #: How many pairs the lists hold that are selected into: several, since an address takes one addition
 #: at a time.
 SELECTED = tl.constexpr(48)

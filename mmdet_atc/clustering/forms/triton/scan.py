@@ -22,6 +22,8 @@ from .group import (
     OWNER,
     PAIR,
     POSITION,
+    UNSURE,
+    UNSURE_ROUND,
     load_fresh,
     share_of,
     wait_for_group,
@@ -92,6 +94,7 @@ def scan_nearest(
     nodes,
     edges,
     counters,
+    tag,
     row,
     program,
     programs,
@@ -114,6 +117,7 @@ def scan_nearest(
         if LINKAGE != 'single':
             is_live = tl.load(nodes + HEIGHT * num_tokens + i, cache_modifier='.cg') == NEVER
         best = tl.full((PAIRS,), NEVER, tl.int64)
+        second = tl.full((PAIRS,), NEVER, tl.int64)
         nearest = tl.zeros((PAIRS,), tl.int64)
         if is_live:
             if LINKAGE == 'complete':
@@ -148,6 +152,8 @@ def scan_nearest(
                         )
                 # Of equals the first, which makes the lowest pair.
                 is_nearer = is_other & (distance < best)
+                is_second = is_other & (distance > best) & (distance < second)
+                second = tl.where(is_nearer, best, tl.where(is_second, distance, second))
                 best = tl.where(is_nearer, distance, best)
                 nearest = tl.where(is_nearer, j, nearest)
         least = tl.min(best, axis=0)
@@ -155,6 +161,13 @@ def scan_nearest(
         ends = (tl.minimum(j, i) << POSITION) | tl.maximum(j, i)
         tl.store(edges + ENDS * capacity + i, tl.where(least == NEVER, -1, ends))
         tl.store(edges + DISTANCE * capacity + i, least)
+        if LINKAGE == 'average':
+            # As near but for rounding: see rounds.find_mutual.
+            doubts = (best > least) & (best <= least + num_tokens)
+            doubts |= (second > least) & (second <= least + num_tokens)
+            if tl.max(doubts.to(tl.int32), axis=0) > 0:
+                tl.store(nodes + UNSURE * num_tokens + i, tag)
+                tl.store(counters + UNSURE_ROUND, tag)
         lowest = tl.minimum(lowest, least)
         if LINKAGE == 'complete':
             tl.debug_barrier()
