@@ -20,12 +20,11 @@ from mmengine.logging import MMLogger
 from mmengine.utils import ProgressBar
 
 from mmdet_atc.engine import (
-    config_mistakes_in_one_line,
+    Variant,
     faults_in_one_line,
     positive_int,
     usable_device,
 )
-from mmdet_atc.engine.variants import Variant
 from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.studies.speed.measure import AMP, KINDS, Comparison
 from mmdet_atc.studies.speed.report import plot, speed_table, stage_table
@@ -66,20 +65,16 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    args.out_dir.mkdir(parents=True, exist_ok=True)  # or nothing is begun
+    args.out_dir.mkdir(parents=True, exist_ok=True)  # fails before anything runs
     device = args.device
-    try:
-        variants = [Variant.parse(text) for text in args.configs]
-        sizes = args.batches or default_batch_sizes(device)
-        batches = [annotated_batch(variants[0].cfg, size, *args.shape) for size in sizes]
-        checkpoints = args.checkpoints or [None] * len(variants)
-        with config_mistakes_in_one_line():
-            models = {
-                variant.name: variant.build(device, checkpoint)
-                for variant, checkpoint in zip(variants, checkpoints, strict=True)
-            }
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    variants = [Variant.parse(text) for text in args.configs]
+    sizes = args.batches or default_batch_sizes(device)
+    batches = [annotated_batch(variants[0].cfg, size, *args.shape) for size in sizes]
+    checkpoints = args.checkpoints or [None] * len(variants)
+    models = {
+        variant.name: variant.build(device, checkpoint)
+        for variant, checkpoint in zip(variants, checkpoints, strict=True)
+    }
     compiled = [variant.name for variant in variants if variant.is_compiled]
     optim_wrappers = {
         variant.name: variant.cfg.optim_wrapper
@@ -111,5 +106,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with faults_in_one_line():
+    with faults_in_one_line(mistakes=True):
         main()
