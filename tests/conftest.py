@@ -34,6 +34,15 @@ def golden_dir() -> Path:
 
 
 @pytest.fixture(scope='session')
+def golden_classification() -> Path:
+    """Outputs of the authors' code beyond detection; they are not ours to distribute."""
+    path = SHARED / 'golden_classification'
+    if not path.is_dir():
+        pytest.skip(f"the authors' golden outputs are not at {path}")
+    return path
+
+
+@pytest.fixture(scope='session')
 def coco_tiny() -> Path:
     """A small part of COCO-2017; not ours to distribute."""
     path = SHARED / 'data' / 'coco_tiny'

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmdet_atc.arguments import check_bools
 from mmdet_atc.layers import Block
-from mmdet_atc.merging import TOKEN_MERGERS, TokenClusters, TokenMerger, padded_patches
+from mmdet_atc.merging import TokenClusters, TokenMerger, build_merger, padded_patches
 
 from .block_layout import checked_merge_blocks
 from .valid_sizes import TakesValidSizes, ValidSizes
@@ -92,7 +92,7 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
         if isinstance(merging, dict) and 'padding_aware' in merging:
             merging = {**merging}
             self._take_padding_aware(merging.pop('padding_aware'))
-        self.merger = _build_merger(merging)
+        self.merger = build_merger(merging)
         self.keep_rates = dict(zip(blocks, self.merger.keep_rates(len(blocks)), strict=True))
 
     def _take_padding_aware(self, value: bool) -> None:
@@ -123,7 +123,14 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
                 pictures in ``image``.
             NonFiniteError: If tokens to be clustered are NaN or Inf.
         """
-        return self.forward_with_clusters(image, valid_sizes)[0]
+        padding = self._padding(image, valid_sizes)
+        if self.captured is None or padding is not None:
+            return self._run(image, _MergingBlocks(self, padding))
+        merger = self.merger, repr(self.merger and vars(self.merger))
+        settings = (*merger, tuple(self.keep_rates.items()), self.proportional_attn)
+        return self.captured(
+            lambda image: self._run(image, _MergingBlocks(self, None)), image, settings
+        )
 
     def forward_with_clusters(
         self, image: Tensor, valid_sizes: ValidSizes | None = None
@@ -199,13 +206,3 @@ class _MergingBlocks:
         )
         self.stages = (*self.stages, clusters)
         return block.feed_forward(tokens)
-
-
-def _build_merger(merging: dict) -> TokenMerger:
-    if not isinstance(merging, dict):
-        raise ValueError(f'merging must be the config of a token merger or None, got {merging!r}')
-    try:
-        return TOKEN_MERGERS.build({'type': 'AgglomerativeMerging', **merging})
-    except (KeyError, TypeError) as error:
-        reason = str(error.args[0] if error.args else error).splitlines()[0]
-        raise ValueError(f'merging={merging!r} is no token merger: {reason}') from error

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .safe import CheckpointError
+from .svit import as_encoder_layers
 
 #: Parts of a classifier that detection never uses; files carry them, models here do not.
 CLASSIFIER_KEYS = (
@@ -41,8 +42,8 @@ def flat_state_dict(
     """The tensors of a checkpoint, without wrappers, common prefixes and EMA twins.
 
     The weights under ``state_dict``, ``model`` or ``module`` are taken, not a twin of them such as
-    ``model_ema`` or ``ema_state_dict``. MMEngine and MMCV store the averaged weights under the
-    plain names, so they are what is loaded.
+    ``model_ema`` or ``ema_state_dict``, unless ``ema_best`` in the file says so. MMEngine and MMCV
+    store the averaged weights under the plain names, so they are what is loaded.
 
     Args:
         checkpoint (Mapping): What ``torch.load`` returns.
@@ -55,6 +56,8 @@ def flat_state_dict(
         CheckpointError: If there are no tensors.
     """
     inner: Any = checkpoint
+    if inner.get('ema_best') and isinstance(inner.get('model_ema'), dict):
+        inner = inner['model_ema']  # the authors' classifiers: the twin is the better one
     while wrapper := next((w for w in _WRAPPERS if isinstance(inner.get(w), dict)), None):
         inner = inner[wrapper]
     tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
@@ -77,6 +80,8 @@ def flat_state_dict(
 def fit_state_dict(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Drop the classifier's leftovers and resize position embeddings of other grids, in place.
 
+    Blocks of a dense ViT get the names of SViT's where those are wanted.
+
     Args:
         state (dict[str, Tensor]): Of a checkpoint.
         wanted (Mapping[str, Tensor]): State dict of the model that will load it.
@@ -89,6 +94,7 @@ def fit_state_dict(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> di
     for name in ('pos_embed', 'backbone.pos_embed'):
         if name in state and name in wanted and state[name].shape != wanted[name].shape:
             state[name] = resized_pos_embed(state[name], wanted[name].shape[1] - 1)
+    as_encoder_layers(state, wanted)
     return state
 
 

@@ -3,11 +3,13 @@
 ``torch.load`` unpickles with ``weights_only=True`` since torch 2.6 and then refuses every class
 that is not allow-listed. MMEngine's checkpoints hold its own scalar histories, made of numpy
 arrays and of references to the history's methods, and MMCV 1.x puts numpy numbers beside the
-weights; exactly those are allowed, and the protection stays on for everything else.
+weights; the authors' classifiers hold the arguments they were trained with, an
+``argparse.Namespace``. Exactly those are allowed, and the protection stays on for everything else.
 """
 
 from __future__ import annotations
 
+import argparse
 import os.path as osp
 import re
 import zipfile
@@ -31,11 +33,11 @@ class DownloadError(CheckpointError, OSError):
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Allow-list the classes of MMEngine's training state for ``torch.load``."""
+    """Allow-list the classes of training states for ``torch.load``; see above."""
     core = getattr(np, '_core', None) or np.core
     reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
     dtypes = {type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'float32', 'float64')}
-    allowed: list = [HistoryBuffer, np.ndarray, np.dtype, *dtypes]
+    allowed: list = [HistoryBuffer, argparse.Namespace, np.ndarray, np.dtype, *dtypes]
     # numpy 2 renamed the module; files have the name of the numpy that wrote them.
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
         allowed += [(reconstruct, f'{module}._reconstruct'), (scalar, f'{module}.scalar')]

@@ -2,5 +2,6 @@
 
 from .api import agglomerative_clustering, linkage_clustering
 from .finite import NonFiniteError
+from .forms import cpp as native  # by this name scripts ask whether it can be compiled
 
-__all__ = ['NonFiniteError', 'agglomerative_clustering', 'linkage_clustering']
+__all__ = ['NonFiniteError', 'agglomerative_clustering', 'linkage_clustering', 'native']

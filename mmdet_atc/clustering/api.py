@@ -1,4 +1,4 @@
-"""The two public functions: argument checks, distances, choice of a backend.
+"""The two public functions: argument checks and the choice of a form.
 
 The work is done by two operators of torch's own registry, ``mmdet_atc::agglomerative_clustering``
 and ``mmdet_atc::linkage_clustering``, so that ``torch.compile`` and ``torch.export`` see one node
@@ -7,13 +7,16 @@ each and trace on.
 
 from __future__ import annotations
 
+import functools
+import warnings
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
-from . import device, native
-from .distances import cosine_distances, unit_vectors
+from .distances import MOST_TOKENS
 from .finite import require_finite, require_finite_on_device
-from .hierarchy import scipy_labels, sklearn_labels
+from .forms import cpp, plain, sklearn_oracle
 
 LINKAGES = ('single', 'complete', 'average')
 BACKENDS = ('auto', 'cpu', 'cuda', 'sklearn')
@@ -29,15 +32,23 @@ def agglomerative_clustering(
 ) -> Tensor:
     """Cluster each image's features bottom-up by cosine distance (ATC, section 3).
 
-    Distances are 1 - cosine, in float32 or better whatever the dtype of the features and the
-    autocast state. A zero vector has distance 1 to every other, as in scikit-learn.
+    The distance is 1 - cosine as a whole number, see :mod:`mmdet_atc.clustering.distances`: labels
+    are the same on every device, whatever the batch, the threads and the autocast state. A zero
+    vector has distance 1 to every other, as in scikit-learn.
 
     Args:
-        features (Tensor): ``(B, N, C)``, any float dtype, any device.
+        features (Tensor): ``(B, N, C)``, any float dtype, any device; at most 32,767 tokens.
         num_clusters (int): Number of clusters per image, in ``1 .. N``.
         linkage (str): ``'single'``, ``'complete'`` or ``'average'``. Default: ``'average'``.
-        backend (str): As :func:`linkage_clustering`. Default: ``'auto'``.
-        check_finite (bool | None): As :func:`linkage_clustering`. Default: None.
+        backend (str): ``'cpu'`` (C++, plain torch where it cannot be compiled), ``'cuda'`` (CUDA
+            tensors on their device), ``'sklearn'`` (scikit-learn, what the authors run, on the same
+            distances) or ``'auto'``: CUDA tensors on their device, others on the host.
+            Default: ``'auto'``.
+        check_finite (bool | None): Of CUDA tensors that are clustered on their device: refuse NaN
+            and Inf in this call, which waits for the device (True), or do not look (False). None:
+            the environment's ``MMDET_ATC_CHECK_FINITE`` (1 or 0); where that is not set, look
+            without waiting and raise from a later call. What is clustered on the host is always
+            checked. Default: None.
 
     Returns:
         Tensor: Labels ``(B, N)`` int64 on the device of the features, every value of
@@ -47,8 +58,13 @@ def agglomerative_clustering(
     Raises:
         ValueError: If an argument is out of range; the message names it.
         NonFiniteError: If the features are not finite; the message names the images.
+        ImportError: If ``backend='sklearn'`` and scikit-learn is not installed.
     """
     _check(features, 'features', num_clusters, linkage, backend)
+    if features.shape[1] > MOST_TOKENS:
+        raise ValueError(
+            f'features must be of at most {MOST_TOKENS} tokens, got {features.shape[1]}'
+        )
     return _features_op(features.detach(), num_clusters, linkage, backend, check_finite)
 
 
@@ -60,22 +76,16 @@ def linkage_clustering(
     backend: str = 'auto',
     check_finite: bool | None = None,
 ) -> Tensor:
-    """Cluster bottom-up by given distances.
+    """Cluster bottom-up by given distances; labels are scikit-learn's, with the tie rule.
 
     Args:
-        distances (Tensor): ``(B, N, N)``, symmetric, any float dtype, any device.
+        distances (Tensor): ``(B, N, N)``, symmetric, any float dtype, any device; the part above
+            the diagonal is read.
         num_clusters (int): Number of clusters per image, in ``1 .. N``.
         linkage (str): ``'single'``, ``'complete'`` or ``'average'``. Default: ``'average'``.
-        backend (str): ``'cpu'`` (the C++ engine; SciPy where it cannot be compiled), ``'cuda'``
-            (CUDA tensors on their device: Triton's kernels once they have passed their check there,
-            plain torch where they have not or Triton is missing),
-            ``'sklearn'`` (scikit-learn, what the authors run and what all backends must equal) or
-            ``'auto'``: CUDA tensors on their device, others on the host. Default: ``'auto'``.
-        check_finite (bool | None): Of CUDA tensors that are clustered on their device: refuse NaN
-            and Inf in this call, which waits for the device (True), or do not look (False). None:
-            the environment's ``MMDET_ATC_CHECK_FINITE`` (1 or 0); where that is not set, look
-            without waiting and raise from a later call. What is clustered on the host is always
-            checked. Default: None.
+        backend (str): As :func:`agglomerative_clustering`; all but ``'sklearn'`` are plain torch.
+            Default: ``'auto'``.
+        check_finite (bool | None): As :func:`agglomerative_clustering`. Default: None.
 
     Returns:
         Tensor: Labels ``(B, N)``, as :func:`agglomerative_clustering`.
@@ -110,16 +120,11 @@ def _features_op(
 ) -> Tensor:
     limit = torch.finfo(features.dtype).max
     _require_finite(features, 'features', limit, backend, check_finite)
-    full = torch.promote_types(features.dtype, torch.float32)
+    form = _form(_stays_on_device(features, backend), backend)
     with torch.autocast(features.device.type, enabled=False):
-        if _stays_on_device(features, backend):
-            directions = unit_vectors(features.to(full))
-            return device.cluster_directions(directions, num_clusters, linkage)
-        directions = unit_vectors(features.cpu().to(full))
-        if not _is_native(backend):
-            labels = _one_by_one(cosine_distances(directions), num_clusters, linkage, backend)
-            return labels.to(features.device)
-        return native.cluster_directions(directions, num_clusters, linkage).to(features.device)
+        if form is plain and not _stays_on_device(features, backend):
+            return plain.cluster_features(features.cpu(), num_clusters, linkage).to(features.device)
+        return form.cluster_features(features, num_clusters, linkage)
 
 
 @torch.library.custom_op(
@@ -136,13 +141,13 @@ def _distances_op(
 ) -> Tensor:
     limit = _limit(distances, linkage)
     _require_finite(distances, 'distances', limit, backend, check_finite)
-    if _stays_on_device(distances, backend):
-        return device.cluster_square(distances, num_clusters, linkage)
-    if not _is_native(backend):
-        return _one_by_one(distances.cpu(), num_clusters, linkage, backend).to(distances.device)
-    full = torch.promote_types(distances.dtype, torch.float32)
-    labels = native.cluster_squares(distances.cpu().to(full), num_clusters, linkage)
-    return labels.to(distances.device)
+    if backend == 'sklearn':
+        return sklearn_oracle.cluster_distances(distances, num_clusters, linkage)
+    with torch.autocast(distances.device.type, enabled=False):
+        if _stays_on_device(distances, backend):
+            return plain.cluster_distances(distances, num_clusters, linkage)
+        labels = plain.cluster_distances(distances.cpu(), num_clusters, linkage)
+        return labels.to(distances.device)
 
 
 @_features_op.register_fake
@@ -156,9 +161,7 @@ def _stays_on_device(x: Tensor, backend: str) -> bool:
 
 
 def _limit(distances: Tensor, linkage: str) -> float:
-    """What distances have to be below: the engines keep the largest number for clusters that are
-    gone, and average linkage adds up to N² distances in float64.
-    """
+    """What distances have to be below: average linkage adds up to N² of them in float64."""
     greatest = torch.finfo(distances.dtype).max
     if linkage != 'average':
         return greatest
@@ -172,18 +175,21 @@ def _require_finite(x: Tensor, name: str, limit: float, backend: str, check: boo
         require_finite(x, name, limit)
 
 
-def _is_native(backend: str) -> bool:
-    return backend != 'sklearn' and native.is_available()
+def _form(on_device: bool, backend: str) -> ModuleType:
+    """The fastest form that can run."""
+    if backend == 'sklearn':
+        return sklearn_oracle
+    if on_device:
+        return plain
+    reason = cpp.why_not()
+    if reason and not cpp.is_refused():
+        _warn_once(f'{reason}: clustering runs as plain torch, exact but many times slower')
+    return plain if reason else cpp
 
 
-def _one_by_one(distances: Tensor, num_clusters: int, linkage: str, backend: str) -> Tensor:
-    """Through SciPy or scikit-learn, image by image on the host."""
-    if not len(distances):
-        return torch.empty(distances.shape[:2], dtype=torch.int64)
-    labels_of = sklearn_labels if backend == 'sklearn' else scipy_labels
-    matrices = distances.to(torch.promote_types(distances.dtype, torch.float32)).numpy()
-    labels = [torch.from_numpy(labels_of(matrix, num_clusters, linkage)) for matrix in matrices]
-    return _numbered_by_smallest_member(torch.stack(labels), num_clusters)
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
 
 
 def _check(x: Tensor, name: str, num_clusters: int, linkage: str, backend: str) -> None:
@@ -200,12 +206,3 @@ def _check(x: Tensor, name: str, num_clusters: int, linkage: str, backend: str) 
         raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
     if backend == 'cuda' and not x.is_cuda:
         raise ValueError(f"backend='cuda' needs CUDA tensors, got one on {x.device}")
-
-
-def _numbered_by_smallest_member(labels: Tensor, num_clusters: int) -> Tensor:
-    """Renumber labels ``(B, N)`` so that clusters come in the order of their first token."""
-    batch, num_tokens = labels.shape
-    positions = torch.arange(num_tokens).expand(batch, -1)
-    first = torch.full((batch, num_clusters), num_tokens)
-    first = first.scatter_reduce_(1, labels, positions, 'amin')
-    return first.argsort(dim=1).argsort(dim=1).gather(1, labels)

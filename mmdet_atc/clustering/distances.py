@@ -17,8 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
-
 #: Directions are multiples of 2**-SHIFT.
 SHIFT = 47
 #: Distances are multiples of 2**-FRACTION_BITS.
@@ -156,7 +154,7 @@ class Sums:
         return self.q, *self.excess, self.size, self.nonzero
 
     def at(self, index: Tensor) -> Sums:
-        """Those of some clusters, ``(M,)``."""
+        """Those of some clusters, by an index of any shape."""
         q, high, low, size, nonzero = (part[index] for part in self.parts())
         return Sums(q, (high, low), size, nonzero)
 
@@ -175,19 +173,20 @@ def mean_distances(x: Sums, y: Sums) -> Tensor:
     limbs of 21.
 
     Args:
-        x (Sums): Of N clusters.
-        y (Sums): Of M clusters.
+        x (Sums): Of clusters ``(..., N)``.
+        y (Sums): Of clusters ``(..., M)``.
 
     Returns:
-        Tensor: ``(N, M)`` int64.
+        Tensor: ``(..., N, M)`` int64.
     """
     limbs = [0] * 5
     for i, part in enumerate(_limbs(x.q)):
         for j, other in enumerate(_limbs(y.q)):
             limbs[i + j] = limbs[i + j] - 2 * _products(part, other, 2 * _LIMB)
-    pairs = x.size[:, None] * y.size
-    for i, (high_x, high_y) in enumerate(zip(reversed(x.excess), reversed(y.excess))):
-        limbs[i] += high_x[:, None] * y.nonzero + x.nonzero[:, None] * high_y
+    pairs = x.size[..., :, None] * y.size[..., None, :]
+    for i in range(2):
+        limbs[i] += x.excess[1 - i][..., :, None] * y.nonzero[..., None, :]
+        limbs[i] += x.nonzero[..., :, None] * y.excess[1 - i][..., None, :]
     limbs[4] += pairs << (2 * SHIFT + 1 - 4 * _LIMB)
     for i in range(4):
         limbs[i + 1] += limbs[i] >> _LIMB
@@ -207,36 +206,3 @@ def mean_distances(x: Sums, y: Sums) -> Tensor:
 def _limbs(q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Three limbs of int64 numbers below 2⁶², lowest first; the highest has the sign."""
     return q & _LIMB_MASK, (q >> _LIMB) & _LIMB_MASK, q >> (2 * _LIMB)
-
-
-def unit_vectors(features: Tensor) -> Tensor:
-    """Directions of features of any magnitude.
-
-    Each vector is scaled by a power of two first, since squares of numbers from about 1e19 on (or
-    below 1e-19) do not fit in float32; where they fit, this changes no bit.
-
-    Args:
-        features (Tensor): ``(B, N, C)``, float32 or float64, C at least 1.
-
-    Returns:
-        Tensor: ``(B, N, C)`` unit vectors; zero vectors stay.
-    """
-    greatest = features.abs().amax(dim=-1, keepdim=True)
-    mantissa = torch.frexp(greatest).mantissa
-    return F.normalize(features / torch.where(greatest == 0, 1, greatest / (2 * mantissa)), dim=-1)
-
-
-def cosine_distances(directions: Tensor) -> Tensor:
-    """The distances that tokens are clustered by.
-
-    Args:
-        directions (Tensor): ``(B, N, C)`` unit vectors, float32 or float64, any device.
-
-    Returns:
-        Tensor: ``(B, N, N)``, symmetric, 1 - cosine and a diagonal of zeros.
-    """
-    if directions.device.type == 'cpu' and native.is_available():
-        upper = native.upper_cosine_distances(directions)
-    else:
-        upper = torch.matmul(directions, directions.transpose(1, 2)).neg_().add_(1).triu_(1)
-    return upper + upper.transpose(1, 2)

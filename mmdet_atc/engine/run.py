@@ -16,6 +16,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmdet_atc.checkpoints import find_resumable_checkpoint, verify_checkpoint
+from mmdet_atc.shipped import shipped
 
 from .classes import follow_classes
 from .device import adapt_to_device
@@ -110,7 +111,7 @@ def load_config(
     """Config of a run.
 
     Args:
-        path (str): Config file.
+        path (str): Config file, or the name of one of ours.
         cfg_options (dict, optional): Dotted keys and their values, which win over the file;
             ``data_root`` moves every path below the file's data root.
         work_dir (str, optional): Where the run writes; wins over the file. Without either it is
@@ -125,8 +126,11 @@ def load_config(
         ValueError: If the file is no config, ``data_root`` is given for a config that has none, a
             key begins with what nothing reads, or classes contradict each other.
     """
-    if not osp.isfile(path):
+    # Ours are not in the working directory where a wheel was installed.
+    places = [path, str(shipped(path)), str(shipped(f'configs/{path}.py'))]
+    if not any(map(osp.isfile, places)):
         raise FileNotFoundError(f'no config at {path!r}')
+    path = next(filter(osp.isfile, places))
     try:
         cfg = Config.fromfile(path)
     except OSError as error:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: fp16 and bf16 flash kernels want head dimensions that are multiples of this.
-_HEAD_DIM_MULTIPLE = 8
+from mmdet_atc.merging.proportional import proportional_attention
+
 #: Queries whose attention is in memory at a time where it is looked at itself.
 _QUERIES_AT_A_TIME = 256
 
@@ -60,7 +58,8 @@ class Attention(nn.Module):
         else:
             out = proportional_attention(q, k, v, sizes)
         out = self.proj(out.transpose(1, 2).reshape(batch, num_tokens, dim))
-        return out, k.to(torch.promote_types(k.dtype, torch.float32)).mean(1) if need_keys else None
+        full = torch.promote_types(k.dtype, torch.float32)
+        return out, k.mean(1, dtype=full) if need_keys else None
 
     @torch.no_grad()
     def received(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
@@ -89,50 +88,6 @@ class Attention(nn.Module):
             for queries in q.split(_QUERIES_AT_A_TIME, dim=2):
                 total += (queries @ k.transpose(-2, -1) + offset).softmax(-1).sum((1, 2))
         return total / (self.num_heads * num_tokens)
-
-
-def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
-    """Softmax attention with log(size) added to the logits of each key (ToMe, eq. 1).
-
-    On CUDA the bias is folded into further channels of the queries and keys, since the flash
-    kernels take no mask. On the CPU the fused kernel takes a mask that is broadcast over queries,
-    but only in the queries' type, and half precision is too coarse for it.
-
-    Args:
-        q (Tensor): Queries, ``(B, heads, T, D)``.
-        k (Tensor): Keys, likewise.
-        v (Tensor): Values, likewise.
-        sizes (Tensor): Patches per token, ``(B, T)``.
-
-    Returns:
-        Tensor: ``(B, heads, T, D)``.
-    """
-    if q.is_cuda or q.dtype.itemsize < 4:
-        return folded_attention(q, k, v, sizes)
-    bias = sizes.log().to(q.dtype)[:, None, None, :]
-    # The kernel wants as many batches and heads as the queries have; expanding copies nothing.
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=bias.expand(*q.shape[:2], q.shape[2], -1)
-    )
-
-
-def folded_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
-    """:func:`proportional_attention` without a mask.
-
-    With the scale s, ``s [q, c, c] . [k, a, b] = s q . k + log size`` where ``s c (a + b)`` is log
-    size. c is a power of two and b what a lacks of it, so that nothing is lost in half precision.
-    """
-    head_dim = q.shape[-1]
-    scale = head_dim**-0.5
-    pad = 2 + -(head_dim + 2) % _HEAD_DIM_MULTIPLE
-    q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
-    factor = 2.0 ** round(-math.log2(scale))
-    bias = sizes.to(torch.promote_types(sizes.dtype, torch.float32)).log() / (scale * factor)
-    coarse = bias.to(k.dtype)
-    q[..., head_dim : head_dim + 2] = factor
-    k[..., head_dim] = coarse.unsqueeze(1)
-    k[..., head_dim + 1] = (bias - coarse).to(k.dtype).unsqueeze(1)
-    return F.scaled_dot_product_attention(q, k, v, scale=scale)[..., :head_dim]
 
 
 class WindowAttention(Attention):

@@ -97,15 +97,45 @@ class TokenMerger(ABC):
             tuple: The merged tokens ``(B, K, C)`` and the clusters that they stand for.
         """
         num_clusters = self.num_clusters(tokens.shape[1], keep_rate)
+        if padding is None:
+            return self.merge_to(tokens, keys, clusters, num_clusters, attention=attention)
         if num_clusters == tokens.shape[1]:
             return tokens, clusters
-        keys = keys.detach()
-        if padding is None:
-            labels = self._labels(keys, num_clusters, attention)
-        else:
-            padded = clusters.merge(padding.float().unsqueeze(-1)).squeeze(-1) == 1
-            labels = assign_beside_padding(self, keys, keep_rate, padded, attention)
+        padded = clusters.merge(padding.float().unsqueeze(-1)).squeeze(-1) == 1
+        labels = assign_beside_padding(self, keys.detach(), keep_rate, padded, attention)
         weights = self._weights(labels, num_clusters, attention)
+        return clusters.merge_tokens(tokens, labels, num_clusters, weights)
+
+    def merge_to(
+        self,
+        tokens: Tensor,
+        keys: Tensor,
+        clusters: TokenClusters,
+        num_clusters: int,
+        *,
+        attention: Tensor | None = None,
+        size_weighted: bool = True,
+    ) -> tuple[Tensor, TokenClusters]:
+        """:meth:`merge` to a number of clusters, for a plan.
+
+        Args:
+            tokens (Tensor): As in :meth:`merge`.
+            keys (Tensor): As in :meth:`merge`.
+            clusters (TokenClusters): As in :meth:`merge`.
+            num_clusters (int): How many clusters to make of the T tokens; T merges nothing.
+            attention (Tensor, optional): As in :meth:`merge`. Default: None.
+            size_weighted (bool): Whether a token counts by its size rather than as one.
+                Default: True.
+
+        Returns:
+            tuple: As :meth:`merge`.
+        """
+        if num_clusters == tokens.shape[1]:
+            return tokens, clusters
+        labels = self._labels(keys.detach(), num_clusters, attention)
+        weights = self._weights(labels, num_clusters, attention)
+        if not size_weighted:
+            weights = (1 if weights is None else weights) / clusters.sizes
         return clusters.merge_tokens(tokens, labels, num_clusters, weights)
 
     def _labels(self, keys: Tensor, num_clusters: int, attention: Tensor | None) -> Tensor:

@@ -26,6 +26,7 @@ TOME = [f'tome_vit_adapter_{s}_r{r}' for s in SIZES for r in (50, 70, 90)]
 OTHERS = dict(dpcknn='DPCKNNMerging', kmedoids='KMedoidsMerging', topk='TopKMerging')
 CENTERED = [f'{other}_vit_adapter_{s}_r50' for s in SIZES for other in OTHERS]
 DENSE = [f'vit_adapter_{s}_{kind}_3x' for s in SIZES for kind in ('global', 'window')]
+SVIT = [f'svit_vit_adapter_{s}' for s in SIZES]
 #: One of each kind for what takes longer.
 KINDS = [f'atc_vit_adapter_{s}_{k}_r50' for s in SIZES for k in LINKAGES]
 KINDS += [f'tome_vit_adapter_{s}_r50' for s in SIZES] + DENSE
@@ -45,7 +46,7 @@ def build(cfg: Config) -> torch.nn.Module:
 def test_the_contract_is_complete():
     names = {path.stem for path in CONFIGS.glob('*.py')}
     assert len(ATC + TOME + DENSE) == 34
-    assert names == {*ATC, *TOME, *DENSE, *CENTERED, 'atc_vit_adapter_micro_shapes'}
+    assert names == {*ATC, *TOME, *DENSE, *CENTERED, *SVIT, 'atc_vit_adapter_micro_shapes'}
 
 
 @pytest.mark.parametrize('name', ATC)
@@ -56,6 +57,13 @@ def test_atc(name):
         type='AgglomerativeMerging', linkage=linkage, keep_rate=int(rate[1:]) / 100
     )
     _check_finetuning(cfg, size)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_svit(size):
+    cfg = load(f'svit_vit_adapter_{size}')
+    assert cfg.model.backbone.type == 'SViTAdapter'
+    _check_finetuning_schedule(cfg, size)
 
 
 @pytest.mark.parametrize('name', TOME)
@@ -80,6 +88,10 @@ def _check_finetuning(cfg: Config, size: str) -> None:
     """The paper's recipe."""
     assert cfg.model.backbone.type == 'ATCViTAdapter'
     assert tuple(cfg.model.backbone.merge_blocks) == (3, 6, 9)
+    _check_finetuning_schedule(cfg, size)
+
+
+def _check_finetuning_schedule(cfg: Config, size: str) -> None:
     epochs, drop, drop_path = dict(t=(6, 4, 0.1), s=(4, 3, 0.2))[size]
     assert cfg.train_cfg.max_epochs == epochs
     warmup, steps = cfg.param_scheduler

@@ -12,6 +12,10 @@ from mmcv.ops import multi_scale_deform_attn
 
 from mmdet_atc import mmcv_ext
 
+from .references import COMPILED
+
+collect_ignore = [] if COMPILED else ['test_compiled.py']
+
 
 @pytest.fixture(scope='session')
 def supplied_module():
@@ -22,12 +26,26 @@ def supplied_module():
     return module
 
 
+@pytest.fixture(scope='session')
+def supplied_operators(supplied_module):
+    """A context in which all of ``mmcv.ops`` calls the supplied operators."""
+
+    @contextlib.contextmanager
+    def operators():
+        with pytest.MonkeyPatch.context() as patch:
+            for name, module in list(sys.modules.items()):
+                if name.startswith('mmcv.ops.') and hasattr(module, 'ext_module'):
+                    patch.setattr(module, 'ext_module', supplied_module)
+            yield
+
+    return operators
+
+
 @pytest.fixture
-def supplied(monkeypatch, supplied_module):
-    """All of ``mmcv.ops`` calls the supplied operators."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith('mmcv.ops.') and hasattr(module, 'ext_module'):
-            monkeypatch.setattr(module, 'ext_module', supplied_module)
+def supplied(supplied_operators):
+    """The test is in that context."""
+    with supplied_operators():
+        yield
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """Plain torch on any device that has float64: exact, readable, one image after the other.
 
-Complete and average linkage merge all reciprocal nearest neighbours of a round at once (Sumengen et
-al., *Scaling hierarchical agglomerative clustering to billion-sized datasets*, 2021); single linkage
-builds the minimum spanning tree (Borůvka 1926). Why that gives the specification's labels, ties
-included: ``docs/clustering.md``. The host waits for the device a few times per round.
+Complete and average linkage merge all reciprocal nearest neighbours of a round at once (Sumengen
+et al., *Scaling hierarchical agglomerative clustering to billion-sized datasets*, 2021); single
+linkage builds the minimum spanning tree (Borůvka 1926). Why that gives the specification's labels,
+ties included: ``docs/clustering.md``. The host waits for the device a few times per round.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..distances import GONE, Sums, fixed_point, mean_distances, token_distances
+from .labels import number_by_smallest_member
 
 #: Rows that are looked at in one step.
 _ROWS = 256
@@ -32,6 +33,8 @@ def cluster_features(features: Tensor, num_clusters: int, linkage: str) -> Tenso
         Tensor: ``(B, N)`` int64, clusters numbered by their smallest member.
     """
     labels = torch.zeros(features.shape[:2], dtype=torch.int64, device=features.device)
+    if num_clusters == features.shape[1]:
+        return labels + torch.arange(num_clusters, device=labels.device)
     for image, q in enumerate(fixed_point(features.nan_to_num(0, 0, 0))):
         labels[image] = _cut(_merges_of_directions(q, num_clusters, linkage), len(q), num_clusters)
     return labels
@@ -41,8 +44,9 @@ def cluster_distances(distances: Tensor, num_clusters: int, linkage: str) -> Ten
     """Cluster a batch by given distances; sums of average linkage are rounded in float64.
 
     Args:
-        distances (Tensor): ``(B, N, N)``, any float dtype, finite; with average linkage so are
-            their sums. Only the part above the diagonal is read.
+        distances (Tensor): ``(B, N, N)``, any float dtype; the part above the diagonal is read.
+            What is not finite, or too large to be added up, counts as the greatest number that is
+            neither.
         num_clusters (int): Clusters per image, in ``1 .. N``.
         linkage (str): Linkage.
 
@@ -50,8 +54,13 @@ def cluster_distances(distances: Tensor, num_clusters: int, linkage: str) -> Ten
         Tensor: ``(B, N)`` int64, clusters numbered by their smallest member.
     """
     labels = torch.zeros(distances.shape[:2], dtype=torch.int64, device=distances.device)
+    if num_clusters == distances.shape[1]:
+        return labels + torch.arange(num_clusters, device=labels.device)
+    greatest = torch.finfo(torch.float64).max
+    if linkage == 'average':
+        greatest /= distances.shape[1] ** 2
     for image, square in enumerate(distances):
-        upper = square.double().triu(1)
+        upper = square.double().triu(1).nan_to_num_(greatest).clamp_(-greatest, greatest)
         square = upper + upper.T
         if linkage == 'single':
             merges = _spanning_tree(square)
@@ -73,9 +82,10 @@ class _Merges:
     low: Tensor
     high: Tensor
 
-    def cat(self, other: _Merges) -> _Merges:
-        pairs = zip(vars(self).values(), vars(other).values())
-        return _Merges(*(torch.cat(pair) for pair in pairs))
+    @staticmethod
+    def cat(parts: list[_Merges]) -> _Merges:
+        fields = zip(*(vars(part).values() for part in parts))
+        return _Merges(*(torch.cat(field) for field in fields))
 
 
 def _merges_of_directions(q: Tensor, num_clusters: int, linkage: str) -> _Merges:
@@ -87,12 +97,17 @@ def _merges_of_directions(q: Tensor, num_clusters: int, linkage: str) -> _Merges
     tokens = torch.arange(len(q), device=q.device)
     first = _first_of_equal(q)
     kept, gone = tokens[first == tokens], tokens[first != tokens]
+    equal = _Merges(torch.zeros_like(gone), first[gone], gone)
+    if len(kept) < 2:
+        return equal
     count = torch.bincount(first, minlength=len(q))[kept]
-    merges = _merges_of_different(q[kept], count, num_clusters, linkage)
-    if len(gone) and not merges.height.all():
-        return _merges_of_different(q, torch.ones_like(tokens), num_clusters, linkage)
-    merges = _Merges(merges.height, kept[merges.low], kept[merges.high])
-    return merges.cat(_Merges(torch.zeros_like(gone), first[gone], gone))
+    num_merges = max(1, len(kept) - num_clusters)  # one tells whether there is a distance of 0
+    merges = _merges_of_different(q[kept], count, num_merges, linkage)
+    if merges and (merges.height.all() or not len(gone)):
+        return _Merges.cat([equal, _Merges(merges.height, kept[merges.low], kept[merges.high])])
+    count, num_merges = torch.ones_like(tokens), len(q) - num_clusters
+    merges = _merges_of_different(q, count, num_merges, linkage)
+    return merges or _merge_one_by_one(_ExactMeans(q, count), GONE, num_merges)
 
 
 def _first_of_equal(q: Tensor) -> Tensor:
@@ -103,9 +118,8 @@ def _first_of_equal(q: Tensor) -> Tensor:
     return torch.where(q.any(dim=-1), first, tokens)
 
 
-def _merges_of_different(q: Tensor, count: Tensor, num_clusters: int, linkage: str) -> _Merges:
-    """Of clusters of ``count`` equal tokens each; at least the first one if there is any."""
-    num_merges = max(1, len(q) - num_clusters)
+def _merges_of_different(q: Tensor, count: Tensor, num_merges: int, linkage: str) -> _Merges | None:
+    """Of clusters of ``count`` equal directions ``(N, C)`` each, or None: see below."""
     if linkage == 'single':
         return _spanning_tree(token_distances(q))
     if linkage == 'complete':
@@ -128,6 +142,9 @@ class _Rows(Protocol):
     def of(self, clusters: Tensor) -> Tensor:
         """``(M, N)`` distances of some clusters ``(M,)`` to all, in memory that may be changed."""
 
+    def between(self, clusters: Tensor, others: Tensor) -> Tensor:
+        """``(M,)`` distances of pairs of clusters, ``(M,)`` each."""
+
     def merge(self, low: Tensor, high: Tensor) -> None:
         """Merge pairs of clusters, ``(M,)`` each; ``low`` stands for the pair from now on."""
 
@@ -145,6 +162,10 @@ class _Matrix:
     def of(self, clusters: Tensor) -> Tensor:
         rows = self.square[clusters]
         return rows / (self.size[clusters, None] * self.size) if self.is_mean else rows
+
+    def between(self, clusters: Tensor, others: Tensor) -> Tensor:
+        entries = self.square[clusters, others]
+        return entries / (self.size[clusters] * self.size[others]) if self.is_mean else entries
 
     def merge(self, low: Tensor, high: Tensor) -> None:
         join = torch.add if self.is_mean else torch.maximum
@@ -168,11 +189,15 @@ class _ExactMeans:
     def of(self, clusters: Tensor) -> Tensor:
         return mean_distances(self.sums.at(clusters), self.sums)
 
+    def between(self, clusters: Tensor, others: Tensor) -> Tensor:
+        pairs = (self.sums.at(index[:, None]) for index in (clusters, others))
+        return mean_distances(*pairs)[:, 0, 0]
+
     def merge(self, low: Tensor, high: Tensor) -> None:
         self.sums.merge_(low, high)
 
 
-def _merge_in_rounds(rows: _Rows, gone: float, num_merges: int) -> _Merges:
+def _merge_in_rounds(rows: _Rows, gone: float, num_merges: int) -> _Merges | None:
     """Merge reciprocal nearest neighbours until the first ``num_merges`` merges are known.
 
     Args:
@@ -181,42 +206,88 @@ def _merge_in_rounds(rows: _Rows, gone: float, num_merges: int) -> _Merges:
         num_merges (int): Merges that are wanted.
 
     Returns:
-        _Merges: ``low`` and ``high`` are the clusters' smallest members.
+        _Merges | None: ``low`` and ``high`` are the clusters' smallest members. None where a
+        cluster's nearest is so little nearer than another that rounding down may change the order
+        of merges.
     """
-    tokens = torch.arange(len(rows.size), device=rows.size.device)
-    is_alive = torch.ones_like(tokens, dtype=torch.bool)
-    nearest = torch.zeros_like(tokens)
-    unsure = torch.zeros_like(is_alive)
-    stale = is_alive.clone()
-    height = found = None
+    clusters = _Nearest(rows, gone)
+    found = []
     while True:
-        for part in tokens[stale].split(_ROWS):
-            row = rows.of(part).masked_fill_(~is_alive, gone).scatter_(1, part[:, None], gone)
-            lowest, nearest[part] = row.min(dim=1)  # the first of equally near ones
-            height = row.new_full(tokens.shape, gone) if height is None else height
-            height[part] = lowest
-            beyond = (row > lowest[:, None]) & (row <= lowest[:, None] + rows.rounding)
-            unsure[part] = (beyond & (row < gone)).any(dim=1)
-        height[~is_alive] = gone
-        closest = height.min()
-        if found is None:
-            found = _Merges(height[:0], tokens[:0], tokens[:0])
-        if closest == gone or (found.height < closest).sum() >= num_merges:
-            return found
-        is_low = (nearest[nearest] == tokens) & (nearest > tokens) & is_alive & (height < gone)
-        # The first of the closest pairs is always the next merge.
-        next_low = (height == closest).nonzero()[0]
-        is_sure = ~(unsure | unsure[nearest])
-        is_sure[next_low] = True
-        low = tokens[is_low & is_sure]
-        high = nearest[low]
-        found = found.cat(_Merges(height[low], low, high))
-        rows.merge(low, high)
-        is_alive[high] = False
-        is_merged = torch.zeros_like(is_alive)
-        is_merged[low] = is_merged[high] = True
-        # Without a pair, rounded sums have made a merged cluster nearer than its parts were.
-        stale = (is_merged | is_merged[nearest] | unsure | (len(low) == 0)) & is_alive
+        clusters.look_up()
+        if clusters.unsure.any():
+            return None
+        closest = clusters.height.min()
+        known = sum((merges.height < closest).sum() for merges in found)
+        if closest == gone or known >= num_merges:
+            return _Merges.cat(found)
+        found.append(clusters.merge(clusters.reciprocal()))
+
+
+def _merge_one_by_one(rows: _Rows, gone: float, num_merges: int) -> _Merges:
+    """The same for any distances, the closest pair first: ``height`` is the place in that order."""
+    clusters = _Nearest(rows, gone)
+    found = []
+    for _ in range(num_merges):
+        clusters.look_up()
+        found.append(clusters.merge((clusters.height == clusters.height.min()).nonzero()[0]))
+    merges = _Merges.cat(found)
+    return _Merges(torch.arange(num_merges, device=merges.low.device), merges.low, merges.high)
+
+
+class _Nearest:
+    """Clusters, named by their smallest member, and the nearest one of each.
+
+    Attributes:
+        nearest (Tensor): ``(N,)`` int64, the first of equally near ones.
+        height (Tensor): ``(N,)`` its distance; ``gone`` for a cluster that was merged into another.
+        unsure (Tensor): ``(N,)`` bool, whether another is farther than the nearest, but not by more
+            than ``rows.rounding``.
+    """
+
+    def __init__(self, rows: _Rows, gone: float) -> None:
+        self.rows, self.gone = rows, gone
+        self.tokens = torch.arange(len(rows.size), device=rows.size.device)
+        self.nearest = torch.zeros_like(self.tokens)
+        self.height = rows.of(self.tokens[:1])[0]
+        self.unsure = torch.zeros_like(self.tokens, dtype=torch.bool)
+        self.is_alive = ~self.unsure
+        self.is_stale = ~self.unsure
+
+    def look_up(self) -> None:
+        """Find the nearest of those for whom that is stale."""
+        for part in self.tokens[self.is_stale].split(_ROWS):
+            rows = self.rows.of(part).masked_fill_(~self.is_alive, self.gone)
+            rows.scatter_(1, part[:, None], self.gone)
+            height, self.nearest[part] = rows.min(dim=1)
+            self.height[part] = height
+            if self.rows.rounding:
+                beyond = rows - height[:, None]
+                is_near = (beyond > 0) & (beyond <= self.rows.rounding) & (rows < self.gone)
+                self.unsure[part] = is_near.any(dim=1)
+
+    def reciprocal(self) -> Tensor:
+        """The lower ones ``(M,)`` of the pairs that are each other's nearest."""
+        is_low = (self.nearest[self.nearest] == self.tokens) & (self.nearest > self.tokens)
+        return self.tokens[is_low & (self.height < self.gone)]
+
+    def merge(self, low: Tensor) -> _Merges:
+        """Merge clusters ``(M,)`` with their nearest ones, which come after them."""
+        high, tokens = self.nearest[low], self.tokens
+        merges = _Merges(self.height[low], low, high)
+        self.rows.merge(low, high)
+        self.is_alive[high] = False
+        self.height[high] = self.gone
+        self.unsure[high] = False
+        is_low, is_high = torch.zeros_like(self.is_alive), torch.zeros_like(self.is_alive)
+        is_low[low] = is_high[high] = True
+        # A merged cluster that is as near as its lower part was is still the first of the nearest.
+        kept = tokens[self.is_alive & ~is_low & is_low[self.nearest]]
+        moved = kept[self.rows.between(kept, self.nearest[kept]) != self.height[kept]]
+        self.is_stale = (is_low | is_high[self.nearest] | self.unsure) & self.is_alive
+        self.is_stale[moved] = True
+        if not len(low):  # rounded sums have made a merged cluster nearer than its parts were
+            self.is_stale = self.is_alive.clone()
+        return merges
 
 
 def _spanning_tree(square: Tensor) -> _Merges:
@@ -249,7 +320,8 @@ def _spanning_tree(square: Tensor) -> _Merges:
         is_tree = edge < num_tokens**2
         edge, index = torch.unique(edge[is_tree], return_inverse=True)
         height = square.new_empty(len(edge)).scatter_(0, index, lowest[is_tree])
-        found = found.cat(_Merges(height, edge // num_tokens, edge % num_tokens))
+        edges = _Merges(height, edge // num_tokens, edge % num_tokens)
+        found = _Merges.cat([found, edges])
         tree = _components(found, num_tokens)
     return found
 
@@ -259,9 +331,7 @@ def _cut(merges: _Merges, num_tokens: int, num_clusters: int) -> Tensor:
     order = (merges.low * num_tokens + merges.high).argsort()
     order = order[merges.height[order].argsort(stable=True)][: num_tokens - num_clusters]
     merges = _Merges(merges.height[order], merges.low[order], merges.high[order])
-    smallest = _components(merges, num_tokens)
-    is_smallest = smallest == torch.arange(num_tokens, device=smallest.device)
-    return (is_smallest.cumsum(dim=0) - 1)[smallest]
+    return number_by_smallest_member(_components(merges, num_tokens))
 
 
 def _components(merges: _Merges, num_tokens: int) -> Tensor:

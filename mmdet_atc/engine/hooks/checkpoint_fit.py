@@ -17,6 +17,7 @@ from mmdet_atc.checkpoints import CheckpointError, check_fit, fit_state_dict, fl
 
 #: Layers of MMDetection's heads that have outputs for each class.
 _PER_CLASS = (['fc_cls'], ['fc_reg'], ['conv_logits'])
+_SELECTS = 'backbone.selective_modules.'
 _OFF = '--cfg-options default_hooks.checkpoint_fit.strict=False'
 
 
@@ -64,6 +65,9 @@ class CheckpointFitHook(Hook):
             wanted = {name: value for name, value in wanted.items() if name not in left_out}
             if left_out:
                 runner.logger.info(f'Random weights, for new classes: {", ".join(left_out)}')
+        if is_start and not any(_SELECTS in name for name in state):
+            # SViT starts from a dense model, which selects nothing.
+            wanted = {name: value for name, value in wanted.items() if _SELECTS not in name}
         source = runner._load_from or 'the last checkpoint of the work dir'
         try:
             check_fit(state, wanted, source)

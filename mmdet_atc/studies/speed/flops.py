@@ -14,10 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 _MACS_PER_SAMPLE = 5
 
 
-def _deformable_sampling(
-    value_shape, reference_shape, offsets_shape, *args, out_shape=None, **kwargs
-) -> int:
-    samples = math.prod(offsets_shape[:-1])
+def _deformable_attention(value_shape, projections_shape, *args, out_shape=None, **kwargs) -> int:
+    samples = math.prod(projections_shape) // 3  # two offsets and a logit each
     return 2 * _MACS_PER_SAMPLE * samples * value_shape[3]
 
 
@@ -60,7 +58,7 @@ def _counted(call: Callable, *args, **kwargs) -> tuple[float, Any]:
     """Multiply-adds of a call, and what it returns."""
     mapping: dict[Any, Any] = {
         torch.ops.mmdet_atc.agglomerative_clustering: _clustering,
-        torch.ops.mmdet_atc.deformable_sampling: _deformable_sampling,
+        torch.ops.mmdet_atc.deformable_attention: _deformable_attention,
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     }
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:

@@ -1,0 +1,12 @@
+"""Fine-tuning of SViT-Adapter-T from the trained dense model, as in its paper and ATC's."""
+
+_base_ = [
+    './_base_/models/mask_rcnn_vit_adapter_t.py',
+    './_base_/datasets/coco_instance.py',
+    './_base_/schedules/finetune_t_6e.py',
+    './_base_/default_runtime.py',
+]
+
+model = dict(backbone=dict(type='SViTAdapter'))
+# The dense model that vit_adapter_t_global_3x.py trains.
+load_from = 'work_dirs/vit_adapter_t_global_3x/epoch_36.pth'

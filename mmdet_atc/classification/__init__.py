@@ -1,0 +1,1 @@
+"""Image classification with merging timm models: data sets, metrics, evaluation, training."""

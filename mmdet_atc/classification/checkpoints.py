@@ -1,0 +1,37 @@
+"""Classifiers' files: the authors', DeiT's, MAE's and timm's, into a timm Vision Transformer."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from mmengine.runner.checkpoint import CheckpointLoader
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+
+from mmdet_atc.checkpoints import check_fit, flat_state_dict
+
+
+def load_classifier(model: VisionTransformer, source: str) -> dict[str, Any]:
+    """Load a checkpoint into a model, patched or not.
+
+    Read are the authors' files (``model``, ``model_ema`` where ``ema_best``, ``args``), FAIR's of
+    DeiT and MAE (``model``), and those of ``tools/classification/train.py``. Position embeddings
+    of another grid are resized.
+
+    Args:
+        model (VisionTransformer): With as many classes as the file. MAE's are average pooled:
+            ``timm.create_model('vit_base_patch16_224', global_pool='avg')``.
+        source (str): Local file, URL, ``hf://ORG/REPO/FILE`` or ``timm://MODEL``.
+
+    Returns:
+        dict: The arguments that the file says it was trained with; empty where it has none.
+
+    Raises:
+        CheckpointError: If the file does not fit the model, or may not be read.
+    """
+    checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    state = checkpoint_filter_fn(flat_state_dict(checkpoint), model)
+    check_fit(state, model.state_dict(), source)
+    model.load_state_dict(state)
+    args = checkpoint.get('args')
+    return vars(args) if isinstance(args, argparse.Namespace) else {}

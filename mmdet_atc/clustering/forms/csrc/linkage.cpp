@@ -1,0 +1,162 @@
+// Exact agglomerative clustering of a batch of images; see docs/clustering.md.
+//
+// Images are shared out among threads; threads that are left over share the work within an image.
+
+#include <algorithm>
+#include <unordered_map>
+#include <vector>
+
+#include "clusters.hpp"
+#include "common.hpp"
+#include "directions.hpp"
+#include "merging.hpp"
+#include "near_pairs.hpp"
+#include "share_out.hpp"
+#include "with_memory.hpp"
+
+namespace {
+
+struct Wanted {
+    Index num_clusters;
+    int linkage;
+    double quantile, stretch;  // the limit: a quantile of nearest distances, times this
+    Index threads;
+};
+
+// What became of an image, for measurements.
+struct Report {
+    Index near_pairs, near_clusters;
+};
+
+class Image {
+  public:
+    Image(const double* features, Index n, Index channels, const Wanted& wanted)
+        : directions_(features, n, channels, wanted.threads), wanted_(wanted),
+          linkage_(static_cast<Linkage>(wanted.linkage)), count_(n - wanted.num_clusters) {}
+
+    // The first n - num_clusters merges, in order.
+    const Pairs& Merge(Report* report) {
+        if (count_ == 0) return merges_;
+        if (!MergeNear(EqualDirections(), report)) {
+            // Different directions are at distance 0: then the order of all pairs counts.
+            merges_.clear();
+            MergeNear({}, report);
+        }
+        if (Index(merges_.size()) < count_) MergeAll();
+        return merges_;
+    }
+
+  private:
+    // Tokens of equal directions: they merge first, each into the first of them.
+    Pairs EqualDirections() const {
+        std::unordered_multimap<std::uint64_t, Token> first;
+        first.reserve(directions_.size());
+        Pairs merges;
+        for (Token i = 0; i < directions_.size(); ++i) {
+            const std::int64_t* const q = directions_.Row(i);
+            std::uint64_t hash = 0;
+            for (Index c = 0; c < directions_.channels(); ++c) {
+                hash = (hash ^ static_cast<std::uint64_t>(q[c])) * 0x9e3779b97f4a7c15u;
+                hash ^= hash >> 29;
+            }
+            const auto [begin, end] = first.equal_range(hash);
+            const auto equal = std::find_if(begin, end, [&](const auto& entry) {
+                return directions_.AreEqual(entry.second, i);
+            });
+            if (equal == end) {
+                if (!directions_.IsZero(i)) first.emplace(hash, i);
+            } else {
+                merges.push_back({0, equal->second, i});
+            }
+        }
+        std::sort(merges.begin(), merges.end());
+        return merges;
+    }
+
+    // By the near pairs of different directions; false if some of them are at distance 0.
+    bool MergeNear(Pairs equal, Report* report) {
+        std::vector<char> is_gone(directions_.size());
+        for (const Pair& pair : equal) is_gone[pair.high] = 1;
+        std::vector<Token> kept;
+        for (Token i = 0; i < directions_.size(); ++i) {
+            if (!is_gone[i]) kept.push_back(i);
+        }
+        merges_ = equal;
+        merges_.resize(std::min<Index>(merges_.size(), count_));
+        if (kept.size() < 2) return true;
+        const NearPairs near(directions_, kept, wanted_.threads);
+        const Clusters clusters(directions_.size(), equal);
+        for (const Distance limit : Limits(near.NearestOfSample())) {
+            Pairs pairs = near.Within(limit);
+            if (!equal.empty()) {
+                for (const Pair& pair : pairs) {
+                    if (pair.distance == 0) return false;
+                }
+            }
+            report->near_pairs += pairs.size();
+            if (Index(equal.size()) >= count_) break;
+            merges_ = equal;
+            Run(clusters, kept, std::move(pairs), limit);
+            if (Index(merges_.size()) == count_) break;
+        }
+        report->near_clusters = directions_.size() - merges_.size();
+        return true;
+    }
+
+    // Pairs by position in `kept`.
+    void Run(const Clusters& clusters, const std::vector<Token>& kept, Pairs pairs, Distance limit) {
+        if (linkage_ == kSingle) {
+            for (Pair& pair : pairs) pair = {pair.distance, kept[pair.low], kept[pair.high]};
+            MergeLowestEdges(clusters, std::move(pairs), count_, &merges_);
+        } else {
+            ClosestPairs(directions_, clusters, linkage_, pairs, limit).Run(count_, &merges_);
+        }
+    }
+
+    void MergeAll() {
+        const Clusters clusters(directions_.size(), merges_);
+        Pairs pairs = AllPairs(directions_, clusters, linkage_, wanted_.threads);
+        if (linkage_ == kSingle) {
+            MergeLowestEdges(clusters, std::move(pairs), count_, &merges_);
+        } else {
+            ClosestPairs(directions_, clusters, linkage_, pairs, kGone).Run(count_, &merges_);
+        }
+    }
+
+    // Guesses of the last merge's height, the second where the first is too low. Wrong ones cost
+    // time only.
+    std::vector<Distance> Limits(const std::vector<Distance>& nearest) const {
+        const auto limit = [&](double quantile, double stretch) {
+            const auto last = static_cast<double>(nearest.size() - 1);
+            const auto at = static_cast<double>(nearest[static_cast<Index>(quantile * last)]);
+            return static_cast<Distance>(std::min<double>(stretch * at, kOne / 2));
+        };
+        return {limit(wanted_.quantile, wanted_.stretch),
+                limit((1 + wanted_.quantile) / 2, 1.3 * wanted_.stretch)};
+    }
+
+    Directions directions_;
+    Wanted wanted_;
+    Linkage linkage_;
+    Index count_;
+    Pairs merges_;
+};
+
+}  // namespace
+
+// Clusters features (batch x n x channels): labels (batch x n), the merges' heights and pairs of
+// smallest members (for single linkage: of tokens) in order, (batch x (n - num_clusters)) and twice
+// as many, and a report for each image. 0, or 1 where there is not enough memory.
+extern "C" int atc_cluster_features(
+    const double* features, Index batch, Index n, Index channels, const Wanted* wanted,
+    Index* labels, Report* reports) {
+    return WithMemory([&] {
+        Wanted mine = *wanted;
+        mine.threads = std::max<Index>(1, wanted->threads / std::max<Index>(1, batch));
+        ShareOut(batch, wanted->threads, [&](Index image) {
+            Image work(features + image * n * channels, n, channels, mine);
+            const Clusters clusters(n, work.Merge(reports + image));
+            for (Token i = 0; i < n; ++i) labels[image * n + i] = clusters.Number(i);
+        });
+    });
+}

@@ -1,0 +1,254 @@
+// The pairs of tokens within a limit: float32 arithmetic selects, whole numbers decide.
+//
+// Tokens are projected on few orthonormal axes, along which the image's directions differ most. That
+// can only shorten a difference, so a pair within the limit stays within it; of the others few are
+// left, and these are found out by their exact distance. With p = Qu of unit vectors u, and a = |p|²,
+// a tile holds float32 sums of w + 2 products,  p_i p_j - a_i / 2 - a_j / 2  =  -|p_i - p_j|² / 2.
+// Its error: rounding p by 2^-24 of itself, at most 4 * 2^-24 (|p_i - p_j| <= 2); rounding the a / 2,
+// 2^-24; the sum, (w + 2) * 2^-24 times the sum of magnitudes, which is at most 2. Together, with the
+// exact distance's own 2^-46, at most (2 w + 10) * 2^-24; kSlack is what is used.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#if defined(__AVX512F__) || defined(__FMA__)
+#include <immintrin.h>
+#endif
+
+#include "common.hpp"
+#include "directions.hpp"
+#include "share_out.hpp"
+
+constexpr Index kAxes = 24;
+constexpr double kSlack = (2 * kAxes + 12) * 0x1p-24;
+
+// As many accumulators as a processor's vector registers hold.
+#if defined(__AVX512F__)
+constexpr Index kVectorBytes = 64, kTileRows = 8;
+#else
+constexpr Index kVectorBytes = 32, kTileRows = 4;
+#endif
+constexpr Index kLanes = kVectorBytes / sizeof(float), kTileVectors = 3;
+constexpr Index kTileColumns = kTileVectors * kLanes;
+using Tile = float[kTileRows][kTileColumns];
+typedef float Vector __attribute__((vector_size(kVectorBytes)));
+
+// The one place where products and sums may be rounded together.
+inline Vector MultiplyAdd(float x, Vector y, Vector sum) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_fmadd_ps(_mm512_set1_ps(x), (__m512)y, (__m512)sum);
+#elif defined(__FMA__)
+    return (Vector)_mm256_fmadd_ps(_mm256_set1_ps(x), (__m256)y, (__m256)sum);
+#else
+    return sum + x * y;
+#endif
+}
+
+class NearPairs {
+  public:
+    // Among some tokens, in rising order.
+    NearPairs(const Directions& directions, const std::vector<Token>& tokens, Index threads)
+        : directions_(directions), tokens_(tokens), n_(tokens.size()), threads_(threads),
+          rows_(n_ * kWidth), panels_((n_ + kTileColumns - 1) / kTileColumns * kTileColumns * kWidth) {
+        const std::vector<double> axes = Axes();
+        constexpr Index kPart = 2 * kTileColumns;  // whole panels
+        ShareOut((n_ + kPart - 1) / kPart, threads, [&](Index part) {
+            for (Index i = part * kPart; i < std::min(n_, (part + 1) * kPart); ++i) Project(axes, i);
+        });
+    }
+
+    // Sorted distances of a sample of tokens to a near one: almost always the nearest.
+    std::vector<Distance> NearestOfSample() const {
+        constexpr Index kSample = 256;
+        const Index count = std::min(n_, kSample), groups = (count + kTileRows - 1) / kTileRows;
+        std::vector<Distance> nearest(count);
+        ShareOut(groups, threads_, [&](Index group) {
+            Index at[kTileRows], best[kTileRows];
+            float greatest[kTileRows];
+            for (Index r = 0; r < kTileRows; ++r) {
+                at[r] = std::min(group * kTileRows + r, count - 1) * n_ / count;
+                best[r] = at[r] ? 0 : 1;
+                greatest[r] = std::numeric_limits<float>::lowest();
+            }
+            Tile tile;
+            for (Index column = 0; column < n_; column += kTileColumns) {
+                Compute([&](Index r) { return at[r]; }, column, tile);
+                for (Index r = 0; r < kTileRows; ++r) {
+                    float most = tile[r][0];
+                    for (const float value : tile[r]) most = value > most ? value : most;
+                    if (most <= greatest[r]) continue;
+                    for (Index c = 0; c < kTileColumns; ++c) {
+                        const Index j = column + c;
+                        if (tile[r][c] > greatest[r] && j < n_ && j != at[r]) {
+                            greatest[r] = tile[r][c];
+                            best[r] = j;
+                        }
+                    }
+                }
+            }
+            for (Index r = 0; r < kTileRows && group * kTileRows + r < count; ++r) {
+                nearest[group * kTileRows + r] = Between(at[r], best[r]);
+            }
+        });
+        std::sort(nearest.begin(), nearest.end());
+        return nearest;
+    }
+
+    // All pairs within a limit below 1, by the tokens' positions in the list, in no order.
+    Pairs Within(Distance limit) const {
+        const float threshold = std::nextafter(
+            static_cast<float>(-(limit * 0x1p-61 * (1 + 0x1p-20) + kSlack)), -4.0f);
+        constexpr Index kBand = 128;
+        const Index bands = (n_ + kBand - 1) / kBand;
+        std::vector<Pairs> found(bands);
+        ShareOut(bands, threads_, [&](Index band) {
+            const Index begin = band * kBand, end = std::min(n_, begin + kBand);
+            Tile tile;
+            for (Index column = begin / kTileColumns * kTileColumns; column < n_;
+                 column += kTileColumns) {
+                const Index last = std::min(end, column + kTileColumns);
+                for (Index row = begin; row < last; row += kTileRows) {
+                    Compute([&](Index r) { return std::min(row + r, n_ - 1); }, column, tile);
+                    for (Index r = 0; r < kTileRows; ++r) {
+                        for (Index first = 0; first < kTileColumns; first += kLanes) {
+                            bool any = false;
+                            for (Index c = first; c < first + kLanes; ++c) {
+                                any |= tile[r][c] >= threshold;
+                            }
+                            if (!any || row + r >= end) continue;
+                            for (Index c = first; c < first + kLanes; ++c) {
+                                const Index i = row + r, j = column + c;
+                                if (tile[r][c] < threshold || j <= i || j >= n_) continue;
+                                const Distance distance = Between(i, j);
+                                if (distance > limit) continue;
+                                found[band].push_back({distance, Token(i), Token(j)});
+                            }
+                        }
+                    }
+                }
+            }
+        });
+        Pairs pairs;
+        for (const Pairs& part : found) pairs.insert(pairs.end(), part.begin(), part.end());
+        return pairs;
+    }
+
+  private:
+    static constexpr Index kWidth = kAxes + 2;
+
+    Distance Between(Index i, Index j) const {
+        return directions_.Between(tokens_[i], tokens_[j]);
+    }
+
+    // Orthonormal or zero rows (kAxes x channels): about the main axes of a sample of tokens, by
+    // two steps of subspace iteration. Any axes would do; these leave few pairs.
+    std::vector<double> Axes() const {
+        constexpr Index kSample = 192, kSteps = 2;
+        const Index channels = directions_.channels(), count = std::min(n_, kSample);
+        std::vector<double> sample(count * channels), mean(channels), axes(kAxes * channels);
+        for (Index s = 0; s < count; ++s) {
+            const std::int64_t* const q = directions_.Row(tokens_[s * n_ / count]);
+            for (Index c = 0; c < channels; ++c) {
+                sample[s * channels + c] = q[c] * 0x1p-47;
+                mean[c] += sample[s * channels + c] / count;
+            }
+        }
+        for (Index s = 0; s < count; ++s) {
+            for (Index c = 0; c < channels; ++c) sample[s * channels + c] -= mean[c];
+        }
+        const Index first = std::min(kAxes, count) * channels;
+        std::copy_n(sample.begin(), first, axes.begin());
+        Orthonormalize(&axes);
+        for (Index step = 0; step < kSteps; ++step) {
+            std::vector<double> next(kAxes * channels);
+            for (Index s = 0; s < count; ++s) {
+                const double* const x = sample.data() + s * channels;
+                for (Index k = 0; k < kAxes; ++k) {
+                    const double along = Dot(x, axes.data() + k * channels, channels);
+                    for (Index c = 0; c < channels; ++c) next[k * channels + c] += along * x[c];
+                }
+            }
+            axes.swap(next);
+            Orthonormalize(&axes);
+        }
+        return axes;
+    }
+
+    // Gram and Schmidt, each row twice; a row that depends on those before it becomes zero.
+    void Orthonormalize(std::vector<double>* axes) const {
+        const Index channels = directions_.channels();
+        for (Index k = 0; k < kAxes; ++k) {
+            double* const x = axes->data() + k * channels;
+            const double before = std::sqrt(Dot(x, x, channels));
+            for (int twice = 0; twice < 2; ++twice) {
+                for (Index other = 0; other < k; ++other) {
+                    const double* const y = axes->data() + other * channels;
+                    const double along = Dot(x, y, channels);
+                    for (Index c = 0; c < channels; ++c) x[c] -= along * y[c];
+                }
+            }
+            const double norm = std::sqrt(Dot(x, x, channels));
+            const double scale = norm > 1e-6 * before && norm > 1e-100 ? 1 / norm : 0;
+            for (Index c = 0; c < channels; ++c) x[c] *= scale;
+        }
+    }
+
+    static double Dot(const double* x, const double* y, Index count) {
+        double sums[8] = {};
+        Index c = 0;
+        for (; c + 8 <= count; c += 8) {
+            for (Index lane = 0; lane < 8; ++lane) sums[lane] += x[c + lane] * y[c + lane];
+        }
+        for (; c < count; ++c) sums[0] += x[c] * y[c];
+        return std::accumulate(sums, sums + 8, 0.0);
+    }
+
+    // A row holds p, -a / 2, 1; a column p, 1, -a / 2. Zero vectors are out of reach of any limit.
+    void Project(const std::vector<double>& axes, Index i) {
+        const Index channels = directions_.channels();
+        const std::int64_t* const q = directions_.Row(tokens_[i]);
+        std::vector<double> u(channels);
+        for (Index c = 0; c < channels; ++c) u[c] = q[c] * 0x1p-47;
+        float* const row = rows_.data() + i * kWidth;
+        double square = 0;
+        for (Index k = 0; k < kAxes; ++k) {
+            row[k] = static_cast<float>(Dot(u.data(), axes.data() + k * channels, channels));
+            square += double(row[k]) * row[k];
+        }
+        row[kAxes] = directions_.IsZero(tokens_[i]) ? -8.0f : static_cast<float>(-square / 2);
+        row[kAxes + 1] = 1;
+        float* const column =
+            panels_.data() + i / kTileColumns * kTileColumns * kWidth + i % kTileColumns;
+        for (Index k = 0; k < kAxes; ++k) column[k * kTileColumns] = row[k];
+        column[kAxes * kTileColumns] = 1;
+        column[(kAxes + 1) * kTileColumns] = row[kAxes];
+    }
+
+    template <typename At>
+    void Compute(At at, Index column, Tile& tile) const {
+        const float* rows[kTileRows];
+        for (Index r = 0; r < kTileRows; ++r) rows[r] = rows_.data() + at(r) * kWidth;
+        const float* const panel = panels_.data() + column * kWidth;
+        Vector sums[kTileRows][kTileVectors] = {};
+        for (Index k = 0; k < kWidth; ++k) {
+            Vector columns[kTileVectors];
+            std::memcpy(columns, panel + k * kTileColumns, sizeof(columns));
+            for (Index r = 0; r < kTileRows; ++r) {
+                for (Index v = 0; v < kTileVectors; ++v) {
+                    sums[r][v] = MultiplyAdd(rows[r][k], columns[v], sums[r][v]);
+                }
+            }
+        }
+        std::memcpy(tile, sums, sizeof(tile));
+    }
+
+    const Directions& directions_;
+    const std::vector<Token>& tokens_;
+    Index n_, threads_;
+    std::vector<float> rows_;    // n x kWidth
+    std::vector<float> panels_;  // kTileColumns tokens each, channel by channel
+};

@@ -1,0 +1,207 @@
+"""Token merging around self-attention in diffusers' UNets, patched in one line and undone in one.
+
+    from mmdet_atc.integrations.diffusers import apply_merging
+
+    pipe = StableDiffusionPipeline.from_pretrained('stable-diffusion-v1-5/stable-diffusion-v1-5')
+    apply_merging(pipe, dict(linkage='average'), keep_rate=0.5)
+
+No forward of diffusers is copied: hooks cluster what a ``BasicTransformerBlock`` is given, merge
+what its ``attn1`` is given and give ``attn1``'s result back to all tokens (Haurum et al., ECCV
+2024, section 4.3; ToMe for Stable Diffusion, Bolya and Hoffman, CVPRW 2023).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, TypeVar
+
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+from torch import Tensor, nn
+
+from mmdet_atc.arguments import check_counts
+from mmdet_atc.merging import BipartiteMerging, TokenClusters, TokenMerger, build_merger
+from mmdet_atc.merging.bipartite import match_in_squares
+
+Model = TypeVar('Model')
+
+
+def apply_merging(
+    pipe_or_unet: Model, merging: dict | TokenMerger, keep_rate: float, max_downsample: int = 1
+) -> Model:
+    """Merge tokens before each self-attention from now on and copy its result to all of them.
+
+    Clusters are made of a block's input, each image and each half of the guidance by itself, anew
+    in every step. Queries, keys and values are plain means. After a forward pass
+    ``unet.token_clusters`` holds one :class:`~mmdet_atc.merging.TokenClusters` per block that
+    merged, in the order in which they ran. A UNet that merges already merges in the new way. Patch
+    before ``torch.compile``.
+
+    Args:
+        pipe_or_unet (Model): A pipeline with a ``unet``, or a module with
+            ``BasicTransformerBlock`` in it.
+        merging (dict | TokenMerger): A token merger or its config without a ``keep_rate``.
+            ``BipartiteMerging`` is ToMe for Stable Diffusion: one destination in each 2 x 2
+            tokens, the upper left one; at most 3/4 of the tokens go.
+        keep_rate (float): Share of the tokens that stays, in (0, 1]: of N tokens,
+            ``int(N * (1 - keep_rate))`` go.
+        max_downsample (int): Blocks merge where their resolution is at most this much below the
+            UNet's input. 1 is full resolution alone, where SDXL has no attention. Default: 1.
+
+    Returns:
+        Model: ``pipe_or_unet`` itself.
+
+    Raises:
+        ValueError: If there is no self-attention, the UNet is compiled or an argument does not
+            fit; the model is then unchanged.
+    """
+    check_counts(max_downsample=max_downsample)
+    if isinstance(keep_rate, bool) or not isinstance(keep_rate, (int, float)):
+        raise ValueError(f'keep_rate must be a number in (0, 1], got {keep_rate!r}')
+    if not 0 < keep_rate <= 1:
+        raise ValueError(f'keep_rate must be in (0, 1], got {keep_rate!r}')
+    if isinstance(merging, dict) and 'keep_rate' in merging:
+        raise ValueError('keep_rate is an argument of apply_merging: leave it out of merging')
+    merger = build_merger(merging)
+    if merger.needs_attention:
+        raise ValueError(
+            f'{type(merger).__name__} ranks tokens by attention, which they have not yet had where '
+            'an image generator merges them'
+        )
+    unet = _unet(pipe_or_unet)
+    blocks = [
+        module
+        for module in unet.modules()
+        if isinstance(module, BasicTransformerBlock) and not module.only_cross_attention
+    ]
+    if not blocks:
+        raise ValueError(
+            f'{type(unet).__name__} has no BasicTransformerBlock with self-attention to merge at'
+        )
+    remove_merging(unet)
+    unet.__dict__['_token_merging'] = _Merging(unet, blocks, merger, keep_rate, max_downsample)
+    return pipe_or_unet
+
+
+def remove_merging(pipe_or_unet: Model) -> Model:
+    """Undo :func:`apply_merging`; a UNet that is not patched stays as it is.
+
+    Returns:
+        Model: ``pipe_or_unet`` itself.
+    """
+    unet = getattr(pipe_or_unet, 'unet', pipe_or_unet)
+    merging = unet.__dict__.pop('_token_merging', None)
+    if merging is not None:
+        merging.remove()
+    return pipe_or_unet
+
+
+class _Merging:
+    """What was put on one UNet, and the state of its current forward pass."""
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        blocks: list[BasicTransformerBlock],
+        merger: TokenMerger,
+        keep_rate: float,
+        max_downsample: int,
+    ) -> None:
+        self.unet = unet
+        self.merger = merger
+        self.keep_rate = keep_rate
+        self.max_downsample = max_downsample
+        self.size: tuple[int, int] | None = None
+        self.merged: list[TokenClusters] = []
+        self.warned = False
+        unet.token_clusters = ()
+        self.handles = [unet.register_forward_pre_hook(self.begin, with_kwargs=True)]
+        for block in blocks:
+            self.handles += _MergingBlock(self).hooks(block)
+        self.handles.append(unet.register_forward_hook(self.end))
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+        del self.unet.token_clusters
+
+    def begin(self, unet: nn.Module, args: tuple, kwargs: dict) -> None:
+        sample = args[0] if args else next(iter(kwargs.values()))
+        # A block alone is given its tokens, (B, N, C): those of a square.
+        self.size = tuple(sample.shape[-2:]) if sample.ndim == 4 else None
+        self.merged = []
+
+    def end(self, unet: nn.Module, args: tuple, out: Any) -> None:
+        unet.token_clusters = tuple(self.merged)
+        self.merged = []
+        if not unet.token_clusters and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f'no block of {type(unet).__name__} attends at max_downsample='
+                f'{self.max_downsample} or above: nothing was merged',
+                stacklevel=2,
+            )
+
+    def cluster(self, tokens: Tensor) -> TokenClusters | None:
+        """The clusters of a block's input ``(B, N, C)``, None where it does not merge."""
+        batch, num_tokens, _ = tokens.shape
+        side = math.isqrt(num_tokens)
+        height, width = (side, side) if self.size is None else self.size
+        downsample = math.ceil(math.sqrt(height * width // num_tokens))
+        if downsample > self.max_downsample:
+            return None
+        count = num_tokens - int(num_tokens * round(1 - self.keep_rate, 9))
+        if isinstance(self.merger, BipartiteMerging):
+            grid = math.ceil(height / downsample), math.ceil(width / downsample)
+            count = max(count, (grid[0] // 2) * (grid[1] // 2))
+            labels = match_in_squares(tokens.detach(), count, grid)
+        else:
+            labels = self.merger.assign(tokens.detach(), count)
+        sizes = torch.zeros(batch, count, device=tokens.device)
+        sizes.scatter_add_(1, labels, torch.ones_like(labels, dtype=sizes.dtype))
+        clusters = TokenClusters(labels, sizes)
+        self.merged.append(clusters)
+        return clusters
+
+
+class _MergingBlock:
+    """The hooks of one block."""
+
+    def __init__(self, merging: _Merging) -> None:
+        self.merging = merging
+        self.clusters: TokenClusters | None = None
+
+    def hooks(self, block: BasicTransformerBlock) -> list:
+        return [
+            block.register_forward_pre_hook(self.cluster, with_kwargs=True),
+            block.attn1.register_forward_pre_hook(self.merge, with_kwargs=True),
+            block.attn1.register_forward_hook(self.unmerge),
+        ]
+
+    def cluster(self, block: BasicTransformerBlock, args: tuple, kwargs: dict) -> None:
+        self.clusters = self.merging.cluster(args[0] if args else kwargs['hidden_states'])
+
+    def merge(self, attn1: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        if self.clusters is None:
+            return None
+        if args:
+            return (self.clusters.merge(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, 'hidden_states': self.clusters.merge(kwargs['hidden_states'])}
+
+    def unmerge(self, attn1: nn.Module, args: tuple, out: Tensor) -> Tensor | None:
+        if self.clusters is None:
+            return None
+        clusters, self.clusters = self.clusters, None
+        return clusters.unmerge(out)
+
+
+def _unet(pipe_or_unet: Any) -> nn.Module:
+    unet = getattr(pipe_or_unet, 'unet', pipe_or_unet)
+    if hasattr(unet, '_orig_mod') or getattr(unet, '_compiled_call_impl', None) is not None:
+        raise ValueError('the UNet is compiled already: call apply_merging before torch.compile')
+    if not isinstance(unet, nn.Module):
+        raise ValueError(
+            f'pipe_or_unet must be a pipeline with a UNet or a UNet, got {type(pipe_or_unet)}'
+        )
+    return unet

@@ -1,0 +1,62 @@
+"""Layer norm and the residual before it in plain torch: the specification."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def layer_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Layer norm over the last dimension (Ba et al., 2016), statistics in float32 or better.
+
+    Args:
+        x (Tensor): ``(B, N, C)``.
+        weight (Tensor): ``(C,)``.
+        bias (Tensor): ``(C,)``.
+        eps (float): Added to the variance.
+        dtype (torch.dtype, optional): Of the result; that of ``x`` if None. Default: None.
+
+    Returns:
+        Tensor: ``(B, N, C)``.
+    """
+    full = torch.promote_types(x.dtype, torch.float32)
+    out = F.layer_norm(x.to(full), weight.shape, weight.to(full), bias.to(full), eps)
+    return out.to(dtype or x.dtype)
+
+
+def add_layer_norm(
+    x: Tensor,
+    branch: Tensor,
+    scale: Tensor | None,
+    keep: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``x + keep * scale * branch``, and the layer norm of that.
+
+    Args:
+        x (Tensor): The residual stream, ``(B, N, C)``.
+        branch (Tensor): What is added to it, ``(B, N, C)``.
+        scale (Tensor, optional): LayerScale of the branch, ``(C,)``.
+        keep (Tensor, optional): Stochastic depth: 0 for images that go without the branch, the
+            inverse of the probability to keep it for the others, ``(B,)``.
+        weight, bias, eps, dtype: As :func:`layer_norm`.
+
+    Returns:
+        tuple[Tensor, Tensor]: The sum in the dtype of ``x``, which is what is normed, and its norm.
+    """
+    full = torch.promote_types(x.dtype, torch.float32)
+    factor = None if keep is None else keep.to(full)[:, None, None]
+    if scale is not None:
+        factor = scale.to(full) if factor is None else scale.to(full) * factor
+    if factor is None:
+        total = x + branch.to(full)
+    else:
+        total = torch.addcmul(x.to(full), branch.to(full), factor)
+    total = total.to(x.dtype)
+    return total, layer_norm(total, weight, bias, eps, dtype)

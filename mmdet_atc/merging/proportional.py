@@ -1,0 +1,112 @@
+"""Attention that is proportional to the sizes of merged tokens (ToMe, Bolya et al., ICLR 2023)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmdet_atc.native import can_run_triton
+
+#: fp16 and bf16 flash kernels want head dimensions that are multiples of this.
+_HEAD_DIM_MULTIPLE = 8
+
+
+def proportional_attention(
+    q: Tensor, k: Tensor, v: Tensor, sizes: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """Softmax attention with log(size) added to the logits of each key (ToMe, eq. 1).
+
+    On CUDA the bias is folded into further channels of the queries and keys, since the flash
+    kernels take no mask. On the CPU the fused kernel takes a mask that is broadcast over queries,
+    but only in the queries' type, and half precision is too coarse for it.
+
+    Args:
+        q (Tensor): Queries, ``(B, heads, T, D)``.
+        k (Tensor): Keys, likewise.
+        v (Tensor): Values, likewise.
+        sizes (Tensor): Patches per token, ``(B, T)``.
+        dropout (float): Share of the attention that is dropped. Default: 0.
+
+    Returns:
+        Tensor: ``(B, heads, T, D)``.
+    """
+    if q.is_cuda or q.dtype.itemsize < 4:
+        return folded_attention(q, k, v, sizes, dropout)
+    bias = sizes.log().to(q.dtype)[:, None, None, :]
+    # The kernel wants as many batches and heads as the queries have; expanding copies nothing.
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=bias.expand(*q.shape[:2], q.shape[2], -1), dropout_p=dropout
+    )
+
+
+def folded_attention(
+    q: Tensor, k: Tensor, v: Tensor, sizes: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """:func:`proportional_attention` without a mask.
+
+    With the scale s, ``s [q, c, c] . [k, a, b] = s q . k + log size`` where ``s c (a + b)`` is log
+    size. c is a power of two and b what a lacks of it, so that nothing is lost in half precision.
+    """
+    head_dim = q.shape[-1]
+    scale = head_dim**-0.5
+    pad = 2 + -(head_dim + 2) % _HEAD_DIM_MULTIPLE
+    factor = 2.0 ** round(-math.log2(scale))
+    form = _folded if can_run_triton(q) and not torch.is_grad_enabled() else folded_plain
+    q, k, v = form(q, k, v, sizes, pad, factor, 1 / (scale * factor))
+    out = F.scaled_dot_product_attention(q, k, v, scale=scale, dropout_p=dropout)
+    return out[..., :head_dim]
+
+
+def folded_plain(
+    q: Tensor, k: Tensor, v: Tensor, sizes: Tensor, pad: int, factor: float, share: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values with further channels.
+
+    Args:
+        q (Tensor): ``(B, heads, T, D)``.
+        k (Tensor): Likewise.
+        v (Tensor): Likewise.
+        sizes (Tensor): Patches per token, ``(B, T)``.
+        pad (int): How many channels, at least two.
+        factor (float): The queries' first two.
+        share (float): The keys' first two add up to this times log(size).
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: ``(B, heads, T, D + pad)``, the other new channels 0.
+    """
+    head_dim = q.shape[-1]
+    q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
+    bias = share * sizes.to(torch.promote_types(sizes.dtype, torch.float32)).log()
+    coarse = bias.to(k.dtype)
+    q[..., head_dim : head_dim + 2] = factor
+    k[..., head_dim] = coarse.unsqueeze(1)
+    k[..., head_dim + 1] = (bias - coarse).to(k.dtype).unsqueeze(1)
+    return q, k, v
+
+
+@torch.library.custom_op(
+    'mmdet_atc::folded_sizes',
+    mutates_args=(),
+    device_types='cuda',
+    schema=(
+        '(Tensor q, Tensor k, Tensor v, Tensor sizes, SymInt pad, float factor, float share) '
+        '-> Tensor'
+    ),
+)
+def _folded_together(q, k, v, sizes, pad, factor, share):
+    from .triton_proportional import folded
+
+    return folded(q, k, v, sizes, pad, factor, share)
+
+
+@_folded_together.register_fake
+def _(q, k, v, sizes, pad, factor, share):
+    batch, heads, num_tokens, head_dim = q.shape
+    return q.new_empty(3, batch, num_tokens, heads, head_dim + pad)
+
+
+def _folded(*arguments) -> tuple[Tensor, ...]:
+    return _folded_together(*arguments).transpose(2, 3).unbind()

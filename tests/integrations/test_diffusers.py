@@ -1,0 +1,248 @@
+"""Merging in diffusers' UNets: the authors' outputs, the equations, every mode, undone."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('diffusers')
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from diffusers.models.attention import BasicTransformerBlock
+
+from mmdet_atc.integrations.diffusers import apply_merging, remove_merging
+from mmdet_atc.merging import AgglomerativeMerging, TokenClusters
+from mmdet_atc.merging.bipartite import match_in_squares
+
+from .recipe import canonical, fill, read
+
+COMPLETE = dict(type='AgglomerativeMerging', linkage='complete')
+TOME = dict(type='BipartiteMerging')
+MICRO = dict(
+    sample_size=8,
+    in_channels=4,
+    out_channels=4,
+    layers_per_block=1,
+    block_out_channels=(16, 32),
+    norm_num_groups=8,
+    cross_attention_dim=8,
+    attention_head_dim=2,
+    down_block_types=('CrossAttnDownBlock2D', 'DownBlock2D'),
+    up_block_types=('UpBlock2D', 'CrossAttnUpBlock2D'),
+)
+
+
+def micro(**changes) -> UNet2DConditionModel:
+    unet = UNet2DConditionModel(**{**MICRO, **changes}).eval()
+    fill(unet, 7)
+    return unet
+
+
+def run(unet, seed: int = 0, batch: int = 2):
+    generator = torch.Generator().manual_seed(seed)
+    sample = torch.randn(batch, 4, 8, 8, generator=generator)
+    context = torch.randn(batch, 5, 8, generator=generator)
+    with torch.no_grad():
+        dtype = next(unet.parameters()).dtype
+        return unet(sample.to(dtype), 500, context.to(dtype)).sample
+
+
+def close(ours: torch.Tensor, theirs: np.ndarray) -> bool:
+    return np.abs(ours.numpy() - theirs).max() <= 1e-5 * np.abs(theirs).max()
+
+
+def test_unet_matches_the_authors_code(golden_classification):
+    meta, golden = read(golden_classification / 'sd_unet_complete_r50.npz')
+    unet = UNet2DConditionModel(**meta['unet']).eval()
+    fill(unet, meta['weights_seed'])
+    sample, context = (torch.from_numpy(golden[k]) for k in ('sample', 'encoder_hidden_states'))
+    apply_merging(unet, COMPLETE, meta['keep_rate'], meta['max_downsample'])
+    with torch.no_grad():
+        out = unet(sample, meta['timestep'], context).sample
+    assert close(out, golden['output'])
+    assert len(unet.token_clusters) == 3
+    for index, stage in enumerate(unet.token_clusters):
+        expected = canonical(golden[f'labels{index}'])
+        np.testing.assert_array_equal(canonical(stage.labels.numpy()), expected)
+
+
+def test_block_matches_the_authors_code(golden_classification):
+    meta, golden = read(golden_classification / 'sd_block_average_r50.npz')
+    block = BasicTransformerBlock(
+        meta['dim'],
+        meta['num_heads'],
+        meta['head_dim'],
+        cross_attention_dim=meta['cross_attention_dim'],
+    ).eval()
+    fill(block, meta['weights_seed'])
+    apply_merging(block, dict(linkage=meta['method']), meta['keep_rate'])
+    hidden, context = (
+        torch.from_numpy(golden[k]).float() for k in ('hidden_states', 'encoder_hidden_states')
+    )
+    with torch.no_grad():
+        out = block(hidden, encoder_hidden_states=context)
+    assert close(out[..., ::4], golden['output'])
+    labels = block.token_clusters[0].labels.numpy()
+    np.testing.assert_array_equal(canonical(labels), canonical(golden['labels']))
+
+
+def test_block_equals_the_equations():
+    block = BasicTransformerBlock(16, 2, 8, cross_attention_dim=8).eval()
+    hidden, context = torch.randn(2, 36, 16), torch.randn(2, 5, 8)
+    with torch.no_grad():
+        labels = AgglomerativeMerging(linkage='complete').assign(hidden, 18)
+        _, clusters = TokenClusters.identity(2, 36, hidden.device).merge_tokens(hidden, labels, 18)
+        attended = clusters.unmerge(block.attn1(clusters.merge(block.norm1(hidden))))
+        x = hidden + attended
+        x = x + block.attn2(block.norm2(x), encoder_hidden_states=context)
+        expected = x + block.ff(block.norm3(x))
+        out = apply_merging(block, COMPLETE, 0.5)(hidden, encoder_hidden_states=context)
+    torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize(('keep_rate', 'left'), [(0.9, 58), (0.5, 32), (0.4, 26), (0.25, 16)])
+@pytest.mark.parametrize('merging', [COMPLETE, TOME, dict(type='DPCKNNMerging')])
+def test_how_many_tokens_stay(merging, keep_rate, left):
+    unet = apply_merging(micro(), merging, keep_rate)
+    run(unet)
+    assert [stage.num_clusters for stage in unet.token_clusters] == [left] * 3
+
+
+def test_tome_removes_three_quarters_at_most():
+    unet = apply_merging(micro(), TOME, 0.1)
+    run(unet)
+    assert [stage.num_clusters for stage in unet.token_clusters] == [16] * 3
+
+
+def test_destinations_are_upper_left():
+    features = torch.randn(2, 15 * 13, 20)
+    labels = match_in_squares(features, 60, (15, 13))
+    grid = torch.arange(15 * 13).reshape(15, 13)
+    destinations = grid[:14:2, :12:2].flatten()
+    assert len(labels[0, destinations].unique()) == 42
+    units = torch.nn.functional.normalize(features, dim=-1)
+    for image in range(2):
+        similarity = units[image] @ units[image, destinations].T
+        best, partner = similarity.max(dim=1)
+        best[destinations] = -2
+        merged = best.topk(15 * 13 - 60).indices
+        assert torch.equal(labels[image, merged], labels[image, destinations[partner[merged]]])
+        assert labels[image].bincount(minlength=60).min() == 1
+
+
+def test_depth_of_blocks_that_merge():
+    inner = dict(
+        down_block_types=('CrossAttnDownBlock2D', 'CrossAttnDownBlock2D'),
+        up_block_types=('CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'),
+    )
+    unet = micro(**inner)
+    for max_downsample, counts in ((1, [32] * 3), (2, [32, 8, 8, 8, 8, 32, 32])):
+        apply_merging(unet, COMPLETE, 0.5, max_downsample)
+        run(unet)
+        assert [stage.num_clusters for stage in unet.token_clusters] == counts
+
+
+def test_each_guidance_half_has_its_own_clusters():
+    unet = apply_merging(micro(), COMPLETE, 0.5)
+    both, stages = run(unet), unet.token_clusters
+    assert not torch.equal(stages[0].labels[0], stages[0].labels[1])
+    alone = run(unet, batch=1)
+    assert alone.shape == (1, 4, 8, 8)
+    assert both.isfinite().all()
+
+
+def hooks_of(unet):
+    return [
+        (len(m._forward_hooks), len(m._forward_pre_hooks), len(vars(m))) for m in unet.modules()
+    ]
+
+
+def test_undone_to_the_bit():
+    unet = micro()
+    dense, hooks, weights = run(unet), hooks_of(unet), copy.deepcopy(unet.state_dict())
+    pipe = SimpleNamespace(unet=unet)
+    assert apply_merging(pipe, COMPLETE, 0.5) is pipe
+    apply_merging(unet, TOME, 0.5)
+    assert not torch.equal(run(unet), dense)
+    assert remove_merging(pipe) is pipe
+    assert hooks_of(unet) == hooks
+    assert torch.equal(run(unet), dense)
+    assert all(torch.equal(t, weights[name]) for name, t in unet.state_dict().items())
+
+
+def test_keeping_all_is_the_dense_unet():
+    unet = micro()
+    dense = run(unet)
+    torch.testing.assert_close(run(apply_merging(unet, COMPLETE, 1.0)), dense)
+
+
+def test_half_precision_and_copies():
+    unet = apply_merging(micro().to(torch.bfloat16), COMPLETE, 0.5)
+    out = run(unet)
+    assert out.dtype == torch.bfloat16
+    copied = copy.deepcopy(unet)
+    stages = unet.token_clusters
+    assert torch.equal(run(copied), out)
+    assert unet.token_clusters is stages
+
+
+def test_compiles_into_one_graph():
+    unet = apply_merging(micro(), COMPLETE, 0.5)
+    eager = run(unet)
+    compiled = torch.compile(unet, fullgraph=True, backend='aot_eager')
+    torch.testing.assert_close(run(compiled), eager)
+
+
+def test_a_unet_without_attention_at_full_resolution_says_so():
+    unet = micro(
+        down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
+        up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
+    )
+    apply_merging(unet, COMPLETE, 0.5)
+    with pytest.warns(UserWarning, match='nothing was merged'):
+        run(unet)
+    apply_merging(unet, COMPLETE, 0.5, max_downsample=2)
+    run(unet)
+    assert len(unet.token_clusters) == 4
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(keep_rate=0), 'keep_rate must be in'),
+        (dict(keep_rate=1.2), 'keep_rate must be in'),
+        (dict(keep_rate='half'), 'keep_rate must be a number'),
+        (dict(max_downsample=0), 'max_downsample must be'),
+        (dict(merging=dict(linkage='average', keep_rate=0.5)), 'leave it out of merging'),
+        (dict(merging=dict(type='TopKMerging')), 'ranks tokens by attention'),
+        (dict(merging=None), 'merging must be'),
+    ],
+)
+def test_bad_arguments_leave_the_unet_as_it_was(change, message):
+    unet = micro()
+    hooks = hooks_of(unet)
+    with pytest.raises(ValueError, match=message):
+        apply_merging(**(dict(pipe_or_unet=unet, merging=COMPLETE, keep_rate=0.5) | change))
+    assert hooks_of(unet) == hooks
+
+
+def test_bad_models_are_refused():
+    compiled = torch.compile(micro(), backend='eager')
+    without = UNet2DModel(
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        down_block_types=('DownBlock2D', 'AttnDownBlock2D'),
+        up_block_types=('AttnUpBlock2D', 'UpBlock2D'),
+    )
+    vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
+    for model, message in (
+        (compiled, 'compiled already'),
+        (without, 'no BasicTransformerBlock'),
+        (vae, 'no BasicTransformerBlock'),
+        (SimpleNamespace(unet=3), 'must be a pipeline'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            apply_merging(model, COMPLETE, 0.5)
