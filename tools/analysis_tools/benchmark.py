@@ -25,9 +25,10 @@ from mmdet_atc.engine import (
     positive_int,
     usable_device,
 )
+from mmdet_atc.studies.figures import append_figures
 from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.studies.speed.measure import AMP, KINDS, Comparison
-from mmdet_atc.studies.speed.report import plot, speed_table, stage_table
+from mmdet_atc.studies.speed.report import figures, plot, speed_table, stage_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,6 +58,7 @@ def parse_args() -> argparse.Namespace:
         'default: %(default)s',
     )
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark'))
+    parser.add_argument('--figures', type=Path, help='also append all figures to this CSV file')
     args = parser.parse_args()
     if args.checkpoints and len(args.checkpoints) != len(args.configs):
         parser.error(f'{len(args.checkpoints)} checkpoints for {len(args.configs)} configs')
@@ -102,6 +104,8 @@ def main() -> None:
     )
     (args.out_dir / 'benchmark.md').write_text(tables + '\n')
     plot(rows, args.out_dir / 'benchmark.png')
+    if args.figures:
+        append_figures(args.figures, 'benchmark', figures(rows, args.amp, args.shape), device)
     print(f'\n{tables}')
 
 

@@ -14,10 +14,12 @@ from mmdet_atc.engine import (
     positive_int,
     usable_device,
 )
+from mmdet_atc.studies.figures import append_figures
 from mmdet_atc.studies.speed.clustering import (
     GRIDS,
     METHODS,
     as_table,
+    figures,
     growth_table,
     measure,
     plot,
@@ -35,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', type=usable_device, default='cpu', help='cpu or cuda')
     parser.add_argument('--repeats', type=positive_int, default=5)
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark_clustering'))
+    parser.add_argument('--figures', type=Path, help='also append all figures to this CSV file')
     args = parser.parse_args()
     for rate in args.keep_rates:
         if not 1 / min(args.sizes) <= rate <= 1:
@@ -68,6 +71,8 @@ def main() -> None:
         tables += '\n\n' + growth_table(rows)
     (args.out_dir / 'times.md').write_text(tables + '\n')
     plot(rows, args.out_dir / 'times.png')
+    if args.figures:
+        append_figures(args.figures, 'benchmark_clustering', figures(rows), args.device)
     print('\n' + tables)
 
 

@@ -14,7 +14,7 @@ import math
 import os
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -28,6 +28,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mmdet_atc.clustering import agglomerative_clustering
 from mmdet_atc.clustering.device.engine import ENVIRONMENT
+from mmdet_atc.studies.figures import Figure
 from mmdet_atc.studies.tables import markdown_table
 
 from .memory import PeakMemory
@@ -158,7 +159,7 @@ def measure(
 
     Returns:
         list[dict]: ``method``, ``tokens``, ``batch``, ``linkage``, ``keep_rate``, ``median_s``,
-        ``min_s``, ``max_s``, ``peak_mib``.
+        ``min_s``, ``max_s``, ``seconds`` of each call, ``peak_mib``.
 
     Raises:
         OSError: If the folder cannot be read.
@@ -191,6 +192,7 @@ def measure(
                     median_s=statistics.median(times[name]),
                     min_s=min(times[name]),
                     max_s=max(times[name]),
+                    seconds=times[name],
                     peak_mib=memory.mebibytes,
                 )
             )
@@ -247,6 +249,17 @@ def growth_table(rows: list[dict]) -> str:
         power /= math.log(large['tokens'] / small['tokens'])
         lines.append([*map(str, case), f'N^{power:.2f}'])
     return markdown_table(['method', 'batch', 'linkage', 'keep rate', 'time grows as'], lines)
+
+
+def figures(rows: list[dict]) -> Iterator[Figure]:
+    """Times and peaks as :func:`~mmdet_atc.studies.figures.append_figures` takes them."""
+    for row in rows:
+        case = (
+            f'{row["tokens"]} tokens, batch {row["batch"]}, {row["linkage"]}, r={row["keep_rate"]}'
+        )
+        yield case, f'{row["method"]}, time', [1e3 * seconds for seconds in row['seconds']], 'ms'
+        if row['peak_mib'] is not None:
+            yield case, f'{row["method"]}, peak memory', [row['peak_mib']], 'MiB'
 
 
 def plot(rows: list[dict], path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mmdet_atc.studies.figures import Figure
 from mmdet_atc.studies.tables import markdown_table
 
 from .measure import Row
@@ -56,6 +57,27 @@ def stage_table(rows: Sequence[Row]) -> str:
         cells = [f'{value * 1e3:.0f}' for value in [*seconds, sum(seconds)]]
         lines.append([row.name, row.batch, *cells])
     return markdown_table(head, lines)
+
+
+def figures(rows: Sequence[Row], amp: str, shape: Sequence[int]) -> Iterator[Figure]:
+    """Times, speed-ups and peaks as :func:`~mmdet_atc.studies.figures.append_figures` takes them.
+
+    Args:
+        rows (Sequence[Row]): The rows.
+        amp (str): Precision.
+        shape (Sequence[int]): Height and width of the images.
+
+    Yields:
+        Figure: One for each measurement of each row.
+    """
+    for row in rows:
+        case = f'{row.name}, batch {row.batch}, {shape[0]}x{shape[1]}, amp {amp}'
+        for kind, seconds in row.seconds.items():
+            yield case, f'{kind}, time', [1e3 * value for value in seconds], 'ms'
+            yield case, f'{kind}, speed-up', [row.speed_up(_base(rows, row), kind)], 'x'
+            peak = row.peak_mib[kind]
+            if peak is not None:
+                yield case, f'{kind}, peak memory', [peak], 'MiB'
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -158,7 +159,15 @@ def test_clustering_is_timed_beside_its_peers(tmp_path: Path):
     options = ['--sizes', '196', '1024', '--batches', '1', '2', '--linkages', 'single', 'average']
     options += ['--keep-rates', '0.5', '--repeats', '1', '--methods', 'ours', 'scikit-learn']
     result = run(
-        CLUSTERING, str(data / 'train2017'), *options, '--device', 'cpu', '--out-dir', str(out)
+        CLUSTERING,
+        str(data / 'train2017'),
+        *options,
+        '--device',
+        'cpu',
+        '--out-dir',
+        str(out),
+        '--figures',
+        str(out / 'figures.csv'),
     )
     assert result.returncode == 0, result.stderr[-3000:]
     rows = json.loads((out / 'times.json').read_text())['rows']
@@ -171,6 +180,9 @@ def test_clustering_is_timed_beside_its_peers(tmp_path: Path):
         for method in ('ours', 'scikit-learn')
     ]
     assert all(0 < row['min_s'] <= row['median_s'] <= row['max_s'] for row in rows)
+    figures = list(csv.DictReader((out / 'figures.csv').open()))
+    assert [f['figure'] for f in figures[:2]] == ['ours, time', 'ours, peak memory']
+    assert float(figures[0]['median']) == pytest.approx(1e3 * rows[0]['median_s'], rel=1e-3)
     tables = (out / 'times.md').read_text()
     assert tables in result.stdout
     times, growth = tables.split('\n\n')
