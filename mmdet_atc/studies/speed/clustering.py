@@ -27,7 +27,6 @@ from mmengine.utils import track_iter_progress
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mmdet_atc.clustering import agglomerative_clustering
-from mmdet_atc.clustering.device.engine import ENVIRONMENT
 from mmdet_atc.studies.figures import Figure
 from mmdet_atc.studies.tables import markdown_table
 
@@ -104,7 +103,7 @@ def ours_on_host(features: torch.Tensor, num_clusters: int, linkage: str) -> Non
 
 def ours_on_device(features: torch.Tensor, num_clusters: int, linkage: str, triton: str) -> None:
     _require_cuda(features)
-    with mock.patch.dict(os.environ, {ENVIRONMENT: triton}):
+    with mock.patch.dict(os.environ, {'MMDET_ATC_TRITON': triton}):
         agglomerative_clustering(features, num_clusters, linkage, backend='cuda')
 
 
