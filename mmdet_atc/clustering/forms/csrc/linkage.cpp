@@ -23,9 +23,9 @@ struct Wanted {
     Index threads;
 };
 
-// What became of an image, for measurements.
+// Pairs of tokens within the limits that were tried, and clusters left when these were used up.
 struct Report {
-    Index near_pairs, near_clusters;
+    Index pairs, clusters;
 };
 
 class Image {
@@ -35,16 +35,15 @@ class Image {
           linkage_(static_cast<Linkage>(wanted.linkage)), count_(n - wanted.num_clusters) {}
 
     // The first n - num_clusters merges, in order.
-    const Pairs& Merge(Report* report) {
+    const Pairs& Merge() {
         if (count_ == 0) return merges_;
-        if (!MergeNear(EqualDirections(), report)) {
-            // Different directions are at distance 0: then the order of all pairs counts.
-            merges_.clear();
-            MergeNear({}, report);
-        }
+        // Where different directions are at distance 0 the order of all pairs counts.
+        if (!MergeNear(EqualDirections())) MergeNear({});
         if (Index(merges_.size()) < count_) MergeAll();
         return merges_;
     }
+
+    const Report& report() const { return report_; }
 
   private:
     // Tokens of equal directions: they merge first, each into the first of them.
@@ -74,7 +73,7 @@ class Image {
     }
 
     // By the near pairs of different directions; false if some of them are at distance 0.
-    bool MergeNear(Pairs equal, Report* report) {
+    bool MergeNear(const Pairs& equal) {
         std::vector<char> is_gone(directions_.size());
         for (const Pair& pair : equal) is_gone[pair.high] = 1;
         std::vector<Token> kept;
@@ -93,13 +92,13 @@ class Image {
                     if (pair.distance == 0) return false;
                 }
             }
-            report->near_pairs += pairs.size();
+            report_.pairs += pairs.size();
             if (Index(equal.size()) >= count_) break;
             merges_ = equal;
             Run(clusters, kept, std::move(pairs), limit);
             if (Index(merges_.size()) == count_) break;
         }
-        report->near_clusters = directions_.size() - merges_.size();
+        report_.clusters = directions_.size() - merges_.size();
         return true;
     }
 
@@ -140,23 +139,27 @@ class Image {
     Linkage linkage_;
     Index count_;
     Pairs merges_;
+    Report report_{};
 };
 
 }  // namespace
 
-// Clusters features (batch x n x channels): labels (batch x n), the merges' heights and pairs of
-// smallest members (for single linkage: of tokens) in order, (batch x (n - num_clusters)) and twice
-// as many, and a report for each image. 0, or 1 where there is not enough memory.
+// Clusters features (batch x n x channels): labels (batch x n), and unless null the first merges in
+// order (batch x (n - num_clusters)) and a report for each image. 0, or 1 where there is not enough
+// memory.
 extern "C" int atc_cluster_features(
     const double* features, Index batch, Index n, Index channels, const Wanted* wanted,
-    Index* labels, Report* reports) {
+    Index* labels, Pair* merges, Report* reports) {
     return WithMemory([&] {
         Wanted mine = *wanted;
         mine.threads = std::max<Index>(1, wanted->threads / std::max<Index>(1, batch));
         ShareOut(batch, wanted->threads, [&](Index image) {
             Image work(features + image * n * channels, n, channels, mine);
-            const Clusters clusters(n, work.Merge(reports + image));
+            const Pairs& found = work.Merge();
+            const Clusters clusters(n, found);
             for (Token i = 0; i < n; ++i) labels[image * n + i] = clusters.Number(i);
+            if (merges) std::copy(found.begin(), found.end(), merges + image * found.size());
+            if (reports) reports[image] = work.report();
         });
     });
 }

@@ -15,8 +15,9 @@
 #include <numeric>
 #include <vector>
 
-#if defined(__AVX512F__) || defined(__FMA__)
+#if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
 #include <immintrin.h>
+#define ATC_X86
 #endif
 
 #include "common.hpp"
@@ -28,24 +29,46 @@ constexpr double kSlack = (2 * kAxes + 12) * 0x1p-24;
 
 // As many accumulators as a processor's vector registers hold.
 #if defined(__AVX512F__)
-constexpr Index kVectorBytes = 64, kTileRows = 8;
+constexpr Index kVectorBytes = 64, kTileRows = 8, kTileVectors = 3;
+#elif defined(ATC_X86)
+constexpr Index kVectorBytes = 32, kTileRows = 4, kTileVectors = 2;
 #else
-constexpr Index kVectorBytes = 32, kTileRows = 4;
+constexpr Index kVectorBytes = 16, kTileRows = 4, kTileVectors = 2;
 #endif
-constexpr Index kLanes = kVectorBytes / sizeof(float), kTileVectors = 3;
+constexpr Index kLanes = kVectorBytes / sizeof(float);
 constexpr Index kTileColumns = kTileVectors * kLanes;
-using Tile = float[kTileRows][kTileColumns];
 typedef float Vector __attribute__((vector_size(kVectorBytes)));
+using Tile = Vector[kTileRows][kTileVectors];
 
 // The one place where products and sums may be rounded together.
 inline Vector MultiplyAdd(float x, Vector y, Vector sum) {
 #if defined(__AVX512F__)
     return (Vector)_mm512_fmadd_ps(_mm512_set1_ps(x), (__m512)y, (__m512)sum);
-#elif defined(__FMA__)
+#elif defined(ATC_X86)
     return (Vector)_mm256_fmadd_ps(_mm256_set1_ps(x), (__m256)y, (__m256)sum);
 #else
     return sum + x * y;
 #endif
+}
+
+// Calls visit(column) for each value of a tile's row that is at least `threshold`.
+template <typename Visit>
+void ForEachAtLeast(float threshold, const Vector (&row)[kTileVectors], Visit visit) {
+    std::uint64_t found = 0;  // a bit for each column
+    for (Index v = 0; v < kTileVectors; ++v) {
+#if defined(__AVX512F__)
+        const std::uint64_t bits =
+            _mm512_cmp_ps_mask((__m512)row[v], _mm512_set1_ps(threshold), _CMP_GE_OQ);
+#elif defined(ATC_X86)
+        const std::uint64_t bits = _mm256_movemask_ps(
+            _mm256_cmp_ps((__m256)row[v], _mm256_set1_ps(threshold), _CMP_GE_OQ));
+#else
+        std::uint64_t bits = 0;
+        for (Index c = 0; c < kLanes; ++c) bits |= std::uint64_t(row[v][c] >= threshold) << c;
+#endif
+        found |= bits << (v * kLanes);
+    }
+    for (; found; found &= found - 1) visit(Index(__builtin_ctzll(found)));
 }
 
 class NearPairs {
@@ -78,16 +101,13 @@ class NearPairs {
             for (Index column = 0; column < n_; column += kTileColumns) {
                 Compute([&](Index r) { return at[r]; }, column, tile);
                 for (Index r = 0; r < kTileRows; ++r) {
-                    float most = tile[r][0];
-                    for (const float value : tile[r]) most = value > most ? value : most;
-                    if (most <= greatest[r]) continue;
-                    for (Index c = 0; c < kTileColumns; ++c) {
+                    ForEachAtLeast(greatest[r], tile[r], [&](Index c) {
+                        const float value = tile[r][c / kLanes][c % kLanes];
                         const Index j = column + c;
-                        if (tile[r][c] > greatest[r] && j < n_ && j != at[r]) {
-                            greatest[r] = tile[r][c];
-                            best[r] = j;
-                        }
-                    }
+                        if (value <= greatest[r] || j >= n_ || j == at[r]) return;
+                        greatest[r] = value;
+                        best[r] = j;
+                    });
                 }
             }
             for (Index r = 0; r < kTileRows && group * kTileRows + r < count; ++r) {
@@ -113,21 +133,15 @@ class NearPairs {
                 const Index last = std::min(end, column + kTileColumns);
                 for (Index row = begin; row < last; row += kTileRows) {
                     Compute([&](Index r) { return std::min(row + r, n_ - 1); }, column, tile);
-                    for (Index r = 0; r < kTileRows; ++r) {
-                        for (Index first = 0; first < kTileColumns; first += kLanes) {
-                            bool any = false;
-                            for (Index c = first; c < first + kLanes; ++c) {
-                                any |= tile[r][c] >= threshold;
-                            }
-                            if (!any || row + r >= end) continue;
-                            for (Index c = first; c < first + kLanes; ++c) {
-                                const Index i = row + r, j = column + c;
-                                if (tile[r][c] < threshold || j <= i || j >= n_) continue;
-                                const Distance distance = Between(i, j);
-                                if (distance > limit) continue;
+                    for (Index r = 0; r < std::min(kTileRows, end - row); ++r) {
+                        ForEachAtLeast(threshold, tile[r], [&](Index c) {
+                            const Index i = row + r, j = column + c;
+                            if (j <= i || j >= n_) return;
+                            const Distance distance = Between(i, j);
+                            if (distance <= limit) {
                                 found[band].push_back({distance, Token(i), Token(j)});
                             }
-                        }
+                        });
                     }
                 }
             }
@@ -236,14 +250,18 @@ class NearPairs {
         Vector sums[kTileRows][kTileVectors] = {};
         for (Index k = 0; k < kWidth; ++k) {
             Vector columns[kTileVectors];
-            std::memcpy(columns, panel + k * kTileColumns, sizeof(columns));
+            for (Index v = 0; v < kTileVectors; ++v) {
+                std::memcpy(&columns[v], panel + k * kTileColumns + v * kLanes, sizeof(Vector));
+            }
             for (Index r = 0; r < kTileRows; ++r) {
                 for (Index v = 0; v < kTileVectors; ++v) {
                     sums[r][v] = MultiplyAdd(rows[r][k], columns[v], sums[r][v]);
                 }
             }
         }
-        std::memcpy(tile, sums, sizeof(tile));
+        for (Index r = 0; r < kTileRows; ++r) {
+            for (Index v = 0; v < kTileVectors; ++v) tile[r][v] = sums[r][v];
+        }
     }
 
     const Directions& directions_;
