@@ -5,6 +5,7 @@ OpenMMLab.
 """
 
 from .clustering import api as clustering
-from .layers import deformable, norm
+from .layers import deformable, depthwise, norm, resize
+from .merging import segments
 
-__all__ = ['clustering', 'deformable', 'norm']
+__all__ = ['clustering', 'deformable', 'depthwise', 'norm', 'resize', 'segments']

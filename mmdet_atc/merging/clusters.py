@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .segments import channelwise, segment_mean
+from .segments import segment_mean, take_rows
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TokenClusters:
 
     def unmerge(self, tokens: Tensor) -> Tensor:
         """Back-project: give each patch its cluster's token, ``(B, K, C)`` to ``(B, N, C)``."""
-        return tokens.gather(1, channelwise(self.labels, tokens))
+        return take_rows(tokens, self.labels)
 
     def merge_tokens(
         self, tokens: Tensor, labels: Tensor, num_clusters: int, weights: Tensor | None = None

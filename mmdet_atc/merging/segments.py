@@ -1,4 +1,4 @@
-"""The mean of tokens that share a label, and its two forms."""
+"""Tokens that share a label: their weighted mean, and each one's row by its label."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def segment_mean(
 ) -> Tensor:
     """Weighted mean of the rows of ``x`` that share a label, differentiable in ``x``.
 
-    Sums are taken in float32 or better whatever the dtype of ``x``; on a GPU in no fixed order,
-    unless ``torch.use_deterministic_algorithms`` asks for one.
+    Sums are taken in float32 or better whatever the dtype of ``x``, on a GPU with Triton in one
+    order: the same bits in every run.
 
     Args:
         x (Tensor): ``(B, N, C)``, any float dtype.
@@ -25,56 +25,119 @@ def segment_mean(
     Returns:
         Tensor: ``(B, K, C)`` in the dtype of ``x``.
     """
-    if can_run_triton(x) and not torch.are_deterministic_algorithms_enabled():
-        return _segment_mean(x.contiguous(), labels, totals, weights)
-    return segment_mean_plain(x, labels, totals, weights)
+    if not can_run_triton(x):
+        return segment_sum_plain(x, labels, totals.shape[1], weights, totals)
+    x, labels, weights, totals = _contiguous(x, labels, weights, totals)
+    return _segment_sum(x, labels, totals.shape[1], weights, totals)
 
 
-def segment_mean_plain(
-    x: Tensor, labels: Tensor, totals: Tensor, weights: Tensor | None = None
+def take_rows(tokens: Tensor, labels: Tensor) -> Tensor:
+    """The token of each label, differentiable in ``tokens``.
+
+    Args:
+        tokens (Tensor): ``(B, K, C)``, any dtype.
+        labels (Tensor): ``(B, N)`` int64 in ``0 .. K - 1``.
+
+    Returns:
+        Tensor: ``(B, N, C)``.
+    """
+    if not can_run_triton(tokens):
+        return take_rows_plain(tokens, labels, None, None)
+    tokens, labels, *_ = _contiguous(tokens, labels, None, None)
+    return _take_rows(tokens, labels, None, None)
+
+
+def segment_sum_plain(
+    x: Tensor, labels: Tensor, num_labels: int, weights: Tensor | None, totals: Tensor | None
 ) -> Tensor:
-    """:func:`segment_mean` in plain torch."""
+    """Sum of weight times row over the rows of each label, over the label's total."""
     rows = x.to(torch.promote_types(x.dtype, torch.float32))
     if weights is not None:
         rows = rows * weights.to(rows.dtype).unsqueeze(-1)
-    sums = rows.new_zeros(len(x), totals.shape[1], x.shape[2])
-    sums = sums.scatter_add(1, channelwise(labels, x), rows)
-    return (sums / totals.to(rows.dtype).unsqueeze(-1)).to(x.dtype)
+    sums = rows.new_zeros(len(x), num_labels, x.shape[2])
+    sums = sums.scatter_add(1, _channelwise(labels, x), rows)
+    if totals is not None:
+        sums = sums / totals.to(rows.dtype).unsqueeze(-1)
+    return sums.to(x.dtype)
 
 
-def channelwise(labels: Tensor, x: Tensor) -> Tensor:
+def take_rows_plain(
+    tokens: Tensor, labels: Tensor, weights: Tensor | None, totals: Tensor | None
+) -> Tensor:
+    """The adjoint of :func:`segment_sum_plain`: each row's weight times the token of its label."""
+    rows = tokens.gather(1, _channelwise(labels, tokens))
+    full = torch.promote_types(tokens.dtype, torch.float32)
+    if weights is not None:
+        rows = rows * weights.to(full).unsqueeze(-1)
+    if totals is not None:
+        rows = rows / totals.to(full).gather(1, labels).unsqueeze(-1)
+    return rows.to(tokens.dtype)
+
+
+def _channelwise(labels: Tensor, x: Tensor) -> Tensor:
     """``labels`` as an index for every channel of ``x``; a view, nothing is copied."""
     return labels.unsqueeze(-1).expand(-1, -1, x.shape[-1])
 
 
+def _contiguous(*tensors: Tensor | None) -> tuple:
+    return tuple(x if x is None else x.contiguous() for x in tensors)
+
+
 @torch.library.custom_op(
-    'mmdet_atc::segment_mean',
+    'mmdet_atc::segment_sum',
     mutates_args=(),
     device_types='cuda',
-    schema='(Tensor x, Tensor labels, Tensor totals, Tensor? weights) -> Tensor',
+    schema=(
+        '(Tensor x, Tensor labels, SymInt num_labels, Tensor? weights, Tensor? totals) -> Tensor'
+    ),
 )
-def _segment_mean(x: Tensor, labels: Tensor, totals: Tensor, weights: Tensor | None) -> Tensor:
-    from .triton_segments import segment_mean
+def _segment_sum(x, labels, num_labels, weights, totals):
+    from .triton_segments import segment_sum
 
-    return segment_mean(x, labels, totals, weights)
-
-
-@_segment_mean.register_fake
-def _(x, labels, totals, weights):
-    return x.new_empty(len(x), totals.shape[1], x.shape[2])
+    return segment_sum(x, labels, num_labels, weights, totals)
 
 
-def _setup_context(ctx, inputs, output) -> None:
-    _, *tensors = inputs
-    ctx.save_for_backward(*tensors)
+@torch.library.custom_op(
+    'mmdet_atc::take_rows',
+    mutates_args=(),
+    device_types='cuda',
+    schema='(Tensor tokens, Tensor labels, Tensor? weights, Tensor? totals) -> Tensor',
+)
+def _take_rows(tokens, labels, weights, totals):
+    from .triton_segments import take_rows
+
+    return take_rows(tokens, labels, weights, totals)
 
 
-def _backward(ctx, grad: Tensor):
-    labels, totals, weights = ctx.saved_tensors
-    shares = 1 / totals.to(torch.promote_types(grad.dtype, torch.float32)).gather(1, labels)
-    shares = shares if weights is None else shares * weights
-    rows = grad.gather(1, channelwise(labels, grad))
-    return (rows * shares.unsqueeze(-1)).to(grad.dtype), None, None, None
+@_segment_sum.register_fake
+def _(x, labels, num_labels, weights, totals):
+    return x.new_empty(len(x), num_labels, x.shape[2])
 
 
-_segment_mean.register_autograd(_backward, setup_context=_setup_context)
+@_take_rows.register_fake
+def _(tokens, labels, weights, totals):
+    return tokens.new_empty(*labels.shape, tokens.shape[2])
+
+
+def _setup_sum(ctx, inputs, output) -> None:
+    _, labels, _, weights, totals = inputs
+    ctx.save_for_backward(labels, weights, totals)
+
+
+def _sum_gradients(ctx, grad: Tensor):
+    return _take_rows(grad.contiguous(), *ctx.saved_tensors), None, None, None, None
+
+
+def _setup_take(ctx, inputs, output) -> None:
+    tokens, *rest = inputs
+    ctx.num_labels = tokens.shape[1]
+    ctx.save_for_backward(*rest)
+
+
+def _take_gradients(ctx, grad: Tensor):
+    labels, *rest = ctx.saved_tensors
+    return _segment_sum(grad.contiguous(), labels, ctx.num_labels, *rest), None, None, None
+
+
+_segment_sum.register_autograd(_sum_gradients, setup_context=_setup_sum)
+_take_rows.register_autograd(_take_gradients, setup_context=_setup_take)

@@ -23,7 +23,8 @@ class LimitRule:
     """The guess of the last merge's height that near pairs are selected by.
 
     Of the tokens' distances to their nearest, the quantile ``1 - keep_rate ** power + margin``,
-    times ``stretch``. A wrong guess costs time only. ``tools/misc/tune_near.py`` measures it.
+    times ``stretch``, where equal directions count once and zero vectors do not. A wrong guess
+    costs time only; ``tools/misc/tune_near.py`` measures it.
     """
 
     power: float
@@ -45,7 +46,8 @@ class _Wanted(ctypes.Structure):
     _fields_ = (
         ('num_clusters', ctypes.c_int64),
         ('linkage', ctypes.c_int),
-        ('quantile', ctypes.c_double),
+        ('power', ctypes.c_double),
+        ('margin', ctypes.c_double),
         ('stretch', ctypes.c_double),
         ('threads', ctypes.c_int64),
     )
@@ -135,8 +137,7 @@ def _call(
     wanted = _Wanted(
         num_clusters=num_clusters,
         linkage=_LINKAGES[linkage],
-        quantile=rule.quantile(num_clusters / features.shape[1]),
-        stretch=rule.stretch,
+        **vars(rule),
         threads=torch.get_num_threads(),
     )
     failed = _library().atc_cluster_features(

@@ -3,6 +3,7 @@
 // Images are shared out among threads; threads that are left over share the work within an image.
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_map>
 #include <vector>
 
@@ -19,7 +20,7 @@ namespace {
 struct Wanted {
     Index num_clusters;
     int linkage;
-    double quantile, stretch;  // the limit: a quantile of nearest distances, times this
+    double power, margin, stretch;  // see LimitRule in cpp.py
     Index threads;
 };
 
@@ -83,9 +84,11 @@ class Image {
         merges_ = equal;
         merges_.resize(std::min<Index>(merges_.size(), count_));
         if (kept.size() < 2) return true;
-        const NearPairs near(directions_, kept, wanted_.threads);
+        NearPairs near(directions_, kept, wanted_.threads);
         const Clusters clusters(directions_.size(), equal);
-        for (const Distance limit : Limits(near.NearestOfSample())) {
+        for (const Distance limit : Limits(near, kept)) {
+            constexpr double kFew = 0.02;
+            if (near.ShareWithin(limit) > kFew) near.ProjectOnAll();
             Pairs pairs = near.Within(limit);
             if (!equal.empty()) {
                 for (const Pair& pair : pairs) {
@@ -124,14 +127,30 @@ class Image {
 
     // Guesses of the last merge's height, the second where the first is too low. Wrong ones cost
     // time only.
-    std::vector<Distance> Limits(const std::vector<Distance>& nearest) const {
-        const auto limit = [&](double quantile, double stretch) {
-            const auto last = static_cast<double>(nearest.size() - 1);
-            const auto at = static_cast<double>(nearest[static_cast<Index>(quantile * last)]);
-            return static_cast<Distance>(std::min<double>(stretch * at, kOne / 2));
+    std::vector<Distance> Limits(const NearPairs& near, const std::vector<Token>& kept) const {
+        const auto at = [](const std::vector<Distance>& sorted, double quantile) {
+            return static_cast<double>(sorted[static_cast<Index>(quantile * (sorted.size() - 1))]);
         };
-        return {limit(wanted_.quantile, wanted_.stretch),
-                limit((1 + wanted_.quantile) / 2, 1.3 * wanted_.stretch)};
+        // Nothing is nearer to a zero vector than 1: these merge last.
+        const Index zeros = std::count_if(
+            kept.begin(), kept.end(), [&](Token token) { return directions_.IsZero(token); });
+        std::vector<Distance> nearest = near.NearestOfSample();
+        nearest.erase(std::lower_bound(nearest.begin(), nearest.end(), kOne), nearest.end());
+        if (nearest.empty()) return {};
+        const Index left = std::max<Index>(wanted_.num_clusters - zeros, 0);
+        const double rate = static_cast<double>(left) / (kept.size() - zeros);
+        const double quantile =
+            std::clamp(1 - std::pow(rate, wanted_.power) + wanted_.margin, 0.0, 1.0);
+        std::vector<double> limits{wanted_.stretch * at(nearest, quantile)};
+        // Few clusters are far apart; where a tenth of the pairs would not do, better all.
+        const double share = 24.0 / std::max<Index>(left, 1);
+        if (share < 0.1) {
+            limits.push_back(std::max(1.3 * wanted_.stretch * at(nearest, (1 + quantile) / 2),
+                                      at(near.Sample(), share)));
+        }
+        std::vector<Distance> below;
+        for (const double limit : limits) below.push_back(std::min<double>(limit, 0.99 * kOne));
+        return below;
     }
 
     Directions directions_;
