@@ -19,8 +19,7 @@ pytest.importorskip('triton', reason='Triton is not installed')
 from mmdet_atc.clustering.forms.triton import engine  # noqa: E402
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-SMALL = dict(TILE=16, STEP=16, TOKENS=8, ROWS=4, BLOCK=16)
-SMALL.update(KEPT_PAIRS=16, KEPT_WIDTH=8, PAIRS=16, WIDTH=16)
+SMALL = dict(TILE=16, STEP=16, TOKENS=8, PAIRS=16, ROWS=4, WIDTH=16, BLOCK=16)
 #: On a GPU tiles have to be those that are compiled anyway.
 BLOCKS = engine.BLOCKS if torch.cuda.is_available() else SMALL
 

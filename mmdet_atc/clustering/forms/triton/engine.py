@@ -15,19 +15,18 @@ from .group import (
     CLOSEST,
     CLOSEST_PAIR,
     COUNTERS,
+    DOUBTS,
     EDGE_ROWS,
-    LISTS,
     LOWEST,
     MERGED,
     NEVER,
     NODE_ROWS,
+    SELECTED,
     share_of,
     wait_for_group,
 )
 from .near_pairs import (
     DISTANCE_UNIT,
-    count_selected,
-    forget_selected,
     keep_near,
     sample_nearest,
     sampled_limit,
@@ -85,8 +84,6 @@ def cluster_kernel(
     TILE: tl.constexpr,
     STEP: tl.constexpr,
     TOKENS: tl.constexpr,
-    KEPT_PAIRS: tl.constexpr,
-    KEPT_WIDTH: tl.constexpr,
     PAIRS: tl.constexpr,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -126,10 +123,6 @@ def cluster_kernel(
         HALF_WIDTH,
         TOKENS,
     )
-    if IS_AVERAGE:
-        if program == 0:
-            tl.store(counters + CLOSEST, tl.zeros((), tl.int64) + NEVER)
-            tl.store(counters + CLOSEST_PAIR, tl.zeros((), tl.int64) + NEVER)
     wait_for_group(counters, programs)
     sample_nearest(
         half, single, counters, program, programs, num_tokens, HALF_WIDTH, STEP, TILE
@@ -162,7 +155,7 @@ def cluster_kernel(
             # Another limit, for the clusters that there are.
             wait_for_group(counters, programs)
             if program == 0:
-                forget_selected(counters)
+                tl.store(counters + SELECTED, tl.zeros((), tl.int64))
             if merged == 0:
                 merge_equal(
                     directions,
@@ -177,6 +170,7 @@ def cluster_kernel(
                     LINKAGE == 'single',
                     TOKENS,
                     WIDTH,
+                    BLOCK,
                 )
             if IS_AVERAGE:
                 prepare_means(
@@ -213,7 +207,7 @@ def cluster_kernel(
                 TILE,
             )
         wait_for_group(counters, programs)
-        selected = count_selected(counters, capacity)
+        selected = tl.load(counters + SELECTED, cache_modifier='.cg').to(tl.int32)
         if selected > capacity:
             limit = (reached + limit) / 2
         else:
@@ -225,7 +219,6 @@ def cluster_kernel(
                     directions,
                     nodes,
                     edges,
-                    counters,
                     start,
                     stop,
                     fixed_limit,
@@ -233,15 +226,14 @@ def cluster_kernel(
                     num_channels,
                     capacity,
                     'token',
-                    KEPT_PAIRS,
-                    KEPT_WIDTH,
+                    PAIRS,
+                    WIDTH,
                 )
             else:
                 count = keep_near(
                     directions,
                     nodes,
                     edges,
-                    counters,
                     start,
                     stop,
                     fixed_limit,
@@ -249,8 +241,8 @@ def cluster_kernel(
                     num_channels,
                     capacity,
                     LATER_DISTANCES,
-                    KEPT_PAIRS,
-                    KEPT_WIDTH,
+                    PAIRS,
+                    WIDTH,
                 )
             if LINKAGE == 'single':
                 grow_near(
@@ -297,10 +289,33 @@ def cluster_kernel(
                 )
             reached = limit
             limit = tl.minimum(limit * 2, 2.0)
-            if num_tokens * (num_tokens - 1) // 2 <= capacity // LISTS:
+            if num_tokens * (num_tokens - 1) // 2 <= capacity:
                 limit = limit * 0 + 2.0
         merged = tl.load(counters + MERGED, cache_modifier='.cg')
         attempt += 1
+        if IS_AVERAGE:
+            if tl.load(counters + DOUBTS, cache_modifier='.cg') > 0:
+                # From the start, and carefully.
+                wait_for_group(counters, programs)
+                prepare_tokens(
+                    features,
+                    directions,
+                    half,
+                    single,
+                    nodes,
+                    program,
+                    programs,
+                    num_tokens,
+                    num_channels,
+                    LOG_WIDTH,
+                    HALF_WIDTH,
+                    TOKENS,
+                )
+                if program == 0:
+                    tl.store(counters + MERGED, tl.zeros((), tl.int64))
+                wait_for_group(counters, programs)
+                merged = merged * 0
+                attempt = attempt * 0 + ATTEMPTS
 
     first, last = share_of(num_tokens, program, programs)
     goes_on = merged < wanted
@@ -309,7 +324,9 @@ def cluster_kernel(
         tag += 1
         wait_for_group(counters, programs)
         if program == 0:
-            tl.store(counters + LOWEST, tl.zeros((), tl.int64) + NEVER)
+            tl.store(counters + LOWEST, tag * 0 + NEVER)
+            tl.store(counters + CLOSEST, tag * 0 + NEVER)
+            tl.store(counters + CLOSEST_PAIR, tag * 0 + NEVER)
         if LINKAGE == 'complete':
             list_members(nodes, counters, program, programs, num_tokens, BLOCK)
         else:
@@ -354,10 +371,10 @@ def cluster_kernel(
                 first,
                 last - first,
                 NEVER,
-                program,
                 programs,
                 num_tokens,
                 capacity,
+                IS_AVERAGE,
                 IS_AVERAGE,
                 BLOCK,
             )
@@ -417,8 +434,7 @@ def first_limit(linkage: str, keep_rate: float) -> tuple[float, float]:
 
 
 #: What a program's tiles take: the numbers of values at a time that measured best on an H100.
-BLOCKS = dict(TILE=64, STEP=64, TOKENS=16, BLOCK=256)
-BLOCKS.update(KEPT_PAIRS=64, KEPT_WIDTH=16, PAIRS=16, ROWS=16, WIDTH=64)
+BLOCKS = dict(TILE=64, STEP=64, TOKENS=16, PAIRS=16, ROWS=16, WIDTH=64, BLOCK=256)
 #: Warps of a program; programs of a multiprocessor, which share its registers; their shared memory.
 WARPS = 4
 PROGRAMS_PER_PROCESSOR = 4
@@ -473,12 +489,10 @@ def cluster_features(
         **blocks,
         'STEP': min(blocks['STEP'], width),
         'WIDTH': min(blocks['WIDTH'], width),
-        'KEPT_WIDTH': min(blocks['KEPT_WIDTH'], width),
         'TOKENS': max(1, min(blocks['TOKENS'], 2**13 // width)),
     }
     pairs = num_tokens * (num_tokens - 1) // 2
-    capacity = max(PAIRS_PER_TOKEN * num_tokens, LISTS.value * min(pairs, ROOM // LISTS.value))
-    capacity = triton.cdiv(capacity, LISTS.value) * LISTS.value
+    capacity = max(PAIRS_PER_TOKEN * num_tokens, min(pairs, ROOM))
     slots_for_tokens = max(1024, 2 * triton.next_power_of_2(num_tokens))
     is_complete = linkage == 'complete'
     slots = (3 if is_complete else 1) * max(1024, 1 << capacity.bit_length())

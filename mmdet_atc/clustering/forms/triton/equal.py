@@ -19,6 +19,7 @@ from .group import (
     POSITION,
     SIZE,
     load_fresh,
+    share_of,
     wait_for_group,
 )
 
@@ -37,6 +38,7 @@ def merge_equal(
     IS_SINGLE: tl.constexpr,
     TOKENS: tl.constexpr,
     WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Merge every token into the first with the same direction, at height 0.
 
@@ -46,25 +48,33 @@ def merge_equal(
     Args:
         slots: Of the table, a power of two of at least twice the tokens; it has room for two.
     """
-    lanes = tl.arange(0, TOKENS)
-    blocks = tl.cdiv(num_tokens, TOKENS)
-    for s in range(program * TOKENS, slots, programs * TOKENS):
-        tl.store(table + s + lanes, tl.zeros((TOKENS,), tl.int64), mask=s + lanes < slots)
-        never = tl.full((TOKENS,), NEVER, tl.int64)
-        tl.store(table + slots + s + lanes, never, mask=s + lanes < slots)
-    wait_for_group(counters, programs)
-    for block in range(program, blocks, programs):
-        i = block * TOKENS + lanes
-        pending = i < num_tokens
-        pending &= load_fresh(nodes + NONZERO * num_tokens + i, pending, 0) > 0
-        pending &= load_fresh(nodes + HEIGHT * num_tokens + i, pending, 0) == NEVER
+    lanes = tl.arange(0, BLOCK)
+    rows = tl.arange(0, TOKENS)
+    start, stop = share_of(slots, program, programs)
+    for s in range(start, stop, BLOCK):
+        tl.store(table + s + lanes, tl.zeros((BLOCK,), tl.int64), mask=s + lanes < stop)
+        never = tl.full((BLOCK,), NEVER, tl.int64)
+        tl.store(table + slots + s + lanes, never, mask=s + lanes < stop)
+    first, last = share_of(num_tokens, program, programs)
+    for s in range(first, last, TOKENS):
+        i = s + rows
+        is_token = i < last
         key = tl.zeros((TOKENS,), tl.int64)
-        for start in range(0, num_channels, WIDTH):
-            c = start + tl.arange(0, WIDTH)
-            inside = pending[:, None] & (c[None, :] < num_channels)
+        for from_channel in range(0, num_channels, WIDTH):
+            c = from_channel + tl.arange(0, WIDTH)
+            inside = is_token[:, None] & (c[None, :] < num_channels)
             x = load_fresh(directions + i[:, None] * num_channels + c[None, :], inside, 0)
             key += tl.sum(x * ((c + 1).to(tl.int64) * 0x1E3779B97F4A7C15)[None, :], axis=1)
-        key = (key ^ (key >> 31)) | 1
+        tl.store(nodes + LABEL * num_tokens + i, (key ^ (key >> 31)) | 1, mask=is_token)
+    wait_for_group(counters, programs)
+    # At least a lane a thread: where two threads held one lane, they could see the table differently
+    # and go different ways.
+    for s in range(first, last, BLOCK):
+        i = s + lanes
+        is_token = i < last
+        pending = is_token & (load_fresh(nodes + NONZERO * num_tokens + i, is_token, 0) > 0)
+        pending &= load_fresh(nodes + HEIGHT * num_tokens + i, is_token, 0) == NEVER
+        key = load_fresh(nodes + LABEL * num_tokens + i, is_token, 0)
         slot = ((key >> 8) & (slots - 1)).to(tl.int32)
         at = slot
         sought = pending
@@ -80,36 +90,36 @@ def merge_equal(
             pending &= has_slot == 0
         tl.atomic_min(table + slots + at, i.to(tl.int64), mask=sought, sem='relaxed')
         place = tl.where(sought, at, -1).to(tl.int64)
-        tl.store(nodes + LABEL * num_tokens + i, place, mask=i < num_tokens)
+        tl.store(nodes + LABEL * num_tokens + i, place, mask=is_token)
     wait_for_group(counters, programs)
     found = 0
-    for block in range(program, blocks, programs):
-        i = block * TOKENS + lanes
-        at = load_fresh(nodes + LABEL * num_tokens + i, i < num_tokens, -1)
-        first = load_fresh(table + slots + at, at >= 0, NEVER)
-        is_equal = (at >= 0) & (first < i)
-        for start in range(0, num_channels, WIDTH):
-            c = start + tl.arange(0, WIDTH)
+    for s in range(first, last, TOKENS):
+        i = s + rows
+        at = load_fresh(nodes + LABEL * num_tokens + i, i < last, -1)
+        equal = load_fresh(table + slots + at, at >= 0, NEVER)
+        is_equal = (at >= 0) & (equal < i)
+        for from_channel in range(0, num_channels, WIDTH):
+            c = from_channel + tl.arange(0, WIDTH)
             inside = is_equal[:, None] & (c[None, :] < num_channels)
             x = load_fresh(directions + i[:, None] * num_channels + c[None, :], inside, 0)
-            y = load_fresh(directions + first[:, None] * num_channels + c[None, :], inside, 0)
+            y = load_fresh(directions + equal[:, None] * num_channels + c[None, :], inside, 0)
             is_equal &= tl.max((x != y).to(tl.int32), axis=1) == 0
         zero = tl.zeros((TOKENS,), tl.int64)
         tl.store(nodes + HEIGHT * num_tokens + i, zero, mask=is_equal)
-        tl.store(nodes + PAIR * num_tokens + i, (first << POSITION) | i, mask=is_equal)
-        tl.store(nodes + OWNER * num_tokens + i, first, mask=is_equal)
+        tl.store(nodes + PAIR * num_tokens + i, (equal << POSITION) | i, mask=is_equal)
+        tl.store(nodes + OWNER * num_tokens + i, equal, mask=is_equal)
         if IS_SINGLE:
-            tl.store(nodes + MATE * num_tokens + i, first, mask=is_equal)
+            tl.store(nodes + MATE * num_tokens + i, equal, mask=is_equal)
         one = tl.full((TOKENS,), 1, tl.int64)
-        tl.atomic_add(nodes + SIZE * num_tokens + first, one, mask=is_equal, sem='relaxed')
+        tl.atomic_add(nodes + SIZE * num_tokens + equal, one, mask=is_equal, sem='relaxed')
         found += tl.sum(is_equal.to(tl.int32), axis=0)
     if found > 0:
         tl.atomic_add(counters + MERGED, found.to(tl.int64), sem='relaxed')
     wait_for_group(counters, programs)
     if not IS_SINGLE:
-        for block in range(program, blocks, programs):
-            i = block * TOKENS + lanes
-            size = load_fresh(nodes + SIZE * num_tokens + i, i < num_tokens, 1)
+        for s in range(first, last, TOKENS):
+            i = s + rows
+            size = load_fresh(nodes + SIZE * num_tokens + i, i < last, 1)
             grows = size > 1
             for row in tl.static_range(3):
                 if row == 0:
@@ -119,8 +129,8 @@ def merge_equal(
                 else:
                     values = nodes + EXCESS_LOW * num_tokens + i
                 tl.store(values, load_fresh(values, grows, 0) * size, mask=grows)
-            for start in range(0, num_channels, WIDTH):
-                c = start + tl.arange(0, WIDTH)
+            for from_channel in range(0, num_channels, WIDTH):
+                c = from_channel + tl.arange(0, WIDTH)
                 inside = grows[:, None] & (c[None, :] < num_channels)
                 at = directions + i[:, None] * num_channels + c[None, :]
                 tl.store(at, load_fresh(at, inside, 0) * size[:, None], mask=inside)

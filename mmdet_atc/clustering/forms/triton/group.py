@@ -34,7 +34,7 @@ LABEL = tl.constexpr(10)
 #: Complete linkage, for scans: a list of the members of each cluster.
 HEAD = tl.constexpr(11)
 NEXT = tl.constexpr(12)
-#: Average linkage: the last round in which rounding could make another cluster as near.
+#: Average linkage, for scans: the last round in which rounding could make another one as near.
 UNSURE = tl.constexpr(13)
 NODE_ROWS = tl.constexpr(14)
 
@@ -50,20 +50,16 @@ EDGE_ROWS = tl.constexpr(4)
 # Entries of `counters` (B, COUNTERS) int64, zero at first; those of many writers lie apart.
 BARRIER = tl.constexpr(0)
 MERGED = tl.constexpr(16)
-LOWEST = tl.constexpr(32)
-#: The last round in which some cluster was unsure; then, of all edges, the lowest of the closest.
-UNSURE_ROUND = tl.constexpr(36)
-CLOSEST = tl.constexpr(40)
-CLOSEST_PAIR = tl.constexpr(44)
-#: How many pairs the lists hold that are selected into: several, since an address takes one addition
-#: at a time.
-SELECTED = tl.constexpr(48)
-LISTS = tl.constexpr(16)
-LIST_STEP = tl.constexpr(4)
+SELECTED = tl.constexpr(32)
+LOWEST = tl.constexpr(48)
+#: Whether rounding may decide a merge; of all edges the lowest of the closest, for scans.
+DOUBTS = tl.constexpr(52)
+CLOSEST = tl.constexpr(56)
+CLOSEST_PAIR = tl.constexpr(60)
 #: How much nearer than FAR the nearest neighbours of the sampled tokens are.
-NEARNESS = tl.constexpr(112)
+NEARNESS = tl.constexpr(64)
 SAMPLES = tl.constexpr(256)
-COUNTERS = tl.constexpr(368)
+COUNTERS = tl.constexpr(320)
 
 #: More than any distance, and than any pair.
 NEVER = tl.constexpr(2**62 + 2**61)

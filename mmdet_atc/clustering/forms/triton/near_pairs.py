@@ -15,8 +15,6 @@ from .group import (
     DISTANCE,
     ENDS,
     HEIGHT,
-    LIST_STEP,
-    LISTS,
     NEARNESS,
     NEVER,
     OWNER,
@@ -24,7 +22,6 @@ from .group import (
     POSITIONS,
     SAMPLES,
     SELECTED,
-    WORK,
     load_fresh,
 )
 
@@ -132,7 +129,7 @@ def select_pairs(
     STEP: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Write the pairs whose approximate distance is within a threshold to lists, in any order.
+    """Write the pairs whose approximate distance is within a threshold, in any order.
 
     Of tokens, or, accurate, of the clusters that there are (single linkage: of tokens of different
     trees).
@@ -141,58 +138,41 @@ def select_pairs(
     equally long.
     """
     tiles = tl.cdiv(num_tokens, TILE)
-    room = capacity // LISTS
-    own_list = program % LISTS
-    own_count = counters + SELECTED + own_list * LIST_STEP
-    own_edges = edges + WORK * capacity + own_list * room
-    # Loads run ahead of products, as far as shared memory goes for four programs a processor.
-    STAGES: tl.constexpr = 1 if ACCURATE else 3
+    # Loads that ran ahead would take the shared memory of another program.
     jobs = tl.cdiv(tiles, 2) * (tiles + 1)
-    for job in tl.range(program, jobs, programs, num_stages=STAGES):
+    for job in tl.range(program, jobs, programs, num_stages=1):
         first = job // (tiles + 1)
         place = job % (tiles + 1)
         is_first = place < tiles - first
         row = tl.where(is_first, first, tiles - 1 - first)
         column = tl.where(is_first, first + place, row + place - (tiles - first))
-        # The middle row of an odd number has no partner.
-        is_new = is_first | (row != first)
+        # The middle row of an odd number has no partner: nothing twice.
+        column = tl.where(is_first | (row != first), column, tiles)
         i = row * TILE + tl.arange(0, TILE)
         j = column * TILE + tl.arange(0, TILE)
         distance = approximate_distances(
             half, single, i, j, num_tokens, ACCURATE, HALF_WIDTH, STEP
         )
-        # A list that is full already is of no use.
-        selected = tl.load(own_count, cache_modifier='.cg')
         is_near = (distance <= threshold) & (i[:, None] < j[None, :]) & (j[None, :] < num_tokens)
-        is_near &= is_new & (selected <= room)
-        if ACCURATE:
-            if LINKAGE == 'single':
-                rows = load_fresh(nodes + OWNER * num_tokens + i, i < num_tokens, 0)
-                columns = load_fresh(nodes + OWNER * num_tokens + j, j < num_tokens, 0)
-                is_near &= rows[:, None] != columns[None, :]
-            else:
-                rows = load_fresh(nodes + HEIGHT * num_tokens + i, i < num_tokens, 0)
-                columns = load_fresh(nodes + HEIGHT * num_tokens + j, j < num_tokens, 0)
-                is_near &= (rows == NEVER)[:, None] & (columns == NEVER)[None, :]
-        one = tl.full((TILE, TILE), 1, tl.int64)
-        at = tl.atomic_add(own_count + tl.zeros((TILE, TILE), tl.int32), one, mask=is_near, sem='relaxed')
-        ends = (i[:, None].to(tl.int64) << POSITION) | j[None, :]
-        tl.store(own_edges + at, ends, mask=is_near & (at < room))
-
-
-@triton.jit
-def count_selected(counters, capacity):
-    """How many pairs were selected, or more than the capacity where a list has overflowed."""
-    lists = tl.arange(0, LISTS)
-    counts = load_fresh(counters + SELECTED + lists * LIST_STEP, lists < LISTS, 0)
-    is_full = tl.max(counts, axis=0) > capacity // LISTS
-    return tl.where(is_full, capacity + 1, tl.sum(counts, axis=0).to(tl.int32))
-
-
-@triton.jit
-def forget_selected(counters):
-    lists = tl.arange(0, LISTS)
-    tl.store(counters + SELECTED + lists * LIST_STEP, tl.zeros((LISTS,), tl.int64))
+        if tl.max(tl.max(is_near.to(tl.int32), axis=1), axis=0) > 0:
+            if ACCURATE:
+                if LINKAGE == 'single':
+                    rows = load_fresh(nodes + OWNER * num_tokens + i, i < num_tokens, 0)
+                    columns = load_fresh(nodes + OWNER * num_tokens + j, j < num_tokens, 0)
+                    is_near &= rows[:, None] != columns[None, :]
+                else:
+                    rows = load_fresh(nodes + HEIGHT * num_tokens + i, i < num_tokens, 0)
+                    columns = load_fresh(nodes + HEIGHT * num_tokens + j, j < num_tokens, 0)
+                    is_near &= (rows == NEVER)[:, None] & (columns == NEVER)[None, :]
+            # A list that is full already is of no use. (Threads may see different numbers here: no
+            # branch may depend on it.)
+            selected = tl.load(counters + SELECTED, cache_modifier='.cg')
+            is_near &= (selected + tl.zeros((TILE,), tl.int64) <= capacity)[:, None]
+            one = tl.full((TILE, TILE), 1, tl.int64)
+            counter = counters + SELECTED + tl.zeros((TILE, TILE), tl.int32)
+            at = tl.atomic_add(counter, one, mask=is_near, sem='relaxed')
+            ends = (i[:, None].to(tl.int64) << POSITION) | j[None, :]
+            tl.store(edges + ENDS * capacity + at, ends, mask=is_near & (at < capacity))
 
 
 @triton.jit
@@ -200,7 +180,6 @@ def keep_near(
     directions,
     nodes,
     edges,
-    counters,
     start,
     stop,
     limit,
@@ -214,24 +193,16 @@ def keep_near(
     """Exact distances of a program's share of the selected pairs; those beyond the limit go.
 
     Args:
-        start, stop: The share, counted through all lists.
         DISTANCES: ``'token'``, ``'mean'`` or ``'largest'``.
 
     Returns:
         The number of edges that stay, from ``start`` on.
     """
     kept = 0
-    lists = tl.arange(0, LISTS)
-    counts = load_fresh(counters + SELECTED + lists * LIST_STEP, lists < LISTS, 0).to(tl.int32)
-    firsts = tl.cumsum(counts, axis=0) - counts
     for s in range(start, stop, PAIRS):
         e = s + tl.arange(0, PAIRS)
         is_edge = e < stop
-        is_before = firsts[None, :] <= e[:, None]
-        own_list = tl.sum(is_before.to(tl.int32), axis=1) - 1
-        first = tl.max(tl.where(is_before, firsts[None, :], 0), axis=1)
-        place = own_list * (capacity // LISTS) + e - first
-        ends = load_fresh(edges + WORK * capacity + place, is_edge, 0)
+        ends = load_fresh(edges + ENDS * capacity + e, is_edge, 0)
         u = ends >> POSITION
         v = ends & POSITIONS
         if DISTANCES == 'token':
@@ -248,6 +219,7 @@ def keep_near(
             )
         stays = is_edge & (distance <= limit)
         at = start + kept + tl.cumsum(stays.to(tl.int32), axis=0) - 1
+        tl.debug_barrier()
         tl.store(edges + ENDS * capacity + at, ends, mask=stays)
         tl.store(edges + DISTANCE * capacity + at, distance, mask=stays)
         kept += tl.sum(stays.to(tl.int32), axis=0)

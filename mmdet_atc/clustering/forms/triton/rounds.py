@@ -18,6 +18,7 @@ from .group import (
     CLOSEST,
     CLOSEST_PAIR,
     DISTANCE,
+    DOUBTS,
     ENDS,
     EXCESS_HIGH,
     EXCESS_LOW,
@@ -32,7 +33,6 @@ from .group import (
     SIZE,
     SLOT,
     UNSURE,
-    UNSURE_ROUND,
     WORK,
     load_fresh,
     share_of,
@@ -49,19 +49,22 @@ def find_mutual(
     start,
     count,
     limit,
-    program,
     programs,
     num_tokens,
     capacity,
     IS_AVERAGE: tl.constexpr,
+    IS_CAREFUL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """File the merge of every edge that is the nearest of both its clusters; ties by lowest pair.
 
+    Ends with a wait: all merges of the round are known to all programs.
+
     Mean distances are rounded down, so that a merged cluster can be as near as its nearer part
-    although the other was up to ``num_tokens`` units farther. Clusters with two neighbours that
-    close wait; the lowest of all edges is always the next merge. Ends with a wait: all merges of
-    the round are known to all programs.
+    although the other was up to ``num_tokens`` units farther; where two neighbours are that close,
+    an order of merges other than the sequential one could end elsewhere. That is noted in
+    ``DOUBTS``. If ``IS_CAREFUL``, clusters in doubt (``UNSURE``, see ``scan.py``) wait; the lowest
+    of all edges is always the next merge.
 
     Args:
         tag: The number of the round.
@@ -80,7 +83,6 @@ def find_mutual(
         tl.atomic_min(best + (ends >> POSITION), distance, mask=is_live, sem='relaxed')
         tl.atomic_min(best + (ends & POSITIONS), distance, mask=is_live, sem='relaxed')
     wait_for_group(counters, programs)
-    doubts = 0
     for s in range(0, count, BLOCK):
         e = start + s + lanes
         is_edge = s + lanes < count
@@ -89,48 +91,38 @@ def find_mutual(
         distance = tl.load(edges + DISTANCE * capacity + e, mask=is_live, other=0)
         u = ends >> POSITION
         v = ends & POSITIONS
-        best_u = load_fresh(best + u, is_live, 0)
-        best_v = load_fresh(best + v, is_live, 0)
-        tl.atomic_min(best_pair + u, ends, mask=is_live & (best_u == distance), sem='relaxed')
-        tl.atomic_min(best_pair + v, ends, mask=is_live & (best_v == distance), sem='relaxed')
-        if IS_AVERAGE:
-            is_beyond = distance + num_tokens > limit
-            doubts_u = is_live & (distance <= best_u + num_tokens)
-            doubts_u &= (distance > best_u) | is_beyond
-            doubts_v = is_live & (distance <= best_v + num_tokens)
-            doubts_v &= (distance > best_v) | is_beyond
-            tags = tag + tl.zeros((BLOCK,), tl.int64)
-            tl.store(unsure + u, tags, mask=doubts_u)
-            tl.store(unsure + v, tags, mask=doubts_v)
-            doubts += tl.sum((doubts_u | doubts_v).to(tl.int32), axis=0)
-    if IS_AVERAGE:
-        if doubts > 0:
-            tl.store(counters + UNSURE_ROUND, tag)
+        farther_u = distance - load_fresh(best + u, is_live, 0)
+        farther_v = distance - load_fresh(best + v, is_live, 0)
+        tl.atomic_min(best_pair + u, ends, mask=is_live & (farther_u == 0), sem='relaxed')
+        tl.atomic_min(best_pair + v, ends, mask=is_live & (farther_v == 0), sem='relaxed')
+        if IS_AVERAGE and not IS_CAREFUL:
+            doubts = (farther_u > 0) & (farther_u <= num_tokens)
+            doubts |= (farther_v > 0) & (farther_v <= num_tokens)
+            doubts |= distance + num_tokens > limit
+            noted = counters + DOUBTS + tl.zeros((BLOCK,), tl.int32)
+            tl.store(noted, tl.full((BLOCK,), 1, tl.int64), mask=is_live & doubts)
     wait_for_group(counters, programs)
-    is_unsure = False
     closest_pair = tag * 0 - 1
-    if IS_AVERAGE:
-        is_unsure = tl.load(counters + UNSURE_ROUND, cache_modifier='.cg') == tag
-        if is_unsure:
-            lowest = tl.full((BLOCK,), NEVER, tl.int64)
-            for s in range(0, count, BLOCK):
-                e = start + s + lanes
-                ends = tl.load(edges + ENDS * capacity + e, mask=s + lanes < count, other=-1)
-                distance = tl.load(edges + DISTANCE * capacity + e, mask=ends >= 0, other=NEVER)
-                lowest = tl.minimum(lowest, distance)
-            tl.atomic_min(counters + CLOSEST, tl.min(lowest, axis=0), sem='relaxed')
-            wait_for_group(counters, programs)
-            closest = tl.load(counters + CLOSEST, cache_modifier='.cg')
-            lowest = tl.full((BLOCK,), NEVER, tl.int64)
-            for s in range(0, count, BLOCK):
-                e = start + s + lanes
-                ends = tl.load(edges + ENDS * capacity + e, mask=s + lanes < count, other=-1)
-                distance = tl.load(edges + DISTANCE * capacity + e, mask=ends >= 0, other=NEVER)
-                is_closest = (ends >= 0) & (distance == closest)
-                lowest = tl.minimum(lowest, tl.where(is_closest, ends, NEVER))
-            tl.atomic_min(counters + CLOSEST_PAIR, tl.min(lowest, axis=0), sem='relaxed')
-            wait_for_group(counters, programs)
-            closest_pair = tl.load(counters + CLOSEST_PAIR, cache_modifier='.cg')
+    if IS_CAREFUL:
+        lowest = tl.full((BLOCK,), NEVER, tl.int64)
+        for s in range(0, count, BLOCK):
+            e = start + s + lanes
+            ends = tl.load(edges + ENDS * capacity + e, mask=s + lanes < count, other=-1)
+            distance = tl.load(edges + DISTANCE * capacity + e, mask=ends >= 0, other=NEVER)
+            lowest = tl.minimum(lowest, distance)
+        tl.atomic_min(counters + CLOSEST, tl.min(lowest, axis=0), sem='relaxed')
+        wait_for_group(counters, programs)
+        closest = tl.load(counters + CLOSEST, cache_modifier='.cg')
+        lowest = tl.full((BLOCK,), NEVER, tl.int64)
+        for s in range(0, count, BLOCK):
+            e = start + s + lanes
+            ends = tl.load(edges + ENDS * capacity + e, mask=s + lanes < count, other=-1)
+            distance = tl.load(edges + DISTANCE * capacity + e, mask=ends >= 0, other=NEVER)
+            is_closest = (ends >= 0) & (distance == closest)
+            lowest = tl.minimum(lowest, tl.where(is_closest, ends, NEVER))
+        tl.atomic_min(counters + CLOSEST_PAIR, tl.min(lowest, axis=0), sem='relaxed')
+        wait_for_group(counters, programs)
+        closest_pair = tl.load(counters + CLOSEST_PAIR, cache_modifier='.cg')
     for s in range(0, count, BLOCK):
         e = start + s + lanes
         is_edge = s + lanes < count
@@ -144,20 +136,15 @@ def find_mutual(
         is_mutual &= load_fresh(best + v, is_live, -1) == distance
         is_mutual &= load_fresh(best_pair + u, is_mutual, -1) == ends
         is_mutual &= load_fresh(best_pair + v, is_mutual, -1) == ends
-        if IS_AVERAGE:
-            if is_unsure:
-                is_sure = load_fresh(unsure + u, is_mutual, 0) != tag
-                is_sure &= load_fresh(unsure + v, is_mutual, 0) != tag
-                is_mutual &= is_sure | (ends == closest_pair)
+        if IS_CAREFUL:
+            is_sure = load_fresh(unsure + u, is_mutual, 0) != tag
+            is_sure &= load_fresh(unsure + v, is_mutual, 0) != tag
+            is_mutual &= is_sure | (ends == closest_pair)
         tl.store(nodes + MATE * num_tokens + u, v, mask=is_mutual)
         tl.store(nodes + MATE * num_tokens + v, u, mask=is_mutual)
         tl.store(nodes + HEIGHT * num_tokens + v, distance, mask=is_mutual)
         tl.store(nodes + PAIR * num_tokens + v, ends, mask=is_mutual)
     wait_for_group(counters, programs)
-    if IS_AVERAGE:
-        if program == 0:
-            tl.store(counters + CLOSEST, tag * 0 + NEVER)
-            tl.store(counters + CLOSEST_PAIR, tag * 0 + NEVER)
 
 
 @triton.jit
@@ -411,11 +398,11 @@ def merge_near(
             start,
             count,
             limit,
-            program,
             programs,
             num_tokens,
             capacity,
             IS_AVERAGE,
+            False,
             BLOCK,
         )
         count, changed = rename_edges(

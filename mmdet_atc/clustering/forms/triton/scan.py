@@ -23,7 +23,6 @@ from .group import (
     PAIR,
     POSITION,
     UNSURE,
-    UNSURE_ROUND,
     load_fresh,
     share_of,
     wait_for_group,
@@ -167,7 +166,6 @@ def scan_nearest(
             doubts |= (second > least) & (second <= least + num_tokens)
             if tl.max(doubts.to(tl.int32), axis=0) > 0:
                 tl.store(nodes + UNSURE * num_tokens + i, tag)
-                tl.store(counters + UNSURE_ROUND, tag)
         lowest = tl.minimum(lowest, least)
         if LINKAGE == 'complete':
             tl.debug_barrier()
