@@ -7,14 +7,15 @@ Importing the package registers its backbones, token mergers, data sets and hook
 It also supplies mmcv's compiled operators where mmcv is installed without them
 (:mod:`mmdet_atc.mmcv_ext`): import it before ``mmdet.apis`` or ``mmcv.ops``.
 
-Without mmdet only :mod:`mmdet_atc.clustering`, which needs torch and numpy alone, is of use.
+Without OpenMMLab :mod:`mmdet_atc.clustering` (torch and numpy alone), :mod:`mmdet_atc.merging`,
+:mod:`mmdet_atc.integrations` and :mod:`mmdet_atc.ops` work.
 """
 
 import importlib.util
 
 from .version import __version__
 
-# Only an absent OpenMMLab is fine (`mmdet_atc.clustering` stands alone); a broken one raises.
+# Only an absent OpenMMLab is fine; a broken one raises.
 if all(importlib.util.find_spec(name) for name in ('mmengine', 'mmcv', 'mmdet')):
     from .torch_version import require_torch
 

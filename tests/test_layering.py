@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -76,20 +77,50 @@ def test_clustering_imports_nothing_of_openmmlab():
             assert root in CLUSTERING_MAY_IMPORT | sys.stdlib_module_names, f'{path}: {module}'
 
 
+WITHOUT_OPENMMLAB = """
+import sys
+from importlib.machinery import PathFinder
+
+class WithoutOpenMMLab(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.split('.')[0] in {'mmcv', 'mmdet', 'mmengine'}:
+            return None
+        return super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutOpenMMLab
+import torch
+"""
+
+
+def run_without_openmmlab(code):
+    subprocess.run([sys.executable, '-c', WITHOUT_OPENMMLAB + code], check=True, cwd=ROOT)
+
+
 def test_clustering_works_without_openmmlab():
-    code = (
-        'import sys\n'
-        'from importlib.machinery import PathFinder\n'
-        'class WithoutOpenMMLab(PathFinder):\n'
-        '    @classmethod\n'
-        '    def find_spec(cls, name, path=None, target=None):\n'
-        '        if name.split(".")[0] in {"mmcv", "mmdet", "mmengine", "timm"}:\n'
-        '            return None\n'
-        '        return super().find_spec(name, path, target)\n'
-        'sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutOpenMMLab\n'
-        'import torch\n'
+    run_without_openmmlab(
         'from mmdet_atc.clustering import agglomerative_clustering\n'
         'labels = agglomerative_clustering(torch.eye(4)[None], 2)\n'
         'assert labels.shape == (1, 4) and set(labels.flatten().tolist()) == {0, 1}\n'
+        "assert 'timm' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+
+
+def test_mergers_are_built_without_openmmlab():
+    run_without_openmmlab(
+        'from mmdet_atc import integrations\n'
+        'from mmdet_atc.merging import TOKEN_MERGERS\n'
+        "merger = TOKEN_MERGERS.build(dict(type='AgglomerativeMerging', keep_rate=0.5))\n"
+        'assert merger.assign(torch.eye(4)[None], 2).shape == (1, 4)\n'
+    )
+
+
+def test_all_operators_are_registered_without_openmmlab():
+    sources = '\n'.join(path.read_text() for path in PACKAGE.rglob('*.py'))
+    names = set(re.findall(r"custom_op\(\s*'mmdet_atc::(\w+)'", sources))
+    assert 'deformable_attention' in names
+    run_without_openmmlab(
+        'import mmdet_atc.ops\n'
+        f'for name in {sorted(names)}:\n'
+        '    assert hasattr(torch.ops.mmdet_atc, name), name\n'
+    )

@@ -123,7 +123,14 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
                 pictures in ``image``.
             NonFiniteError: If tokens to be clustered are NaN or Inf.
         """
-        return self.forward_with_clusters(image, valid_sizes)[0]
+        padding = self._padding(image, valid_sizes)
+        if self.captured is None or padding is not None:
+            return self._run(image, _MergingBlocks(self, padding))
+        merger = self.merger, repr(self.merger and vars(self.merger))
+        settings = (*merger, tuple(self.keep_rates.items()), self.proportional_attn)
+        return self.captured(
+            lambda image: self._run(image, _MergingBlocks(self, None)), image, settings
+        )
 
     def forward_with_clusters(
         self, image: Tensor, valid_sizes: ValidSizes | None = None

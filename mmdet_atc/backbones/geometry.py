@@ -27,6 +27,11 @@ class Geometry:
     extractor: DeformableTarget
 
     @classmethod
+    def of_image(cls, image: torch.Tensor) -> Geometry:
+        """Of a batch of padded images, ``(B, C, H, W)``."""
+        return cls.of(*image.shape[-2:], image.device)
+
+    @classmethod
     def of(cls, height: int, width: int, device: torch.device) -> Geometry:
         """Of an image's padded size in pixels; the sizes seen last are kept."""
         if torch.compiler.is_compiling():

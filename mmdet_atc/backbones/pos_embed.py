@@ -43,5 +43,5 @@ def _weights(side: int, size: int, dtype: torch.dtype, device: torch.device) -> 
     return weights[0, :, :, 0].t().contiguous()
 
 
-# They depend on no parameter.
-_kept_weights = functools.lru_cache(maxsize=256)(_weights)
+# They depend on no parameter, and are a few KiB for each length of a side.
+_kept_weights = functools.cache(_weights)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
@@ -31,17 +30,21 @@ from mmdet_atc.layers import (
     MSDeformAttn,
     SpatialPriorModule,
     add_residual,
-    to_map,
-    upsampled_onto,
+    as_half,
+    coarser_map,
+    feature_map,
+    finest_map,
+    patch_tokens,
 )
 
 from .block_layout import groups_of_blocks, windows_per_block
+from .captured import compiled_forward
 from .geometry import Geometry
 from .pos_embed import resized_pos_embed
 from .pretrained import load_pretrained_vit
 
 #: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
-Features = tuple[Tensor, Tensor, Tensor, Tensor]
+Features = tuple[Tensor, ...]
 #: Runs some of the blocks on the patch grid: patches ``(B, N, C)``, indices, grid to patches.
 RunBlocks = Callable[[Tensor, range, tuple[int, int]], Tensor]
 
@@ -83,6 +86,10 @@ class ViTAdapter(BaseModule):
         norm_cfg (dict, optional): Norm of the convolutions and of the outputs. None is batch
             norm, which the runner turns into SyncBN where ``sync_bn='torch'`` and training is
             distributed (the configs' way). Default: None.
+        compile (dict, optional): How to make the backbone faster than one operation after another.
+            ``dict(mode='reduce-overhead')`` runs inference on a GPU as CUDA graphs, one a padded
+            size, of which ``sizes=16`` are kept; all else runs as without. Other modes are those
+            of ``torch.compile``, which takes the rest of the dict too. Default: None.
         init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint=...)`` with a DeiT/ViT
             classifier (local file, URL, ``timm://MODEL``, ``hf://ORG/REPO/FILE``) initialises the
             ViT. Default: None.
@@ -128,6 +135,7 @@ class ViTAdapter(BaseModule):
         window_size: int | Sequence[int | None] = 14,
         with_cp: bool = False,
         norm_cfg: dict | None = None,
+        compile: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -166,6 +174,7 @@ class ViTAdapter(BaseModule):
             )
         windows = windows_per_block(window_attn, window_size, depth)
         groups = groups_of_blocks(interaction_indexes, depth)
+        self.captured = compiled_forward(self, Geometry.of_image, compile)
         norm_cfg = dict(type='BN') if norm_cfg is None else norm_cfg
         _check_norm(norm_cfg, embed_dim)
 
@@ -258,7 +267,9 @@ class ViTAdapter(BaseModule):
         Raises:
             ValueError: If H or W is not a multiple of 32.
         """
-        return self._run(image, self._run_blocks)
+        if self.captured is None:
+            return self._run(image, self._run_blocks)
+        return self.captured(lambda image: self._run(image, self._run_blocks), image)
 
     def _run(self, image: Tensor, run_blocks: RunBlocks) -> Features:
         """:meth:`forward`, with the blocks between an Injector and its Extractor as given."""
@@ -268,38 +279,33 @@ class ViTAdapter(BaseModule):
                 f'input height and width must be multiples of 32, got {height}x{width}; '
                 'set pad_size_divisor=32 in the data preprocessor'
             )
-        geometry = Geometry.of(height, width, image.device)
-        stem, pyramid = self._spatial_prior(image)
+        kept = [self.pos_embed, *self.spm.folded_parameters()]
+        with as_half(self, image, keep=kept) as image:
+            return self._maps(image, run_blocks)
+
+    def _maps(self, image: Tensor, run_blocks: RunBlocks) -> Features:
+        geometry = Geometry.of_image(image)
+        stem, *levels = self.spm(image)
+        pyramid = self.spm.pyramid(levels, self.level_embed)
+        del levels
         patches = self._patch_tokens(image, geometry.grid)
         for index, (first, last) in enumerate(self.interaction_indexes):
             interaction = cast(Interaction, self.interactions[index])
             patches = interaction.injector(patches, pyramid, geometry.injector)
             patches = run_blocks(patches, range(first, last + 1), geometry.grid)
             pyramid = interaction.extract(pyramid, patches, geometry.extractor, geometry.pyramid)
-        finest = self.spm.finest(stem)
-        feature = to_map(patches, geometry.grid).contiguous() if self.add_vit_feature else None
-        # Memory peaks where the maps of stride 4 are made: nothing else is held there.
+        feature = feature_map(patches, geometry.grid) if self.add_vit_feature else None
+        # Memory peaks where the map of stride 4 is made: nothing else is held there.
+        held = [stem]
         del stem, patches
-        finest = self._finest_output(finest, pyramid, feature, geometry)
+        finest = self._finest_output(held, pyramid, feature, geometry)
         return (finest, *self._coarser_outputs(pyramid, feature, geometry))
 
     def _patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches with their position embedding, ``(B, N, C)``."""
-        patches = self.patch_embed(image).flatten(2).transpose(1, 2)
-        # A transposed map would stay one through all blocks, and be copied by each norm.
-        return patches.contiguous() + resized_pos_embed(self.pos_embed, grid)
-
-    def _spatial_prior(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The stem's map ``(B, C', H / 4, W / 4)``, and the flattened pyramid ``(B, S, C)``."""
-        stem, *levels = self.spm(image)
-        pyramid = torch.cat(
-            [
-                level.flatten(2).transpose(1, 2) + embed
-                for level, embed in zip(levels, self.level_embed, strict=True)
-            ],
-            dim=1,
-        )
-        return stem, pyramid
+        projection = self.patch_embed.proj
+        embed = resized_pos_embed(self.pos_embed, grid).to(projection.weight.dtype)
+        return add_residual(embed, patch_tokens(projection, image))
 
     def _run_blocks(self, patches: Tensor, indices: range, grid: tuple[int, int]) -> Tensor:
         for index in indices:
@@ -307,47 +313,23 @@ class ViTAdapter(BaseModule):
         return patches
 
     def _finest_output(
-        self, finest: Tensor, pyramid: Tensor, feature: Tensor | None, geometry: Geometry
+        self, stem: list[Tensor], pyramid: Tensor, feature: Tensor | None, geometry: Geometry
     ) -> Tensor:
         """The map of stride 4, which no interaction sees, with the pyramid's first level."""
-        height, width = geometry.pyramid[0]
+        height, width = shape = geometry.pyramid[0]
         level = pyramid[:, : height * width]
-        finest = upsampled_onto(self.up, level, (height, width), finest)
-        return _finished(finest, feature, 4, self.norm1)
+        return finest_map(stem, self.spm.fc1, self.up, level, shape, feature, self.norm1)
 
     def _coarser_outputs(
         self, pyramid: Tensor, feature: Tensor | None, geometry: Geometry
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """The maps of strides 8, 16 and 32."""
         levels = pyramid.split([height * width for height, width in geometry.pyramid], dim=1)
-        c2, c3, c4 = (
-            to_map(level, shape) for level, shape in zip(levels, geometry.pyramid, strict=True)
+        norms = (self.norm2, self.norm3, self.norm4)
+        return tuple(
+            coarser_map(level, shape, feature, norm)
+            for level, shape, norm in zip(levels, geometry.pyramid, norms, strict=True)
         )
-        return (
-            _finished(c2, feature, 2, self.norm2),
-            _finished(c3, feature, 1, self.norm3),
-            _finished(c4, feature, 0.5, self.norm4),
-        )
-
-
-def _finished(grid: Tensor, feature: Tensor | None, scale: float, norm: nn.Module) -> Tensor:
-    """An output: a map of the pyramid, plus the ViT's feature resized to it, normed."""
-    # A neck hands on the memory format of its inputs, and mmcv's RoIAlign on the CPU reads every
-    # map as if its channels came first, without a word.
-    grid = grid.contiguous()
-    if feature is not None:
-        grid = _with_feature(grid, feature, scale)
-    return norm(grid)
-
-
-def _with_feature(grid: Tensor, feature: Tensor, scale: float) -> Tensor:
-    """The sum of a map and the resized feature, in inference in the place of one of them."""
-    if scale == 1:
-        return add_residual(feature, grid)
-    resized = F.interpolate(feature, scale_factor=scale, mode='bilinear', align_corners=False)
-    if resized.dtype == grid.dtype:
-        return add_residual(resized, grid)
-    return add_residual(grid, resized)  # under autocast the map is the narrower one
 
 
 def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:

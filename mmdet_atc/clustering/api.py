@@ -1,4 +1,4 @@
-"""The two public functions: argument checks and the choice of a form.
+"""The public functions: argument checks and the choice of a form.
 
 The work is done by two operators of torch's own registry, ``mmdet_atc::agglomerative_clustering``
 and ``mmdet_atc::linkage_clustering``, so that ``torch.compile`` and ``torch.export`` see one node
@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from .distances import MOST_TOKENS
+from .distances import FRACTION_BITS, MOST_TOKENS
 from .finite import require_finite, require_finite_on_device
 from .forms import cpp, plain, sklearn_oracle
 
@@ -61,10 +61,6 @@ def agglomerative_clustering(
         ImportError: If ``backend='sklearn'`` and scikit-learn is not installed.
     """
     _check(features, 'features', num_clusters, linkage, backend)
-    if features.shape[1] > MOST_TOKENS:
-        raise ValueError(
-            f'features must be of at most {MOST_TOKENS} tokens, got {features.shape[1]}'
-        )
     return _features_op(features.detach(), num_clusters, linkage, backend, check_finite)
 
 
@@ -100,6 +96,56 @@ def linkage_clustering(
     if distances.shape[1] != distances.shape[2]:
         raise ValueError(f'distances must be (B, N, N), got {tuple(distances.shape)}')
     return _distances_op(distances.detach(), num_clusters, linkage, backend, check_finite)
+
+
+@torch.no_grad()
+def linkage(features: Tensor, num_clusters: int = 1, method: str = 'average') -> Tensor:
+    """The merges themselves, in order, as SciPy writes them.
+
+    Args:
+        features (Tensor): As :func:`agglomerative_clustering`; clustered on the host, in C++.
+        num_clusters (int): Clusters to stop at, in ``1 .. N``. Default: 1.
+        method (str): ``'single'``, ``'complete'`` or ``'average'``. Default: ``'average'``.
+
+    Returns:
+        Tensor: ``(B, N - num_clusters, 4)`` float64, CPU. A row is a merge: two clusters (tokens
+        are ``0 .. N - 1``, row i makes cluster ``N + i``), their distance 1 - cosine, the number of
+        tokens in the new cluster. With ``num_clusters=1`` an image's rows are what SciPy's
+        ``fcluster`` and ``dendrogram`` take.
+
+    Raises:
+        ValueError: If an argument is out of range; the message names it.
+        NonFiniteError: If the features are not finite; the message names the images.
+        RuntimeError: If C++ cannot be compiled here; the message says why.
+    """
+    _check(features, 'features', num_clusters, method, 'cpu')
+    _require_finite(features, 'features', torch.finfo(features.dtype).max, 'cpu', True)
+    if reason := cpp.why_not():
+        raise RuntimeError(f'linkage is written in C++ only: {reason}')
+    merges = cpp.first_merges(features.detach(), num_clusters, method)
+    return torch.stack([_scipy_rows(image, features.shape[1]) for image in merges])
+
+
+def _scipy_rows(merges: Tensor, num_tokens: int) -> Tensor:
+    """``(M, 4)`` of merges ``(M, 3)``: height, and a token of each of the two clusters."""
+    parent, size = list(range(num_tokens)), [1] * num_tokens
+    cluster = list(range(num_tokens))  # by root
+
+    def root(token: int) -> int:
+        while parent[token] != token:
+            parent[token] = parent[parent[token]]
+            token = parent[token]
+        return token
+
+    rows = []
+    for index, (height, low, high) in enumerate(merges.tolist()):
+        low, high = root(low), root(high)
+        size[low] += size[high]
+        pair = sorted((cluster[low], cluster[high]))
+        rows.append((*pair, height / 2**FRACTION_BITS, size[low]))
+        parent[high] = low
+        cluster[low] = num_tokens + index
+    return torch.tensor(rows, dtype=torch.float64).view(-1, 4)
 
 
 # Schemas are spelled out: torch 2.4 cannot read them off postponed annotations.
@@ -197,6 +243,8 @@ def _check(x: Tensor, name: str, num_clusters: int, linkage: str, backend: str) 
         raise ValueError(
             f'{name} must be a batch of float matrices, got {tuple(x.shape)} {x.dtype}'
         )
+    if name == 'features' and x.shape[1] > MOST_TOKENS:
+        raise ValueError(f'features must be of at most {MOST_TOKENS} tokens, got {x.shape[1]}')
     is_int = isinstance(num_clusters, int) and not isinstance(num_clusters, bool)
     if not is_int or not 1 <= num_clusters <= x.shape[1]:
         raise ValueError(f'num_clusters must be an int in 1..{x.shape[1]}, got {num_clusters!r}')

@@ -4,12 +4,15 @@ from mmdet_atc.merging.proportional import folded_attention, proportional_attent
 
 from .adapter import Extractor, Injector, Interaction
 from .attention import Attention, WindowAttention
-from .block import Block, add_residual
-from .convolutions import pointwise, upsampled_onto
+from .block import Block
+from .convolutions import patch_tokens
 from .deformable import DeformableTarget, MSDeformAttn, deformable_attention
 from .depthwise import depthwise_gelu
-from .maps import to_map
-from .norm import add_layer_norm, layer_norm
+from .maps import to_map, to_tokens
+from .norm import LayerNorm, add_layer_norm, layer_norm
+from .output_maps import coarser_map, feature_map, finest_map
+from .precision import as_half, autocast_dtype
+from .residual import add_residual
 from .resize import resized_sum
 from .spatial_prior import SpatialPriorModule
 
@@ -20,18 +23,24 @@ __all__ = [
     'Extractor',
     'Injector',
     'Interaction',
+    'LayerNorm',
     'MSDeformAttn',
     'SpatialPriorModule',
     'WindowAttention',
     'add_layer_norm',
     'add_residual',
+    'as_half',
+    'autocast_dtype',
+    'coarser_map',
     'deformable_attention',
     'depthwise_gelu',
+    'feature_map',
+    'finest_map',
     'folded_attention',
     'layer_norm',
-    'pointwise',
+    'patch_tokens',
     'proportional_attention',
     'resized_sum',
     'to_map',
-    'upsampled_onto',
+    'to_tokens',
 ]

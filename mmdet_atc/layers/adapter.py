@@ -6,9 +6,11 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from .block import add_residual, maybe_checkpoint
+from .block import maybe_checkpoint
 from .deformable import DeformableTarget, MSDeformAttn
-from .maps import to_map
+from .depthwise import depthwise_gelu
+from .norm import LayerNorm
+from .residual import add_residual
 
 
 class ConvFFN(nn.Module):
@@ -23,16 +25,15 @@ class ConvFFN(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.dwconv = PyramidDWConv(hidden_dim)
-        self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
         """``(B, S, C)`` to ``(B, S, C)``; ``shapes`` as :meth:`PyramidDWConv.forward`."""
-        return self.fc2(self.act(self.dwconv(self.fc1(x), shapes)))
+        return self.fc2(self.dwconv(self.fc1(x), shapes))
 
 
 class PyramidDWConv(nn.Module):
-    """One 3×3 depth-wise convolution shared by all levels of a flattened pyramid."""
+    """One 3×3 depth-wise convolution shared by all levels of a flattened pyramid, then GELU."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -40,11 +41,8 @@ class PyramidDWConv(nn.Module):
 
     def forward(self, x: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
         """``(B, S, C)`` to ``(B, S, C)``; ``shapes`` are the levels' heights and widths."""
-        levels = x.split([height * width for height, width in shapes], dim=1)
-        maps = [
-            self.dwconv(to_map(level, shape)) for level, shape in zip(levels, shapes, strict=True)
-        ]
-        return torch.cat([grid.flatten(2).transpose(1, 2) for grid in maps], dim=1)
+        assert self.dwconv.bias is not None
+        return depthwise_gelu(x, self.dwconv.weight, self.dwconv.bias, shapes)
 
 
 class Injector(nn.Module):
@@ -71,8 +69,8 @@ class Injector(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
-        self.query_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.query_norm = LayerNorm(dim, eps=1e-6)
+        self.feat_norm = LayerNorm(dim, eps=1e-6)
         self.attn = MSDeformAttn(dim, n_levels, num_heads, n_points, deform_ratio)
         self.gamma = nn.Parameter(init_values * torch.ones(dim))
         self.with_cp = with_cp
@@ -82,7 +80,7 @@ class Injector(nn.Module):
 
         def run(patches: Tensor, pyramid: Tensor) -> Tensor:
             out = self.attn(self.query_norm(patches), self.feat_norm(pyramid), target)
-            return add_residual(patches, self.gamma * out)
+            return add_residual(patches, out, self.gamma)
 
         return maybe_checkpoint(run, self.with_cp, patches, pyramid)
 
@@ -113,13 +111,13 @@ class Extractor(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
-        self.query_norm = nn.LayerNorm(dim, eps=1e-6)
-        self.feat_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.query_norm = LayerNorm(dim, eps=1e-6)
+        self.feat_norm = LayerNorm(dim, eps=1e-6)
         self.attn = MSDeformAttn(dim, 1, num_heads, n_points, deform_ratio)
         self.with_cffn = with_cffn
         if with_cffn:
             self.ffn = ConvFFN(dim, int(dim * cffn_ratio))
-            self.ffn_norm = nn.LayerNorm(dim, eps=1e-6)
+            self.ffn_norm = LayerNorm(dim, eps=1e-6)
             self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.with_cp = with_cp
 
@@ -137,10 +135,10 @@ class Extractor(nn.Module):
 
         def run(pyramid: Tensor, patches: Tensor) -> Tensor:
             found = self.attn(self.query_norm(pyramid), self.feat_norm(patches), target)
-            out = add_residual(pyramid, found)
-            if self.with_cffn:
-                out = add_residual(out, self.drop_path(self.ffn(self.ffn_norm(out), shapes)))
-            return out
+            if not self.with_cffn:
+                return add_residual(pyramid, found)
+            out, normed = self.ffn_norm.after_adding(pyramid, found, None, nn.Identity())
+            return add_residual(out, self.drop_path(self.ffn(normed, shapes)))
 
         return maybe_checkpoint(run, self.with_cp, pyramid, patches)
 

@@ -58,7 +58,8 @@ class Attention(nn.Module):
         else:
             out = proportional_attention(q, k, v, sizes)
         out = self.proj(out.transpose(1, 2).reshape(batch, num_tokens, dim))
-        return out, k.to(torch.promote_types(k.dtype, torch.float32)).mean(1) if need_keys else None
+        full = torch.promote_types(k.dtype, torch.float32)
+        return out, k.mean(1, dtype=full) if need_keys else None
 
     @torch.no_grad()
     def received(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:

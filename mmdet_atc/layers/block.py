@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import Attention, WindowAttention
+from .norm import LayerNorm
+from .residual import add_residual
 
 
 class Block(nn.Module):
@@ -39,14 +41,14 @@ class Block(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = LayerNorm(dim, eps=1e-6)
         self.attn = (
             Attention(dim, num_heads, qkv_bias)
             if window_size is None
             else WindowAttention(dim, num_heads, qkv_bias, window_size)
         )
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.gamma1 = nn.Parameter(torch.ones(dim)) if layer_scale else None
         self.gamma2 = nn.Parameter(torch.ones(dim)) if layer_scale else None
@@ -59,7 +61,7 @@ class Block(nn.Module):
 
         def run(x: Tensor) -> tuple[Tensor, Tensor | None]:
             out, keys = self.attn(self.norm1(x), grid, sizes, need_keys)
-            return add_residual(x, self.drop_path(_scaled(out, self.gamma1))), keys
+            return add_residual(x, self.drop_path(out), self.gamma1), keys
 
         return maybe_checkpoint(run, self.with_cp, x)
 
@@ -72,13 +74,19 @@ class Block(nn.Module):
         """MLP half with the residual, ``(B, T, C)`` to ``(B, T, C)``."""
 
         def run(x: Tensor) -> Tensor:
-            return add_residual(x, self.drop_path(_scaled(self.mlp(self.norm2(x)), self.gamma2)))
+            return add_residual(x, self.drop_path(self.mlp(self.norm2(x))), self.gamma2)
 
         return maybe_checkpoint(run, self.with_cp, x)
 
     def forward(self, x: Tensor, grid: tuple[int, int], sizes: Tensor | None = None) -> Tensor:
         """The whole block, ``(B, T, C)`` to ``(B, T, C)``."""
-        return self.feed_forward(self.attend(x, grid, sizes)[0])
+
+        def run(x: Tensor) -> Tensor:
+            out, _ = self.attn(self.norm1(x), grid, sizes)
+            x, normed = self.norm2.after_adding(x, out, self.gamma1, self.drop_path)
+            return add_residual(x, self.drop_path(self.mlp(normed)), self.gamma2)
+
+        return maybe_checkpoint(run, self.with_cp, x)
 
 
 def maybe_checkpoint(run: Callable, with_cp: bool, *tensors: Tensor):
@@ -86,14 +94,3 @@ def maybe_checkpoint(run: Callable, with_cp: bool, *tensors: Tensor):
     if with_cp and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         return checkpoint(run, *tensors, use_reentrant=False)
     return run(*tensors)
-
-
-def add_residual(x: Tensor, out: Tensor) -> Tensor:
-    """``out + x``, in inference in the memory of ``out``, which nothing else may hold."""
-    if torch.is_grad_enabled() or torch.promote_types(x.dtype, out.dtype) != out.dtype:
-        return out + x
-    return out.add_(x)
-
-
-def _scaled(x: Tensor, gamma: Tensor | None) -> Tensor:
-    return x if gamma is None else gamma * x

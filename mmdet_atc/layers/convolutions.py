@@ -1,16 +1,48 @@
-"""Convolutions of the output maps that are products of each pixel alone, and their CPU forms.
+"""Convolutions that are products: of each pixel alone, or of each patch.
 
-The CPU forms make maps whose channels come first in memory, as outputs must: turning a map of
-stride 4 afterwards takes three times as long as the product.
+CPU forms of those that make output maps have channels first in memory, as outputs must there:
+turning a map of stride 4 afterwards takes three times as long as the product.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import add_residual
-from .maps import to_map
+from .maps import to_map, to_tokens
+from .residual import add_residual
+
+
+def patch_tokens(conv: nn.Conv2d, image: Tensor) -> Tensor:
+    """A convolution whose stride is its kernel: each patch to a token, in the weight's dtype.
+
+    Args:
+        conv (nn.Conv2d): With a square kernel of side P.
+        image (Tensor): ``(B, C, H, W)``, H and W multiples of P.
+
+    Returns:
+        Tensor: ``(B, H / P * W / P, C')``, contiguous.
+    """
+    side = conv.kernel_size[0]
+    rows, cols = (length // side for length in image.shape[-2:])
+    patches = image.unflatten(3, (cols, side)).unflatten(2, (rows, side)).permute(0, 2, 4, 1, 3, 5)
+    return F.linear(patches.flatten(3).flatten(1, 2), conv.weight.flatten(1), conv.bias)
+
+
+def pointwise_tokens(conv: nn.Conv2d, x: Tensor, embed: Tensor) -> Tensor:
+    """A 1×1 convolution with bias, and what all its results have in common, as tokens.
+
+    Args:
+        conv (nn.Conv2d): The convolution.
+        x (Tensor): ``(B, C, H, W)``.
+        embed (Tensor): Added to each token, ``(C',)``.
+
+    Returns:
+        Tensor: ``(B, H * W, C')``.
+    """
+    assert conv.bias is not None
+    return F.linear(to_tokens(x), conv.weight.flatten(1), conv.bias + embed)
 
 
 def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from .conv_norm import ConvNormSequential
-from .convolutions import pointwise
+from .convolutions import pointwise_tokens
+from .precision import autocast_dtype
 
 
 class SpatialPriorModule(nn.Module):
@@ -27,6 +29,8 @@ class SpatialPriorModule(nn.Module):
         norm_cfg: dict | None = None,
         in_channels: int = 3,
     ) -> None:
+        from mmcv.cnn import build_norm_layer  # here, for `mmdet_atc.ops` without mmcv
+
         super().__init__()
         norm_cfg = norm_cfg or dict(type='BN')
 
@@ -52,24 +56,50 @@ class SpatialPriorModule(nn.Module):
         self.fc4 = nn.Conv2d(4 * inplanes, embed_dim, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The stem's map, and the pyramid.
+        """The stem's map, and those of the pyramid before :meth:`pyramid`.
 
         Args:
             image (Tensor): ``(B, 3, H, W)``.
 
         Returns:
-            tuple[Tensor, ...]: ``(B, inplanes, H / 4, W / 4)``, to be kept for :meth:`finest`; and
-            ``(B, embed_dim, H / s, W / s)`` for s = 8, 16, 32.
+            tuple[Tensor, ...]: ``(B, inplanes, H / 4, W / 4)``, for the output map of stride 4; and
+            ``(B, C', H / s, W / s)`` for s = 8, 16, 32, C' twice, four and four times ``inplanes``.
         """
-        if image.device.type == 'cpu':
-            # Convolutions, and pooling tenfold, are faster on the CPU with channels last.
+        if self._wants_channels_last(image):
             image = image.contiguous(memory_format=torch.channels_last)
         stem = self.stem(image)
         c2 = self.conv2(stem)
         c3 = self.conv3(c2)
         c4 = self.conv4(c3)
-        return stem, self.fc2(c2), self.fc3(c3), self.fc4(c4)
+        return stem, c2, c3, c4
 
-    def finest(self, stem: Tensor) -> Tensor:
-        """Map of stride 4, by far the largest and wanted last, ``(B, embed_dim, H / 4, W / 4)``."""
-        return pointwise(self.fc1, stem)
+    def pyramid(self, levels: Sequence[Tensor], level_embed: Tensor) -> Tensor:
+        """The levels after the stem as tokens, one after another.
+
+        Args:
+            levels (Sequence[Tensor]): ``(B, C', H / s, W / s)`` for s = 8, 16, 32.
+            level_embed (Tensor): What tells them apart, ``(3, embed_dim)``.
+
+        Returns:
+            Tensor: ``(B, S, embed_dim)``.
+        """
+        convs = (self.fc2, self.fc3, self.fc4)
+        return torch.cat(
+            [pointwise_tokens(*each) for each in zip(convs, levels, level_embed, strict=True)],
+            dim=1,
+        )
+
+    def folded_parameters(self) -> list[nn.Parameter]:
+        """Of the convolutions that batch norms are folded into now."""
+        return [
+            parameter
+            for part in (self.stem, self.conv2, self.conv3, self.conv4)
+            for conv in part.foldable()
+            for parameter in conv.parameters()
+        ]
+
+    @staticmethod
+    def _wants_channels_last(image: Tensor) -> bool:
+        """On the CPU convolutions are faster so, pooling tenfold; on a GPU in half precision."""
+        is_half = image.dtype.itemsize < 4 or autocast_dtype(image.device.type) is not None
+        return is_half or image.device.type == 'cpu'

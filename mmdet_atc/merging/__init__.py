@@ -3,13 +3,14 @@
 from .agglomerative import AgglomerativeMerging
 from .base import AttentionTokenMerger, TokenMerger
 from .bipartite import BipartiteMerging
-from .clusters import TokenClusters, segment_mean
+from .clusters import TokenClusters
 from .dpc_knn import DPCKNNMerging
 from .k_medoids import KMedoidsMerging
 from .padding import assign_beside_padding, padded_patches
 from .plan import TokenPlan, constant_plan, keep_rate_plan, linear_plan
 from .proportional import folded_attention, proportional_attention
 from .registry import TOKEN_MERGERS, build_merger
+from .segments import segment_mean
 from .top_k import TopKMerging
 
 __all__ = [

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .segments import segment_mean, take_rows
+
 
 @dataclass(frozen=True)
 class TokenClusters:
@@ -44,7 +46,7 @@ class TokenClusters:
 
     def unmerge(self, tokens: Tensor) -> Tensor:
         """Back-project: give each patch its cluster's token, ``(B, K, C)`` to ``(B, N, C)``."""
-        return tokens.gather(1, _channelwise(self.labels, tokens))
+        return take_rows(tokens, self.labels)
 
     def merge_tokens(
         self, tokens: Tensor, labels: Tensor, num_clusters: int, weights: Tensor | None = None
@@ -71,32 +73,3 @@ class TokenClusters:
             inherited = counts.gather(1, self.labels)
             patch_weights = inherited if patch_weights is None else patch_weights * inherited
         return merged, TokenClusters(labels.gather(1, self.labels), sizes, patch_weights)
-
-
-def segment_mean(
-    x: Tensor, labels: Tensor, totals: Tensor, weights: Tensor | None = None
-) -> Tensor:
-    """Weighted mean of the rows of ``x`` that share a label, differentiable in ``x``.
-
-    Sums are taken in float32 or better whatever the dtype of ``x``.
-
-    Args:
-        x (Tensor): ``(B, N, C)``, any float dtype.
-        labels (Tensor): ``(B, N)`` int64 in ``0 .. K - 1``.
-        totals (Tensor): Sum of the weights of each label, ``(B, K)``.
-        weights (Tensor, optional): ``(B, N)``; ones if None.
-
-    Returns:
-        Tensor: ``(B, K, C)`` in the dtype of ``x``.
-    """
-    rows = x.to(torch.promote_types(x.dtype, torch.float32))
-    if weights is not None:
-        rows = rows * weights.to(rows.dtype).unsqueeze(-1)
-    sums = rows.new_zeros(len(x), totals.shape[1], x.shape[2])
-    sums = sums.scatter_add(1, _channelwise(labels, x), rows)
-    return (sums / totals.to(rows.dtype).unsqueeze(-1)).to(x.dtype)
-
-
-def _channelwise(labels: Tensor, x: Tensor) -> Tensor:
-    """``labels`` as an index for every channel of ``x``; a view, nothing is copied."""
-    return labels.unsqueeze(-1).expand(-1, -1, x.shape[-1])

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet_atc.native import can_run_triton
+
 #: fp16 and bf16 flash kernels want head dimensions that are multiples of this.
 _HEAD_DIM_MULTIPLE = 8
 
@@ -51,12 +53,60 @@ def folded_attention(
     head_dim = q.shape[-1]
     scale = head_dim**-0.5
     pad = 2 + -(head_dim + 2) % _HEAD_DIM_MULTIPLE
-    q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
     factor = 2.0 ** round(-math.log2(scale))
-    bias = sizes.to(torch.promote_types(sizes.dtype, torch.float32)).log() / (scale * factor)
+    form = _folded if can_run_triton(q) and not torch.is_grad_enabled() else folded_plain
+    q, k, v = form(q, k, v, sizes, pad, factor, 1 / (scale * factor))
+    out = F.scaled_dot_product_attention(q, k, v, scale=scale, dropout_p=dropout)
+    return out[..., :head_dim]
+
+
+def folded_plain(
+    q: Tensor, k: Tensor, v: Tensor, sizes: Tensor, pad: int, factor: float, share: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values with further channels.
+
+    Args:
+        q (Tensor): ``(B, heads, T, D)``.
+        k (Tensor): Likewise.
+        v (Tensor): Likewise.
+        sizes (Tensor): Patches per token, ``(B, T)``.
+        pad (int): How many channels, at least two.
+        factor (float): The queries' first two.
+        share (float): The keys' first two add up to this times log(size).
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: ``(B, heads, T, D + pad)``, the other new channels 0.
+    """
+    head_dim = q.shape[-1]
+    q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
+    bias = share * sizes.to(torch.promote_types(sizes.dtype, torch.float32)).log()
     coarse = bias.to(k.dtype)
     q[..., head_dim : head_dim + 2] = factor
     k[..., head_dim] = coarse.unsqueeze(1)
     k[..., head_dim + 1] = (bias - coarse).to(k.dtype).unsqueeze(1)
-    out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
-    return out[..., :head_dim]
+    return q, k, v
+
+
+@torch.library.custom_op(
+    'mmdet_atc::folded_sizes',
+    mutates_args=(),
+    device_types='cuda',
+    schema=(
+        '(Tensor q, Tensor k, Tensor v, Tensor sizes, SymInt pad, float factor, float share) '
+        '-> Tensor'
+    ),
+)
+def _folded_together(q, k, v, sizes, pad, factor, share):
+    from .triton_proportional import folded
+
+    return folded(q, k, v, sizes, pad, factor, share)
+
+
+@_folded_together.register_fake
+def _(q, k, v, sizes, pad, factor, share):
+    batch, heads, num_tokens, head_dim = q.shape
+    return q.new_empty(3, batch, num_tokens, heads, head_dim + pad)
+
+
+def _folded(*arguments) -> tuple[Tensor, ...]:
+    return _folded_together(*arguments).transpose(2, 3).unbind()

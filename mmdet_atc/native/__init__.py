@@ -1,6 +1,14 @@
-"""What this package compiles and finds out once per machine: C++ called through ctypes."""
+"""What this package compiles and finds out once per machine: C++ called through ctypes, Triton."""
 
 from .build import NotCompiledError, compiled_library, is_refused, load_library
 from .cache import cache_folder
+from .kernels import can_run_triton
 
-__all__ = ['NotCompiledError', 'cache_folder', 'compiled_library', 'is_refused', 'load_library']
+__all__ = [
+    'NotCompiledError',
+    'cache_folder',
+    'can_run_triton',
+    'compiled_library',
+    'is_refused',
+    'load_library',
+]

@@ -7,10 +7,14 @@ import subprocess
 import sys
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
+from scipy.cluster.hierarchy import linkage as scipy_linkage
+from scipy.spatial.distance import squareform
 
-from mmdet_atc.clustering import agglomerative_clustering
+from mmdet_atc.clustering import NonFiniteError, agglomerative_clustering, linkage
+from mmdet_atc.clustering.distances import FRACTION_BITS, fixed_point, token_distances
 from mmdet_atc.clustering.forms import cpp
 
 from ..conftest import ROOT
@@ -32,11 +36,11 @@ def test_a_wrong_guess_of_the_limit_changes_no_label(linkage, family, stretch):
 @pytest.mark.parametrize('channels', [1, 2, 23, 24, 25, 64, 100, 384])
 def test_any_number_of_channels(channels):
     features = torch.randn(2, 150, channels)
-    for linkage in LINKAGES:
+    for method in LINKAGES:
         rule = cpp.LimitRule(power=1, margin=0, stretch=0.0)
-        near = cpp.cluster_features(features, 70, linkage)
-        with mock.patch.dict(cpp.LIMIT_RULES, {linkage: rule}):
-            assert torch.equal(cpp.cluster_features(features, 70, linkage), near)
+        near = cpp.cluster_features(features, 70, method)
+        with mock.patch.dict(cpp.LIMIT_RULES, {method: rule}):
+            assert torch.equal(cpp.cluster_features(features, 70, method), near)
 
 
 @pytest.mark.parametrize('linkage', LINKAGES)
@@ -56,8 +60,8 @@ def test_the_limit_is_guessed_from_a_smooth_map_so_that_few_pairs_do():
     coarse = torch.randn(1, 64, 10, 16, generator=torch.Generator().manual_seed(1))
     field = torch.nn.functional.interpolate(coarse, (50, 84), mode='bicubic')
     keys = (field + 0.1 * torch.randn(field.shape)).flatten(2).transpose(1, 2)
-    for linkage in LINKAGES:
-        ((pairs, left),) = cpp.near_pairs(keys, 2100, linkage).tolist()
+    for method in LINKAGES:
+        ((pairs, left),) = cpp.near_pairs(keys, 2100, method).tolist()
         assert left == 2100
         assert pairs < 0.01 * 4200**2 / 2
 
@@ -105,3 +109,26 @@ resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
 print(torch.equal(agglomerative_clustering(features, 100), expected))
 """
     assert run_with_limited_memory(code) == ['True']
+
+
+@pytest.mark.parametrize('num_clusters', [1, 20, 60])
+@pytest.mark.parametrize('method', LINKAGES)
+def test_linkage_gives_the_rows_that_scipy_does(method, num_clusters):
+    features = features_of(FAMILIES[0], 5, 60, 8, batch=2)
+    rows = linkage(features, num_clusters, method)
+    assert rows.shape == (2, 60 - num_clusters, 4)
+    for image, found in zip(features, rows.numpy()):
+        distances = token_distances(fixed_point(image)).double().numpy() / 2**FRACTION_BITS
+        expected = scipy_linkage(squareform(distances), method)[: 60 - num_clusters]
+        np.testing.assert_array_equal(found[:, [0, 1, 3]], expected[:, [0, 1, 3]])
+        np.testing.assert_allclose(found[:, 2], expected[:, 2], rtol=0, atol=1e-15)
+
+
+def test_linkage_refuses_what_clustering_refuses(monkeypatch):
+    with pytest.raises(ValueError, match=r"linkage must be one of .* got 'ward'"):
+        linkage(torch.rand(1, 4, 4), method='ward')
+    with pytest.raises(NonFiniteError):
+        linkage(torch.full((1, 4, 4), torch.nan))
+    monkeypatch.setenv('MMDET_ATC_NATIVE', '0')
+    with pytest.raises(RuntimeError, match='MMDET_ATC_NATIVE is 0'):
+        linkage(torch.rand(1, 4, 4))

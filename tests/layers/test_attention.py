@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmdet_atc.layers import Attention, WindowAttention, folded_attention, proportional_attention
+from mmdet_atc.merging.proportional import folded_plain
 
 
 def by_definition(q, k, v, sizes):
@@ -135,3 +136,15 @@ def test_bad_heads_and_windows_are_refused():
         WindowAttention(24, 3, window_size=0)
     with pytest.raises(ValueError, match='global blocks'):
         WindowAttention(24, 3)(torch.zeros(1, 4, 24), (2, 2), need_keys=True)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+def test_the_triton_form_folds_sizes_alike(dtype):
+    from mmdet_atc.merging.triton_proportional import folded
+
+    qkv = torch.randn(2, 37, 3, 3, 20).to(dtype)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    sizes = torch.randint(1, 500, (2, 37)).float()
+    arguments = (q, k, v, sizes, 4, 4.0, 1.25)
+    for found, expected in zip(folded(*arguments).transpose(2, 3), folded_plain(*arguments)):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)

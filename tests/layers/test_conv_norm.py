@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_atc.layers.conv_norm import ConvNormSequential
+from mmdet_atc.layers.conv_norm import ConvNormSequential, folded_plain
 from mmdet_atc.studies.speed.memory import memory_in_use
 
 CPU = torch.device('cpu')
@@ -43,3 +43,19 @@ def test_one_autocast_block_over_many_images_keeps_nothing():
     assert before is not None
     assert after is not None
     assert after - before < 30
+
+
+@pytest.mark.parametrize('with_bias', [True, False])
+@pytest.mark.parametrize('affine', [True, False])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+def test_the_triton_form_folds_alike(with_bias, affine, dtype):
+    from mmdet_atc.layers.triton_fold import folded
+
+    conv = nn.Conv2d(40, 24, 3, bias=with_bias)
+    norm = nn.BatchNorm2d(24, affine=affine).eval()
+    nn.init.normal_(norm.running_mean)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    tensors = (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    arguments = (*(x if x is None else x.detach() for x in tensors), norm.eps, dtype)
+    for found, expected in zip(folded(*arguments), folded_plain(*arguments)):
+        torch.testing.assert_close(found, expected)

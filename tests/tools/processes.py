@@ -26,7 +26,7 @@ from ..conftest import ROOT
 
 _FORKS = multiprocessing.get_context('forkserver')
 _FORKS.set_forkserver_preload(
-    ['mmdet.apis', 'mmdet.engine.hooks', 'mmdet_atc.engine', 'mmdet_atc.visualization']
+    ['mmdet_atc.engine', 'mmdet_atc.visualization', 'mmdet.apis', 'mmdet.engine.hooks']
 )
 _SECONDS_TO_END = 15
 _HOME = (None, '', 'localhost', '127.0.0.1', '::1')

@@ -23,7 +23,8 @@ class LimitRule:
     """The guess of the last merge's height that near pairs are selected by.
 
     Of the tokens' distances to their nearest, the quantile ``1 - keep_rate ** power + margin``,
-    times ``stretch``. A wrong guess costs time only. ``tools/misc/tune_near.py`` measures it.
+    times ``stretch``, where equal directions count once and zero vectors do not. A wrong guess
+    costs time only; ``tools/misc/tune_near.py`` measures it.
     """
 
     power: float
@@ -35,7 +36,7 @@ class LimitRule:
 
 
 LIMIT_RULES = dict(
-    single=LimitRule(power=1.2, margin=0.03, stretch=1.03),
+    single=LimitRule(power=1.3, margin=0.04, stretch=1.03),
     complete=LimitRule(power=2.5, margin=0.03, stretch=1.03),
     average=LimitRule(power=2.0, margin=0.03, stretch=1.03),
 )
@@ -45,7 +46,8 @@ class _Wanted(ctypes.Structure):
     _fields_ = (
         ('num_clusters', ctypes.c_int64),
         ('linkage', ctypes.c_int),
-        ('quantile', ctypes.c_double),
+        ('power', ctypes.c_double),
+        ('margin', ctypes.c_double),
         ('stretch', ctypes.c_double),
         ('threads', ctypes.c_int64),
     )
@@ -79,11 +81,13 @@ def cluster_features(features: Tensor, num_clusters: int, linkage: str) -> Tenso
     Raises:
         MemoryError: If there is not enough memory.
     """
-    return _cluster(features, num_clusters, linkage)[0]
+    labels = torch.empty(features.shape[:2], dtype=torch.int64)
+    _call(features, num_clusters, linkage, labels)
+    return labels.to(features.device)
 
 
-def near_pairs(features: Tensor, num_clusters: int, linkage: str) -> Tensor:
-    """What an image's clustering took, for measurements.
+def first_merges(features: Tensor, num_clusters: int, linkage: str) -> Tensor:
+    """The ``N - num_clusters`` first merges, in order.
 
     Args:
         features (Tensor): As :func:`cluster_features`.
@@ -91,35 +95,59 @@ def near_pairs(features: Tensor, num_clusters: int, linkage: str) -> Tensor:
         linkage (str): As there.
 
     Returns:
-        Tensor: ``(B, 2)`` int64: pairs of tokens within the first limit, and clusters that were
-        left when these were used up (``num_clusters`` where the limit was large enough).
+        Tensor: ``(B, N - num_clusters, 3)`` int64, CPU: height, and the lower and the higher of the
+        clusters' smallest members; for single linkage the two tokens of an edge.
     """
-    return _cluster(features, num_clusters, linkage)[1]
-
-
-def _cluster(features: Tensor, num_clusters: int, linkage: str) -> tuple[Tensor, Tensor]:
     batch, num_tokens, _ = features.shape
-    values = features.to('cpu', torch.float64).contiguous()
     labels = torch.empty(batch, num_tokens, dtype=torch.int64)
-    reports = torch.zeros(batch, 2, dtype=torch.int64)
+    merges = torch.empty(batch, num_tokens - num_clusters, 2, dtype=torch.int64)
+    _call(features, num_clusters, linkage, labels, merges=merges)
+    low, high = merges[..., 1:].contiguous().view(torch.int32).long().unbind(dim=-1)
+    return torch.stack([merges[..., 0], low, high], dim=-1)
+
+
+def near_pairs(features: Tensor, num_clusters: int, linkage: str) -> Tensor:
+    """What near pairs did, for measurements.
+
+    Args:
+        features (Tensor): As :func:`cluster_features`.
+        num_clusters (int): As there.
+        linkage (str): As there.
+
+    Returns:
+        Tensor: ``(B, 2)`` int64: pairs of tokens within the limits that were tried, and clusters
+        that were left when these were used up (``num_clusters`` where a limit was large enough).
+    """
+    labels = torch.empty(features.shape[:2], dtype=torch.int64)
+    reports = torch.zeros(len(features), 2, dtype=torch.int64)
+    _call(features, num_clusters, linkage, labels, reports=reports)
+    return reports
+
+
+def _call(
+    features: Tensor,
+    num_clusters: int,
+    linkage: str,
+    labels: Tensor,
+    merges: Tensor | None = None,
+    reports: Tensor | None = None,
+) -> None:
+    values = features.to('cpu', torch.float64).contiguous()
     rule = LIMIT_RULES[linkage]
     wanted = _Wanted(
         num_clusters=num_clusters,
         linkage=_LINKAGES[linkage],
-        quantile=rule.quantile(num_clusters / num_tokens),
-        stretch=rule.stretch,
+        **vars(rule),
         threads=torch.get_num_threads(),
     )
     failed = _library().atc_cluster_features(
         ctypes.c_void_p(values.data_ptr()),
         *(ctypes.c_int64(size) for size in values.shape),
         ctypes.byref(wanted),
-        ctypes.c_void_p(labels.data_ptr()),
-        ctypes.c_void_p(reports.data_ptr()),
+        *(x if x is None else ctypes.c_void_p(x.data_ptr()) for x in (labels, merges, reports)),
     )
     if failed:
         raise MemoryError(f'not enough memory to cluster {tuple(features.shape)}')
-    return labels.to(features.device), reports
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..precision import joined
 from .api import deformable_attention
 
 
@@ -85,6 +86,10 @@ class MSDeformAttn(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
+    def joined_parts(self) -> tuple[tuple[nn.Linear, nn.Linear]]:
+        """Projections that are one product."""
+        return ((self.sampling_offsets, self.attention_weights),)
+
     def forward(self, query: Tensor, feature: Tensor, target: DeformableTarget) -> Tensor:
         """Attend.
 
@@ -98,9 +103,8 @@ class MSDeformAttn(nn.Module):
         """
         value = self.value_proj(feature).unflatten(-1, (self.n_heads, -1))
         # One product: what both read is by far larger than their weights.
-        parts = (self.sampling_offsets, self.attention_weights)
-        weight = torch.cat([part.weight for part in parts])
-        bias = torch.cat([part.bias for part in parts])
+        (parts,) = self.joined_parts()
+        weight, bias = joined([p.weight for p in parts]), joined([p.bias for p in parts])
         projections = F.linear(query, weight, bias)
         out = deformable_attention(value, projections, target.reference_points, target.shapes)
         return self.output_proj(out.flatten(2))

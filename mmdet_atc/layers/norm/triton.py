@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 _FORWARD = dict(BLOCK_ROWS=2, num_warps=2)
-_BACKWARD = dict(BLOCK_ROWS=2, num_warps=4)
+_BACKWARD = dict(BLOCK_ROWS=4, num_warps=4)
 #: Programs of the backward pass: several for each multiprocessor of a large GPU.
 _PROGRAMS = 528
 
@@ -92,7 +92,7 @@ def backward(
     return grad_x, grad_branch, grad_scale, of_weight.to(weight.dtype), of_bias.to(weight.dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_rows', 'rows_per_image'])
 def _forward_kernel(
     x,
     branch,
@@ -128,7 +128,7 @@ def _forward_kernel(
     tl.store(out + at, normed * gain[None, :] + shift[None, :], mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_rows', 'rows_per_image', 'programs'])
 def _backward_kernel(
     total,
     branch,

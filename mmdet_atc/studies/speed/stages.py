@@ -76,7 +76,6 @@ class StageTimes:
         ]
         self._targets += [
             (model.backbone, '_patch_tokens', 'patch embedding'),
-            (model.backbone.spm, 'finest', 'output maps'),
             (model.backbone, '_finest_output', 'output maps'),
             (model.backbone, '_coarser_outputs', 'output maps'),
         ]

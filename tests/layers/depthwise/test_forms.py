@@ -124,7 +124,7 @@ CASES = """[
         kernel,
         dict(
             **dict.fromkeys(('x', 'out', 'grad', 'before'), '*fp16'),
-            **dict.fromkeys(('weight', 'bias', 'sums'), '*fp32'),
+            **dict.fromkeys(('taps', 'bias', 'sums'), '*fp32'),
             **dict.fromkeys(('num_tokens', 'batch', 'blocks', 'programs'), 'i32'),
             shapes=('i32',) * 6,
         ),

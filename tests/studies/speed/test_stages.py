@@ -60,7 +60,7 @@ def test_stages_add_up_to_the_detector(monkeypatch):
 
         monkeypatch.setattr(owner, name, run)
 
-    slower(model.backbone, '_run_blocks', 0.2)  # part of no stage
+    slower(model.backbone, '_padding', 0.2)  # part of no stage
     slower(model.backbone, '_finest_output', 0.3)
     slower(model.backbone, '_patch_tokens', 0.4)
     with torch.inference_mode():
@@ -73,7 +73,7 @@ def test_stages_add_up_to_the_detector(monkeypatch):
     assert times.seconds[OTHER] >= 0.2
     assert times.seconds['output maps'] >= 0.3
     assert times.seconds['patch embedding'] >= 0.4
-    assert '_finest_output' not in vars(model.backbone)
+    assert '_coarser_outputs' not in vars(model.backbone)
 
 
 def test_the_table_has_the_whole_last():

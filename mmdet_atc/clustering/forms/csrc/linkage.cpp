@@ -3,6 +3,7 @@
 // Images are shared out among threads; threads that are left over share the work within an image.
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_map>
 #include <vector>
 
@@ -19,13 +20,13 @@ namespace {
 struct Wanted {
     Index num_clusters;
     int linkage;
-    double quantile, stretch;  // the limit: a quantile of nearest distances, times this
+    double power, margin, stretch;  // see LimitRule in cpp.py
     Index threads;
 };
 
-// What became of an image, for measurements.
+// Pairs of tokens within the limits that were tried, and clusters left when these were used up.
 struct Report {
-    Index near_pairs, near_clusters;
+    Index pairs, clusters;
 };
 
 class Image {
@@ -35,16 +36,15 @@ class Image {
           linkage_(static_cast<Linkage>(wanted.linkage)), count_(n - wanted.num_clusters) {}
 
     // The first n - num_clusters merges, in order.
-    const Pairs& Merge(Report* report) {
+    const Pairs& Merge() {
         if (count_ == 0) return merges_;
-        if (!MergeNear(EqualDirections(), report)) {
-            // Different directions are at distance 0: then the order of all pairs counts.
-            merges_.clear();
-            MergeNear({}, report);
-        }
+        // Where different directions are at distance 0 the order of all pairs counts.
+        if (!MergeNear(EqualDirections())) MergeNear({});
         if (Index(merges_.size()) < count_) MergeAll();
         return merges_;
     }
+
+    const Report& report() const { return report_; }
 
   private:
     // Tokens of equal directions: they merge first, each into the first of them.
@@ -74,7 +74,7 @@ class Image {
     }
 
     // By the near pairs of different directions; false if some of them are at distance 0.
-    bool MergeNear(Pairs equal, Report* report) {
+    bool MergeNear(const Pairs& equal) {
         std::vector<char> is_gone(directions_.size());
         for (const Pair& pair : equal) is_gone[pair.high] = 1;
         std::vector<Token> kept;
@@ -84,22 +84,24 @@ class Image {
         merges_ = equal;
         merges_.resize(std::min<Index>(merges_.size(), count_));
         if (kept.size() < 2) return true;
-        const NearPairs near(directions_, kept, wanted_.threads);
+        NearPairs near(directions_, kept, wanted_.threads);
         const Clusters clusters(directions_.size(), equal);
-        for (const Distance limit : Limits(near.NearestOfSample())) {
+        for (const Distance limit : Limits(near, kept)) {
+            constexpr double kFew = 0.02;
+            if (near.ShareWithin(limit) > kFew) near.ProjectOnAll();
             Pairs pairs = near.Within(limit);
             if (!equal.empty()) {
                 for (const Pair& pair : pairs) {
                     if (pair.distance == 0) return false;
                 }
             }
-            report->near_pairs += pairs.size();
+            report_.pairs += pairs.size();
             if (Index(equal.size()) >= count_) break;
             merges_ = equal;
             Run(clusters, kept, std::move(pairs), limit);
             if (Index(merges_.size()) == count_) break;
         }
-        report->near_clusters = directions_.size() - merges_.size();
+        report_.clusters = directions_.size() - merges_.size();
         return true;
     }
 
@@ -125,14 +127,30 @@ class Image {
 
     // Guesses of the last merge's height, the second where the first is too low. Wrong ones cost
     // time only.
-    std::vector<Distance> Limits(const std::vector<Distance>& nearest) const {
-        const auto limit = [&](double quantile, double stretch) {
-            const auto last = static_cast<double>(nearest.size() - 1);
-            const auto at = static_cast<double>(nearest[static_cast<Index>(quantile * last)]);
-            return static_cast<Distance>(std::min<double>(stretch * at, kOne / 2));
+    std::vector<Distance> Limits(const NearPairs& near, const std::vector<Token>& kept) const {
+        const auto at = [](const std::vector<Distance>& sorted, double quantile) {
+            return static_cast<double>(sorted[static_cast<Index>(quantile * (sorted.size() - 1))]);
         };
-        return {limit(wanted_.quantile, wanted_.stretch),
-                limit((1 + wanted_.quantile) / 2, 1.3 * wanted_.stretch)};
+        // Nothing is nearer to a zero vector than 1: these merge last.
+        const Index zeros = std::count_if(
+            kept.begin(), kept.end(), [&](Token token) { return directions_.IsZero(token); });
+        std::vector<Distance> nearest = near.NearestOfSample();
+        nearest.erase(std::lower_bound(nearest.begin(), nearest.end(), kOne), nearest.end());
+        if (nearest.empty()) return {};
+        const Index left = std::max<Index>(wanted_.num_clusters - zeros, 0);
+        const double rate = static_cast<double>(left) / (kept.size() - zeros);
+        const double quantile =
+            std::clamp(1 - std::pow(rate, wanted_.power) + wanted_.margin, 0.0, 1.0);
+        std::vector<double> limits{wanted_.stretch * at(nearest, quantile)};
+        // Few clusters are far apart; where a tenth of the pairs would not do, better all.
+        const double share = 24.0 / std::max<Index>(left, 1);
+        if (share < 0.1) {
+            limits.push_back(std::max(1.3 * wanted_.stretch * at(nearest, (1 + quantile) / 2),
+                                      at(near.Sample(), share)));
+        }
+        std::vector<Distance> below;
+        for (const double limit : limits) below.push_back(std::min<double>(limit, 0.99 * kOne));
+        return below;
     }
 
     Directions directions_;
@@ -140,23 +158,27 @@ class Image {
     Linkage linkage_;
     Index count_;
     Pairs merges_;
+    Report report_{};
 };
 
 }  // namespace
 
-// Clusters features (batch x n x channels): labels (batch x n), the merges' heights and pairs of
-// smallest members (for single linkage: of tokens) in order, (batch x (n - num_clusters)) and twice
-// as many, and a report for each image. 0, or 1 where there is not enough memory.
+// Clusters features (batch x n x channels): labels (batch x n), and unless null the first merges in
+// order (batch x (n - num_clusters)) and a report for each image. 0, or 1 where there is not enough
+// memory.
 extern "C" int atc_cluster_features(
     const double* features, Index batch, Index n, Index channels, const Wanted* wanted,
-    Index* labels, Report* reports) {
+    Index* labels, Pair* merges, Report* reports) {
     return WithMemory([&] {
         Wanted mine = *wanted;
         mine.threads = std::max<Index>(1, wanted->threads / std::max<Index>(1, batch));
         ShareOut(batch, wanted->threads, [&](Index image) {
             Image work(features + image * n * channels, n, channels, mine);
-            const Clusters clusters(n, work.Merge(reports + image));
+            const Pairs& found = work.Merge();
+            const Clusters clusters(n, found);
             for (Token i = 0; i < n; ++i) labels[image * n + i] = clusters.Number(i);
+            if (merges) std::copy(found.begin(), found.end(), merges + image * found.size());
+            if (reports) reports[image] = work.report();
         });
     });
 }

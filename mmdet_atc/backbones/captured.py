@@ -1,0 +1,166 @@
+"""A forward pass as CUDA graphs, one a size: all its kernels start as one.
+
+A graph reads parameters where they lie: optimizers, EMA and ``load_state_dict`` write in place, and
+the next replay sees it. What a graph cannot see is looked at in each call, which then runs without
+one or has a new one made: whether anything is in training, hooks on modules, where parameters and
+buffers lie, and settings.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmdet_atc.arguments import check_counts
+from mmdet_atc.layers import autocast_dtype
+
+Run = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+@dataclass
+class _Graph:
+    replay: Callable[[], None]
+    image: Tensor
+    outputs: tuple[Tensor, ...]
+    constants: object
+
+
+class CapturedForward:
+    """Runs a function of an image through CUDA graphs, where that gives the same.
+
+    A size has its graph from its second call on; the sizes used last are kept. Graphs share their
+    memory, and results are copied out of it.
+
+    Args:
+        module (nn.Module): Whose parameters and buffers the function reads.
+        constants (Callable): Of an image: what the function reads that other caches may drop,
+            which the image's graph then keeps.
+        sizes (int): Most graphs to keep.
+    """
+
+    def __init__(
+        self, module: nn.Module, constants: Callable[[Tensor], object], sizes: int
+    ) -> None:
+        self.module = module
+        self.constants = constants
+        self.sizes = sizes
+        self._graphs: OrderedDict[Hashable, _Graph | None] = OrderedDict()
+        self._places: tuple[int, ...] = ()
+        self._pool: Any = None
+
+    def __call__(self, run: Run, image: Tensor, settings: Hashable = ()) -> tuple[Tensor, ...]:
+        """``run(image)``; ``settings`` are whatever else the result depends on."""
+        if not self._can_capture(image):
+            return run(image)
+        self._forget_if_moved()
+        dtype = autocast_dtype(image.device.type)
+        modes = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+        key = (image.shape, image.stride(), image.dtype, image.device, dtype, modes, settings)
+        if key not in self._graphs:  # libraries choose their kernels in a first call
+            self._keep(key, None)
+            return run(image)
+        graph = self._graphs[key]
+        if graph is None:
+            try:
+                graph = self._captured(run, image)
+            except RuntimeError as error:
+                warnings.warn(
+                    f'the backbone runs without CUDA graphs, capturing one failed: {error}',
+                    stacklevel=2,
+                )
+                self.sizes = 0
+                torch.cuda.synchronize(image.device)
+                return run(image)
+        self._keep(key, graph)
+        graph.image.copy_(image)
+        graph.replay()
+        return tuple(output.clone() for output in graph.outputs)
+
+    def forget(self) -> None:
+        """Drop all graphs and their memory."""
+        self._graphs.clear()
+        self._pool = None
+
+    def __deepcopy__(self, memo: dict) -> CapturedForward:
+        return CapturedForward(memo.get(id(self.module), self.module), self.constants, self.sizes)
+
+    def __getstate__(self) -> dict:
+        return dict(module=self.module, constants=self.constants, sizes=self.sizes)
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
+
+    def _can_capture(self, image: Tensor) -> bool:
+        if self.sizes < 1 or torch.is_grad_enabled() or not self._has_graphs(image):
+            return False
+        parts = (module for module in self.module.modules() if module is not self.module)
+        return not self.module.training and not any(
+            part.training or part._forward_hooks or part._forward_pre_hooks for part in parts
+        )
+
+    def _has_graphs(self, image: Tensor) -> bool:
+        is_free = not torch.compiler.is_compiling()
+        return image.is_cuda and is_free and not torch.cuda.is_current_stream_capturing()
+
+    def _forget_if_moved(self) -> None:
+        tensors = (*self.module.parameters(), *self.module.buffers())
+        places = tuple(tensor.data_ptr() for tensor in tensors)
+        if places != self._places:
+            self.forget()
+            self._places = places
+
+    def _keep(self, key: Hashable, graph: _Graph | None) -> None:
+        self._graphs[key] = graph
+        self._graphs.move_to_end(key)
+        while len(self._graphs) > self.sizes:
+            self._graphs.popitem(last=False)
+
+    def _captured(self, run: Run, image: Tensor) -> _Graph:
+        static = image.clone()
+        graph = torch.cuda.CUDAGraph()
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(graph, pool=self._pool):
+            outputs = run(static)
+        return _Graph(graph.replay, static, outputs, self.constants(image))
+
+
+def compiled_forward(
+    module: nn.Module, constants: Callable[[Tensor], object], options: dict | None
+) -> CapturedForward | None:
+    """What the argument ``compile`` of a backbone asks for.
+
+    Args:
+        module (nn.Module): The backbone. With a mode of ``torch.compile`` its calls are compiled.
+        constants (Callable): As of :class:`CapturedForward`.
+        options (dict, optional): ``mode``, and further arguments of that mode.
+
+    Returns:
+        CapturedForward, optional: Only for ``mode='reduce-overhead'``.
+
+    Raises:
+        ValueError: If the options are no dict with a mode, or a mode has no such argument.
+    """
+    if options is None:
+        return None
+    if not isinstance(options, dict) or not isinstance(options.get('mode'), str):
+        raise ValueError(
+            f"compile must be a dict such as dict(mode='reduce-overhead') or None, got {options!r}"
+        )
+    mode, rest = options['mode'], {k: v for k, v in options.items() if k != 'mode'}
+    if mode != 'reduce-overhead':
+        modes = ('default', *torch._inductor.list_mode_options())
+        if mode not in modes:
+            raise ValueError(f"compile's mode must be one of {modes}, got {mode!r}")
+        module.compile(mode=mode, **rest)
+        return None
+    sizes = rest.pop('sizes', 16)
+    if rest:
+        raise ValueError(f"compile with mode='reduce-overhead' takes sizes only, got {rest!r}")
+    check_counts(**{'compile.sizes': sizes})
+    return CapturedForward(module, constants, sizes)

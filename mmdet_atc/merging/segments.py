@@ -1,0 +1,143 @@
+"""Tokens that share a label: their weighted mean, and each one's row by its label."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmdet_atc.native import can_run_triton
+
+
+def segment_mean(
+    x: Tensor, labels: Tensor, totals: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """Weighted mean of the rows of ``x`` that share a label, differentiable in ``x``.
+
+    Sums are taken in float32 or better whatever the dtype of ``x``, on a GPU with Triton in one
+    order: the same bits in every run.
+
+    Args:
+        x (Tensor): ``(B, N, C)``, any float dtype.
+        labels (Tensor): ``(B, N)`` int64 in ``0 .. K - 1``.
+        totals (Tensor): Sum of the weights of each label, ``(B, K)``.
+        weights (Tensor, optional): ``(B, N)``; ones if None.
+
+    Returns:
+        Tensor: ``(B, K, C)`` in the dtype of ``x``.
+    """
+    if not can_run_triton(x):
+        return segment_sum_plain(x, labels, totals.shape[1], weights, totals)
+    x, labels, weights, totals = _contiguous(x, labels, weights, totals)
+    return _segment_sum(x, labels, totals.shape[1], weights, totals)
+
+
+def take_rows(tokens: Tensor, labels: Tensor) -> Tensor:
+    """The token of each label, differentiable in ``tokens``.
+
+    Args:
+        tokens (Tensor): ``(B, K, C)``, any dtype.
+        labels (Tensor): ``(B, N)`` int64 in ``0 .. K - 1``.
+
+    Returns:
+        Tensor: ``(B, N, C)``.
+    """
+    if not can_run_triton(tokens):
+        return take_rows_plain(tokens, labels, None, None)
+    tokens, labels, *_ = _contiguous(tokens, labels, None, None)
+    return _take_rows(tokens, labels, None, None)
+
+
+def segment_sum_plain(
+    x: Tensor, labels: Tensor, num_labels: int, weights: Tensor | None, totals: Tensor | None
+) -> Tensor:
+    """Sum of weight times row over the rows of each label, over the label's total."""
+    rows = x.to(torch.promote_types(x.dtype, torch.float32))
+    if weights is not None:
+        rows = rows * weights.to(rows.dtype).unsqueeze(-1)
+    sums = rows.new_zeros(len(x), num_labels, x.shape[2])
+    sums = sums.scatter_add(1, _channelwise(labels, x), rows)
+    if totals is not None:
+        sums = sums / totals.to(rows.dtype).unsqueeze(-1)
+    return sums.to(x.dtype)
+
+
+def take_rows_plain(
+    tokens: Tensor, labels: Tensor, weights: Tensor | None, totals: Tensor | None
+) -> Tensor:
+    """The adjoint of :func:`segment_sum_plain`: each row's weight times the token of its label."""
+    rows = tokens.gather(1, _channelwise(labels, tokens))
+    full = torch.promote_types(tokens.dtype, torch.float32)
+    if weights is not None:
+        rows = rows * weights.to(full).unsqueeze(-1)
+    if totals is not None:
+        rows = rows / totals.to(full).gather(1, labels).unsqueeze(-1)
+    return rows.to(tokens.dtype)
+
+
+def _channelwise(labels: Tensor, x: Tensor) -> Tensor:
+    """``labels`` as an index for every channel of ``x``; a view, nothing is copied."""
+    return labels.unsqueeze(-1).expand(-1, -1, x.shape[-1])
+
+
+def _contiguous(*tensors: Tensor | None) -> tuple:
+    return tuple(x if x is None else x.contiguous() for x in tensors)
+
+
+@torch.library.custom_op(
+    'mmdet_atc::segment_sum',
+    mutates_args=(),
+    device_types='cuda',
+    schema=(
+        '(Tensor x, Tensor labels, SymInt num_labels, Tensor? weights, Tensor? totals) -> Tensor'
+    ),
+)
+def _segment_sum(x, labels, num_labels, weights, totals):
+    from .triton_segments import segment_sum
+
+    return segment_sum(x, labels, num_labels, weights, totals)
+
+
+@torch.library.custom_op(
+    'mmdet_atc::take_rows',
+    mutates_args=(),
+    device_types='cuda',
+    schema='(Tensor tokens, Tensor labels, Tensor? weights, Tensor? totals) -> Tensor',
+)
+def _take_rows(tokens, labels, weights, totals):
+    from .triton_segments import take_rows
+
+    return take_rows(tokens, labels, weights, totals)
+
+
+@_segment_sum.register_fake
+def _(x, labels, num_labels, weights, totals):
+    return x.new_empty(len(x), num_labels, x.shape[2])
+
+
+@_take_rows.register_fake
+def _(tokens, labels, weights, totals):
+    return tokens.new_empty(*labels.shape, tokens.shape[2])
+
+
+def _setup_sum(ctx, inputs, output) -> None:
+    _, labels, _, weights, totals = inputs
+    ctx.save_for_backward(labels, weights, totals)
+
+
+def _sum_gradients(ctx, grad: Tensor):
+    return _take_rows(grad.contiguous(), *ctx.saved_tensors), None, None, None, None
+
+
+def _setup_take(ctx, inputs, output) -> None:
+    tokens, *rest = inputs
+    ctx.num_labels = tokens.shape[1]
+    ctx.save_for_backward(*rest)
+
+
+def _take_gradients(ctx, grad: Tensor):
+    labels, *rest = ctx.saved_tensors
+    return _segment_sum(grad.contiguous(), labels, ctx.num_labels, *rest), None, None, None
+
+
+_segment_sum.register_autograd(_sum_gradients, setup_context=_setup_sum)
+_take_rows.register_autograd(_take_gradients, setup_context=_setup_take)

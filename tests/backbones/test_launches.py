@@ -1,0 +1,43 @@
+"""How many kernels a forward pass in half precision starts on a GPU, counted without one.
+
+A launch is an operation that reads or writes tensors: not a view, an allocation or a question.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.layers import precision
+
+from .launches import counted
+
+
+def small(merging=None, **kwargs):
+    return ATCViTAdapter(embed_dim=384, num_heads=6, merging=merging, **kwargs)
+
+
+@pytest.mark.parametrize('layer_scale', [True, False])
+def test_a_dense_forward_pass_is_at_most_260_launches(layer_scale):
+    launches = counted(lambda: small(layer_scale=layer_scale), 800, 1344)
+    assert sum(launches.counts.values()) <= 260, launches.counts.most_common()
+    # Parameters are cast together, by one operation, and activations never.
+    assert launches.counts['_foreach_copy_'] == 1
+    assert launches.counts['_to_copy'] <= 2  # the image, the position embedding
+
+
+def test_merging_adds_few_launches_and_no_copies_in_float32():
+    dense = counted(small, 320, 320)
+    merging = counted(lambda: small(dict(type='BipartiteMerging', keep_rate=0.5)), 320, 320)
+    own = merging.counts - dense.counts
+    assert own['segment_sum'] == 3 * 5  # three merges, and twice again after an Injector
+    assert own['gather'] <= 20
+    assert own['folded_sizes'] == 8
+    assert own['scatter_add'] == 0  # segment means without float32 copies
+
+
+def test_autocasts_way_is_many_more():
+    ours = counted(small, 320, 320)
+    with precision._running:  # as of another thread
+        autocast = counted(small, 320, 320)
+    assert ours.counts['_to_copy'] + 150 < autocast.counts['_to_copy']
