@@ -33,7 +33,7 @@ def load_classifier(
     Raises:
         CheckpointError: If the file does not fit the model, or may not be read.
     """
-    checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    checkpoint = CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')
     state = checkpoint_filter_fn(flat_state_dict(checkpoint), model)
     wanted = model.state_dict()
     if new_head and state.get('head.weight', wanted['head.weight']).shape[0] != model.num_classes:

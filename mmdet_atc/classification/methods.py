@@ -18,6 +18,7 @@ METHODS: dict[str, dict] = {
     'dpcknn': dict(type='DPCKNNMerging'),
     'kmedoids': dict(type='KMedoidsMerging'),
     'topk': dict(type='TopKMerging'),
+    'evit': dict(type='EViTMerging'),
 }
 
 

@@ -5,6 +5,7 @@ from .base import AttentionTokenMerger, TokenMerger
 from .bipartite import BipartiteMerging
 from .clusters import TokenClusters
 from .dpc_knn import DPCKNNMerging
+from .evit import EViTMerging
 from .k_medoids import KMedoidsMerging
 from .padding import assign_beside_padding, padded_patches
 from .plan import TokenPlan, constant_plan, keep_rate_plan, linear_plan
@@ -19,6 +20,7 @@ __all__ = [
     'AttentionTokenMerger',
     'BipartiteMerging',
     'DPCKNNMerging',
+    'EViTMerging',
     'KMedoidsMerging',
     'TokenClusters',
     'TokenMerger',
