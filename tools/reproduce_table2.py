@@ -109,7 +109,7 @@ def load(args: argparse.Namespace):
 
 
 def make_images(pipe, names: list[str], folder: Path, args: argparse.Namespace) -> None:
-    """The images that ``folder`` lacks; image i of class c has the seed 10 c + i, as the authors'."""
+    """Make what ``folder`` lacks; image i of class c has the seed 10 c + i, as the authors'."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(names):
         for image in range(args.per_class):

@@ -160,7 +160,7 @@ def test_tools(tmp_path):
     checkpoint = ('--checkpoint', str(tmp_path / 'last.pth'))
     out = run_tool('validate', *usual, *checkpoint, *merging, '--limit', '200')
     assert out.returncode == 0, out.stderr
-    result = json.loads(out.stdout)
+    result = json.loads(out.stdout.splitlines()[-1])
     assert result['merging'] == 'average r=0.5'
     assert result['images'] == 200
     assert result['tokens_per_block'][0] == 17

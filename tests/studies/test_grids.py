@@ -101,4 +101,4 @@ def test_table2_makes_each_image_once(tmp_path, monkeypatch):
     (tmp_path / 'out/images/complete_r50/0001_0.png').unlink()
     run_tool(monkeypatch, 'reproduce_table2.py', *args)
     assert len(calls) == 5
-    assert '| complete | - (paper 33.36) |' in (tmp_path / 'out/table.md').read_text()
+    assert '| complete | - (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()
