@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from mmdet_atc.classification.methods import METHODS
 from mmdet_atc.integrations.diffusers import apply_merging, remove_merging
+from mmdet_atc.merging import METHODS
 from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
 
 PROMPT = 'A high quality photograph of a {}.'
@@ -69,7 +69,7 @@ def main() -> None:
         method, rate = cells[cell]
         remove_merging(pipe)
         if rate < 1:
-            apply_merging(pipe, METHODS[method], rate, args.max_downsample)
+            apply_merging(pipe, METHODS[method].merging, rate, args.max_downsample)
         folder = args.out_dir / 'images' / cell
         make_images(pipe, names, folder, args)
         result = dict(method=method, keep_rate=rate, images=len(list(folder.glob('*.png'))))

@@ -7,17 +7,19 @@ import argparse
 from timm.models.vision_transformer import VisionTransformer
 
 from mmdet_atc.integrations.timm import apply_merging
-from mmdet_atc.merging import TokenPlan, build_merger, constant_plan, keep_rate_plan, linear_plan
+from mmdet_atc.merging import (
+    METHODS,
+    TokenPlan,
+    build_merger,
+    constant_plan,
+    keep_rate_plan,
+    linear_plan,
+)
 
-#: Config of a merger by the name of its method.
-METHODS: dict[str, dict] = {
-    'single': dict(type='AgglomerativeMerging', linkage='single'),
-    'average': dict(type='AgglomerativeMerging', linkage='average'),
-    'complete': dict(type='AgglomerativeMerging', linkage='complete'),
+#: Config of a merger by the name of its method, for models with a class token.
+CLASSIFIER_METHODS: dict[str, dict] = {
+    **{name: method.merging for name, method in METHODS.items()},
     'tome': dict(type='BipartiteMerging', class_token=True),
-    'dpcknn': dict(type='DPCKNNMerging'),
-    'kmedoids': dict(type='KMedoidsMerging'),
-    'topk': dict(type='TopKMerging'),
     'evit': dict(type='EViTMerging'),
 }
 
@@ -25,7 +27,9 @@ METHODS: dict[str, dict] = {
 def add_merging_options(parser: argparse.ArgumentParser) -> None:
     """``--method`` and the plans; without a method the model is dense."""
     group = parser.add_argument_group('token merging')
-    group.add_argument('--method', choices=METHODS, help='default: none, the dense model')
+    group.add_argument(
+        '--method', choices=CLASSIFIER_METHODS, help='default: none, the dense model'
+    )
     plans = group.add_mutually_exclusive_group()
     plans.add_argument('--keep-rate', type=float, help='of the initial patches, at each block')
     plans.add_argument('--constant', type=int, metavar='T', help='T tokens go in every block')
@@ -51,7 +55,7 @@ def merge_as_asked(model: VisionTransformer, args: argparse.Namespace) -> str:
         raise ValueError('--method needs one of --keep-rate, --constant, --linear, and they it')
     if plan is None:
         return 'dense'
-    apply_merging(model, METHODS[args.method], plan, not args.no_proportional_attn)
+    apply_merging(model, CLASSIFIER_METHODS[args.method], plan, not args.no_proportional_attn)
     return f'{args.method} {text}'
 
 
@@ -61,7 +65,7 @@ def tokens_per_block(model: VisionTransformer, args: argparse.Namespace) -> list
     plan = _plan(args)[0]
     counts = [None] * depth
     if plan is not None:
-        counts = list(plan(depth, patches, build_merger(METHODS[args.method])))
+        counts = list(plan(depth, patches, build_merger(CLASSIFIER_METHODS[args.method])))
     tokens = []
     for count in counts:
         patches = patches if count is None else count

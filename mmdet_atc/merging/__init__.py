@@ -7,6 +7,7 @@ from .clusters import TokenClusters
 from .dpc_knn import DPCKNNMerging
 from .evit import EViTMerging
 from .k_medoids import KMedoidsMerging
+from .methods import METHODS, Method
 from .padding import assign_beside_padding, padded_patches
 from .plan import TokenPlan, constant_plan, keep_rate_plan, linear_plan
 from .proportional import folded_attention, proportional_attention
@@ -15,6 +16,7 @@ from .segments import segment_mean
 from .top_k import TopKMerging
 
 __all__ = [
+    'METHODS',
     'TOKEN_MERGERS',
     'AgglomerativeMerging',
     'AttentionTokenMerger',
@@ -22,6 +24,7 @@ __all__ = [
     'DPCKNNMerging',
     'EViTMerging',
     'KMedoidsMerging',
+    'Method',
     'TokenClusters',
     'TokenMerger',
     'TokenPlan',

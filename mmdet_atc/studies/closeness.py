@@ -11,20 +11,12 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from mmdet_atc.classification.methods import CLASSIFIER_METHODS
 from mmdet_atc.integrations.timm import apply_merging, remove_merging
 from mmdet_atc.merging import TOKEN_MERGERS, TokenMerger, build_merger, keep_rate_plan
 
-#: What is compared, by the name in tables.
-METHODS: dict[str, dict] = {
-    'complete': dict(type='AgglomerativeMerging', linkage='complete'),
-    'average': dict(type='AgglomerativeMerging', linkage='average'),
-    'single': dict(type='AgglomerativeMerging', linkage='single'),
-    'ToMe': dict(type='BipartiteMerging', class_token=True),
-    'DPC-KNN': dict(type='DPCKNNMerging'),
-    'K-Medoids': dict(type='KMedoidsMerging'),
-    'Top-K': dict(type='TopKMerging'),
-    'random': dict(type='RandomMerging'),
-}
+#: Config of what is compared, by name.
+COMPARED: dict[str, dict] = {**CLASSIFIER_METHODS, 'random': dict(type='RandomMerging')}
 
 
 @TOKEN_MERGERS.register_module()
@@ -56,7 +48,7 @@ class Closeness:
     """Mean cosine of final patch features with the dense model's.
 
     Args:
-        method (str): A name of :data:`METHODS`.
+        method (str): A name of :data:`COMPARED`.
         keep_rate (float): Share of the tokens that stays at each merge.
         clusters (int): How many are left at the end, of the first image.
         cosines (tuple[float, ...]): Mean over the patches of each image.
@@ -76,7 +68,7 @@ class Closeness:
 def closeness(
     model: VisionTransformer,
     images: Sequence[Tensor],
-    methods: Iterable[str] = tuple(METHODS),
+    methods: Iterable[str] = tuple(COMPARED),
     keep_rates: Sequence[float] = (0.25, 0.5, 0.7, 0.9),
     blocks: Sequence[int] = (3, 6, 9),
     proportional_attn: bool = True,
@@ -87,7 +79,7 @@ def closeness(
     Args:
         model (VisionTransformer): In evaluation; it is not changed.
         images (Sequence[Tensor]): Each ``(1, 3, H, W)``, normalised; sizes may differ.
-        methods (Iterable[str]): Names of :data:`METHODS`.
+        methods (Iterable[str]): Names of :data:`COMPARED`.
         keep_rates (Sequence[float]): Shares that stay at each merge.
         blocks (Sequence[int]): 0-based blocks that merge.
         proportional_attn (bool): As of ``apply_merging``. Default: True.
@@ -100,7 +92,7 @@ def closeness(
     num_prefix = model.num_prefix_tokens
     dense = [model.forward_features(image)[0, num_prefix:] for image in images]
     for method in methods:
-        merger = build_merger(METHODS[method])
+        merger = build_merger(COMPARED[method])
         for keep_rate in keep_rates:
             plan = keep_rate_plan(keep_rate, blocks)
             apply_merging(model, merger, plan, proportional_attn, size_weighted)

@@ -20,21 +20,17 @@ from timm.data import resolve_model_data_config
 from timm.models import load_checkpoint
 from torchvision.transforms import functional as T
 
-from mmdet_atc.studies.closeness import METHODS, closeness, closeness_table, plot_closeness
+from mmdet_atc.studies.closeness import COMPARED, closeness, closeness_table, plot_closeness
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('images', type=Path, help='folder of images')
-    parser.add_argument(
-        'model', help="name of a timm Vision Transformer that takes any image's size"
-    )
+    parser.add_argument('model', help='name of a timm ViT that takes images of any size')
     parser.add_argument('--weights', help='local file; default: pretrained')
     parser.add_argument('--num-images', type=int, default=8, help='the first of the folder')
-    parser.add_argument(
-        '--grid', type=int, nargs=2, default=(28, 37), help='patches: rows, columns'
-    )
-    parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS))
+    parser.add_argument('--grid', type=int, nargs=2, default=(28, 37), help='patches')
+    parser.add_argument('--methods', nargs='+', choices=COMPARED, default=list(COMPARED))
     parser.add_argument('--keep-rates', type=float, nargs='+', default=(0.25, 0.5, 0.7, 0.9))
     parser.add_argument('--blocks', type=int, nargs='+', default=(3, 6, 9))
     parser.add_argument('--no-proportional-attn', action='store_true')

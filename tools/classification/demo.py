@@ -16,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from mmdet_atc.checkpoints import install
 from mmdet_atc.classification.datasets import Shapes, build_transform
-from mmdet_atc.classification.methods import METHODS
+from mmdet_atc.classification.methods import CLASSIFIER_METHODS
 from mmdet_atc.classification.training import Recipe, Trainer
 from mmdet_atc.integrations.timm import apply_merging
 from mmdet_atc.merging import keep_rate_plan
@@ -29,7 +29,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--epochs', type=int, default=20, help='of the dense model')
     parser.add_argument('--finetune-epochs', type=int, default=4)
     parser.add_argument('--images', type=int, default=4000, help='to learn from')
-    parser.add_argument('--methods', nargs='+', choices=METHODS, default=['average', 'tome'])
+    parser.add_argument(
+        '--methods', nargs='+', choices=CLASSIFIER_METHODS, default=['average', 'tome']
+    )
     parser.add_argument('--keep-rates', type=float, nargs='+', default=[0.5, 0.25])
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/shapes'))
     return parser.parse_args()
@@ -82,7 +84,7 @@ def main() -> None:
     for method in args.methods:
         for keep_rate in args.keep_rates:
             plan = keep_rate_plan(keep_rate, BLOCKS, of='initial')
-            model = apply_merging(copy.deepcopy(dense), METHODS[method], plan)
+            model = apply_merging(copy.deepcopy(dense), CLASSIFIER_METHODS[method], plan)
             name = f'{method}_r{keep_rate:g}'
             before, after = train(model, args, name, args.finetune_epochs, lr=0.004)
             left = model.token_clusters[-1].num_clusters
