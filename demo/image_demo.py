@@ -81,13 +81,10 @@ def check_image(path: Path) -> None:
 
 def main() -> None:
     args = parse_args()
-    try:
-        written = detect(args)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    written = detect(args)
     print(f'\n{written}')
 
 
 if __name__ == '__main__':
-    with faults_in_one_line():
+    with faults_in_one_line(mistakes=True):
         main()

@@ -1,13 +1,7 @@
 """From a config file to a run: command line, paths, device, batch size, hooks."""
 
 from .classes import follow_classes
-from .cli import (
-    RunParser,
-    config_mistakes_in_one_line,
-    faults_in_one_line,
-    positive_int,
-    usable_device,
-)
+from .cli import RunParser, faults_in_one_line, positive_int, usable_device
 from .device import adapt_to_device
 from .hooks import (
     AtomicCheckpointHook,
@@ -35,7 +29,6 @@ __all__ = [
     'check_launched',
     'choose_start',
     'choose_weights',
-    'config_mistakes_in_one_line',
     'faults_in_one_line',
     'follow_classes',
     'load_config',

@@ -6,6 +6,7 @@ from .bipartite import BipartiteMerging
 from .clusters import TokenClusters
 from .dpc_knn import DPCKNNMerging
 from .k_medoids import KMedoidsMerging
+from .methods import METHODS, Method
 from .padding import assign_beside_padding, padded_patches
 from .plan import TokenPlan, constant_plan, keep_rate_plan, linear_plan
 from .proportional import folded_attention, proportional_attention
@@ -14,12 +15,14 @@ from .segments import segment_mean
 from .top_k import TopKMerging
 
 __all__ = [
+    'METHODS',
     'TOKEN_MERGERS',
     'AgglomerativeMerging',
     'AttentionTokenMerger',
     'BipartiteMerging',
     'DPCKNNMerging',
     'KMedoidsMerging',
+    'Method',
     'TokenClusters',
     'TokenMerger',
     'TokenPlan',

@@ -33,7 +33,8 @@ class ClusterVisualizationHook(Hook):
     Args:
         draw (bool): Whether to draw at all. Default: False.
         num_images (int): How many images. Default: 4.
-        methods (Sequence[str]): Columns, names in :data:`METHODS`; none is the model's own.
+        methods (Sequence[str]): Columns, names in :data:`mmdet_atc.merging.METHODS`; none is the
+            model's own.
             Default: ``()``.
         keep_rates (Sequence): Columns, as of :func:`mergings_to_compare`; none is the model's
             own. Default: ``()``.
