@@ -206,9 +206,11 @@ class Study:
     def _captured(self, captured: bool) -> Iterator[None]:
         for model in self.models.values():
             model.set_compile(dict(mode='reduce-overhead') if captured else None)
-        yield
-        for model in self.models.values():
-            model.set_compile(None)
+        try:
+            yield
+        finally:
+            for model in self.models.values():
+                model.set_compile(None)
 
     def _step(
         self, model: nn.Module, precision: str, batch: int, distributed: bool
