@@ -1,12 +1,13 @@
 #!/usr/bin/env python
-"""Time clustering backends and their peers side by side: ``benchmark_clustering.py --help``.
+"""Time clustering and its peers side by side: ``benchmark_clustering.py --help``.
 
-Features are 16x16 patches of real images, mean-free per channel, projected to 64 channels by one
-fixed random matrix: they stand for the keys of a trained ViT. Every method gets the same features;
-the methods take turns within a repeat, so that drifts of the machine hit all of them.
+Features are the keys of a trained ViT (``--features``), or 16x16 patches of real images, mean-free
+per channel, projected to 64 channels by one fixed random matrix. Every method gets the same
+features; the methods take turns within a repeat, so that drifts of the machine hit all of them.
 """
 
 import argparse
+import csv
 import functools
 import itertools
 import json
@@ -28,6 +29,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mmdet_atc.clustering import agglomerative_clustering
 from mmdet_atc.clustering.api import LINKAGES
+from mmdet_atc.clustering.forms import cpp
 from mmdet_atc.studies.speed import PeakMemory, interleaved_times
 
 #: Patch grids of the token counts that are asked for.
@@ -48,6 +50,14 @@ def patch_features(paths: list[Path], grid: tuple[int, int]) -> torch.Tensor:
     patches = patches - patches.mean(dim=(0, 1))
     projection = torch.randn(patches.shape[-1], 64, generator=torch.Generator().manual_seed(0))
     return patches @ projection
+
+
+def key_features(path: Path, block: int, size: int) -> torch.Tensor:
+    """Every so many of a block's keys, ``(images, size, channels)`` float32."""
+    keys = torch.from_numpy(np.load(path)['keys'])[:, block]
+    if size > keys.shape[1]:
+        sys.exit(f'error: {path} has {keys.shape[1]} tokens an image, {size} are asked for')
+    return keys[:, :: keys.shape[1] // size][:, :size].float()
 
 
 def distances_of(features: torch.Tensor) -> torch.Tensor:
@@ -84,12 +94,21 @@ def with_fastcluster(features: torch.Tensor, num_clusters: int, linkage: str) ->
         hierarchy.fcluster(tree, num_clusters, 'maxclust')
 
 
+def with_cuhc(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    """On the GPU, the whole tree."""
+    import cuhc
+    from scipy.cluster import hierarchy
+
+    for image in F.normalize(features, dim=-1).cpu().numpy():
+        hierarchy.fcluster(cuhc.linkage(image, linkage, 'cosine'), num_clusters, 'maxclust')
+
+
 def ours(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
     agglomerative_clustering(features, num_clusters, linkage)
 
 
 def ours_on_host(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
-    """The C++ engine, with the copies to the host and back."""
+    """C++, with the copies to the host and back."""
     _require_cuda(features)
     agglomerative_clustering(features, num_clusters, linkage, backend='cpu')
 
@@ -98,6 +117,13 @@ def ours_on_device(features: torch.Tensor, num_clusters: int, linkage: str, trit
     _require_cuda(features)
     with mock.patch.dict(os.environ, {'MMDET_ATC_TRITON': triton}):
         agglomerative_clustering(features, num_clusters, linkage, backend='cuda')
+
+
+def ours_in_torch(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    if features.is_cuda:
+        raise ValueError("for the host; on a device it is 'ours, torch'")
+    with mock.patch.dict(os.environ, {'MMDET_ATC_NATIVE': '0'}):
+        agglomerative_clustering(features, num_clusters, linkage)
 
 
 def _require_cuda(features: torch.Tensor) -> None:
@@ -119,10 +145,12 @@ METHODS: dict[str, Callable] = {
     'ours, Triton': functools.partial(ours_on_device, triton='1'),
     'ours, torch': functools.partial(ours_on_device, triton='0'),
     'ours, C++ on the host': ours_on_host,
+    'ours, torch on the host': ours_in_torch,
     'scikit-learn': with_sklearn,
     'SciPy': with_scipy,
     'fastcluster': with_fastcluster,
     'cuML': with_cuml,
+    'cuhc': with_cuhc,
 }
 
 
@@ -141,7 +169,7 @@ def available(names: list[str], device: torch.device) -> list[str]:
 
 def measure(args: argparse.Namespace) -> list[dict]:
     try:
-        files = sorted(Path(args.images).iterdir())
+        files = [] if args.features else sorted(Path(args.images).iterdir())
     except OSError as error:
         sys.exit(f'error: {error}')
     paths = [path for path in files if path.suffix.lower() in IMG_EXTENSIONS]
@@ -154,13 +182,20 @@ def measure(args: argparse.Namespace) -> list[dict]:
         for linkage in args.linkages
         for rate in args.keep_rates
     ]
-    if len(paths) < max(args.batches):
+    if not args.features and len(paths) < max(args.batches):
         sys.exit(f'error: {args.images} has {len(paths)} images, a batch {max(args.batches)}')
     if not names:
         sys.exit(f'error: none of {", ".join(args.methods)} can be run here')
     rows = []
     for size, batch, linkage, rate in track_iter_progress(cases, file=sys.stderr):
-        features = patch_features(paths[:batch], GRIDS[size]).to(device)
+        if args.features:
+            features = key_features(args.features, args.block, size)[args.first :][:batch]
+        else:
+            features = patch_features(paths[:batch], GRIDS[size])
+        features = features.to(device)
+        pairs = None
+        if cpp.is_available():
+            pairs = cpp.near_pairs(features, int(rate * size), linkage)[:, 0].tolist()
         functions = {
             name: functools.partial(METHODS[name], features, int(rate * size), linkage)
             for name in names
@@ -180,6 +215,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
                     min_s=min(times[name]),
                     max_s=max(times[name]),
                     peak_mib=memory.mebibytes,
+                    near_pairs=pairs,
                 )
             )
     return rows
@@ -267,8 +303,13 @@ def plot(rows: list[dict], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('images', help='folder of images')
-    parser.add_argument('--sizes', type=int, nargs='+', default=list(GRIDS), choices=GRIDS)
+    parser.add_argument('images', nargs='?', help='folder of images')
+    parser.add_argument(
+        '--features', type=Path, help='npz with keys (images, blocks, tokens, channels) instead'
+    )
+    parser.add_argument('--block', type=int, default=0, help='which of the blocks of --features')
+    parser.add_argument('--first', type=int, default=0, help='first image of --features to take')
+    parser.add_argument('--sizes', type=int, nargs='+', default=list(GRIDS))
     parser.add_argument('--batches', type=int, nargs='+', default=[1])
     parser.add_argument('--linkages', nargs='+', default=LINKAGES, choices=LINKAGES)
     parser.add_argument('--keep-rates', type=float, nargs='+', default=[0.5])
@@ -277,6 +318,10 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark_clustering'))
     args = parser.parse_args()
+    if (args.images is None) == (args.features is None):
+        parser.error('give a folder of images or --features')
+    if not args.features and not GRIDS.keys() >= set(args.sizes):
+        parser.error(f'--sizes of images must be of {list(GRIDS)}')
     for rate in args.keep_rates:
         if not 1 / min(args.sizes) <= rate <= 1:
             parser.error(f'--keep-rates must leave a token and be at most 1, got {rate:g}')
@@ -289,6 +334,10 @@ def main() -> None:
         torch=torch.__version__,
     )
     (args.out_dir / 'times.json').write_text(json.dumps(dict(machine=machine, rows=rows), indent=1))
+    with (args.out_dir / 'times.csv').open('w', newline='') as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
     tables = as_table(rows)
     if len(set(args.sizes)) > 1:
         tables += '\n\n' + growth_table(rows)
