@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,8 +66,7 @@ def coarser_map(level: Tensor, shape: Shape, feature: Tensor | None, norm: nn.Mo
     """A map of stride 8, 16 or 32, ``(B, C, H, W)``; arguments as :func:`finest_map`."""
     if _is_one_pass(level):
         return _in_one_pass(level, shape, None, feature, norm)
-    # A neck hands on the memory format of its inputs, and mmcv's RoIAlign on the CPU reads every
-    # map as if its channels came first, and says nothing.
+    # For mmcv's RoIAlign, as below, and the CPU's convolutions of the neck.
     return _normed(to_map(level, shape).contiguous(), feature, norm)
 
 
@@ -98,4 +100,18 @@ def _in_one_pass(
     grid = shape if feature is None else tuple(feature.shape[-2:])
     tokens = None if feature is None else to_tokens(feature)
     out = to_map(resized_sum(base, tokens, shape, grid, quads, parts), shape)
-    return out if parts else norm(out)
+    out = out if parts else norm(out)
+    return out.contiguous() if _are_channels_read_first() else out
+
+
+@functools.cache
+def _are_channels_read_first() -> bool:
+    """Whether RoIAlign is mmcv's compiled one, which takes the memory of every map for NCHW.
+
+    A neck hands on the memory format of its inputs. torchvision's RoIAlign, which stands in for it
+    in :mod:`mmdet_atc.mmcv_ext`, looks at it.
+    """
+    if importlib.util.find_spec('mmcv') is None:
+        return False
+    compiled = importlib.util.find_spec('mmcv._ext')
+    return compiled is not None and compiled.origin is not None

@@ -63,3 +63,14 @@ def test_in_one_pass_they_are_the_same(norm, with_feature, monkeypatch):
             )
     for plain, one_pass in zip(*found, strict=True):
         torch.testing.assert_close(one_pass, plain)
+
+
+@pytest.mark.parametrize('compiled', [True, False])
+def test_a_compiled_roi_align_gets_channels_first(compiled, monkeypatch):
+    monkeypatch.setattr(output_maps, '_is_one_pass', lambda level: True)
+    monkeypatch.setattr(output_maps, 'resized_sum', lambda base, *_: base)  # as on a GPU
+    monkeypatch.setattr(output_maps, '_are_channels_read_first', lambda: compiled)
+    with torch.no_grad():
+        out = coarser_map(torch.randn(2, 24, C), (4, 6), None, norm())
+    assert out.is_contiguous() == compiled
+    assert out.is_contiguous(memory_format=torch.channels_last) != compiled

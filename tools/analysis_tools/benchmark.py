@@ -6,6 +6,10 @@ it, ``CONFIG,model.backbone.merging.backend=sklearn`` being the authors' way of 
 ``CONFIG,compile=True`` compiles the backbone. Images
 come from the first config's validation set, resized to one shape; the detectors take turns call by
 call. Weights are random where no checkpoint is given.
+
+Without configs backbones alone are measured, for a GPU: ``benchmark.py --size s [--vit FILE]
+[--images FOLDER]`` runs the dense one and ATC at several rates in several precisions, one kernel
+after another and as CUDA graphs, with stages and training steps.
 """
 
 import argparse
@@ -26,6 +30,7 @@ from mmdet_atc.engine import (
     usable_device,
 )
 from mmdet_atc.engine.variants import Variant
+from mmdet_atc.studies.speed import backbones
 from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.studies.speed.measure import AMP, KINDS, Comparison
 from mmdet_atc.studies.speed.report import plot, speed_table, stage_table
@@ -33,7 +38,7 @@ from mmdet_atc.studies.speed.report import plot, speed_table, stage_table
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('configs', nargs='+', help='CONFIG[,KEY=VALUE...]; the first is the base')
+    parser.add_argument('configs', nargs='*', help='CONFIG[,KEY=VALUE...]; the first is the base')
     parser.add_argument('--checkpoints', nargs='+', help='one per config; default: random weights')
     parser.add_argument(
         '--shape', type=positive_int, nargs=2, default=(800, 1333), help='height, width'
@@ -57,6 +62,15 @@ def parse_args() -> argparse.Namespace:
         help="training is a step of the config's optimizer, in the precision of --amp; "
         'default: %(default)s',
     )
+    alone = parser.add_argument_group('backbones on a GPU, without configs')
+    alone.add_argument('--size', choices=list(backbones.SIZES), default='s', help='default: s')
+    alone.add_argument('--vit', help="a trained ViT's file; default: random weights")
+    alone.add_argument('--images', type=Path, help='folder of eight JPEGs; default: noise')
+    alone.add_argument('--bandwidth', type=float, help="bytes a second of the GPU's memory")
+    alone.add_argument('--csv', type=Path, help='file that every figure is added to')
+    alone.add_argument(
+        '--skip', nargs='+', choices=list(backbones.PARTS), default=[], help='of what is measured'
+    )
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark'))
     args = parser.parse_args()
     if args.checkpoints and len(args.checkpoints) != len(args.configs):
@@ -66,6 +80,33 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    if args.configs:
+        compare_detectors(args)
+    else:
+        compare_backbones(args)
+
+
+def compare_backbones(args: argparse.Namespace) -> None:
+    models = backbones.build_backbones(args.size, args.vit, args.device)
+    images = backbones.images_of(args.images, *args.shape).to(args.device)
+    study = backbones.Study(models, images, args.repeats)
+    for part, measure in backbones.PARTS.items():
+        if part not in args.skip:
+            print(f'... {part}', file=sys.stderr)
+            measure(study)
+    weights = args.vit or 'random weights: clustering takes more rounds than on trained ones'
+    shape = 'x'.join(map(str, images.shape[-2:]))
+    name = torch.cuda.get_device_name(args.device) if args.device.type == 'cuda' else 'CPU'
+    print(
+        f'ViT-Adapter-{args.size.upper()}, {shape}, {name}, torch {torch.__version__}, {weights}\n'
+    )
+    print(backbones.figures_table(study.figures))
+    print(f'\n{backbones.stage_table(study.figures, args.bandwidth)}')
+    if args.csv:
+        backbones.append_csv(args.csv, study.figures, name)
+
+
+def compare_detectors(args: argparse.Namespace) -> None:
     args.out_dir.mkdir(parents=True, exist_ok=True)  # or nothing is begun
     device = args.device
     try:
