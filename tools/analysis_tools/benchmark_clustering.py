@@ -195,7 +195,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
         features = features.to(device)
         pairs = None
         if cpp.is_available():
-            pairs = cpp.near_pairs(features, int(rate * size), linkage)[:, 0].tolist()
+            pairs = cpp.near_pairs(features, int(rate * size), linkage)[:, 1].tolist()
         functions = {
             name: functools.partial(METHODS[name], features, int(rate * size), linkage)
             for name in names
