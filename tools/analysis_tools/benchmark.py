@@ -24,16 +24,16 @@ from mmengine.logging import MMLogger
 from mmengine.utils import ProgressBar
 
 from mmdet_atc.engine import (
-    config_mistakes_in_one_line,
+    Variant,
     faults_in_one_line,
     positive_int,
     usable_device,
 )
-from mmdet_atc.engine.variants import Variant
+from mmdet_atc.studies.figures import append_figures
 from mmdet_atc.studies.speed import backbones
 from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.studies.speed.measure import AMP, KINDS, Comparison
-from mmdet_atc.studies.speed.report import plot, speed_table, stage_table
+from mmdet_atc.studies.speed.report import figures, plot, speed_table, stage_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,11 +67,13 @@ def parse_args() -> argparse.Namespace:
     alone.add_argument('--vit', help="a trained ViT's file; default: random weights")
     alone.add_argument('--images', type=Path, help='folder of eight JPEGs; default: noise')
     alone.add_argument('--bandwidth', type=float, help="bytes a second of the GPU's memory")
-    alone.add_argument('--csv', type=Path, help='file that every figure is added to')
     alone.add_argument(
         '--skip', nargs='+', choices=list(backbones.PARTS), default=[], help='of what is measured'
     )
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark'))
+    parser.add_argument(
+        *('--figures', '--csv'), type=Path, help='also append all figures to this CSV file'
+    )
     args = parser.parse_args()
     if args.checkpoints and len(args.checkpoints) != len(args.configs):
         parser.error(f'{len(args.checkpoints)} checkpoints for {len(args.configs)} configs')
@@ -93,7 +95,10 @@ def compare_backbones(args: argparse.Namespace) -> None:
     for part, measure in backbones.PARTS.items():
         if part not in args.skip:
             print(f'... {part}', file=sys.stderr)
-            measure(study)
+            try:
+                measure(study)
+            except (RuntimeError, ImportError, ValueError) as error:  # what is measured stays
+                print(f'{part} is left out: {error}', file=sys.stderr)
     weights = args.vit or 'random weights: clustering takes more rounds than on trained ones'
     shape = 'x'.join(map(str, images.shape[-2:]))
     name = torch.cuda.get_device_name(args.device) if args.device.type == 'cuda' else 'CPU'
@@ -102,25 +107,22 @@ def compare_backbones(args: argparse.Namespace) -> None:
     )
     print(backbones.figures_table(study.figures))
     print(f'\n{backbones.stage_table(study.figures, args.bandwidth)}')
-    if args.csv:
-        backbones.append_csv(args.csv, study.figures, name)
+    if args.figures:
+        found = backbones.csv_figures(study.figures)
+        append_figures(args.figures, 'backbones', found, args.device)
 
 
 def compare_detectors(args: argparse.Namespace) -> None:
-    args.out_dir.mkdir(parents=True, exist_ok=True)  # or nothing is begun
+    args.out_dir.mkdir(parents=True, exist_ok=True)  # fails before anything runs
     device = args.device
-    try:
-        variants = [Variant.parse(text) for text in args.configs]
-        sizes = args.batches or default_batch_sizes(device)
-        batches = [annotated_batch(variants[0].cfg, size, *args.shape) for size in sizes]
-        checkpoints = args.checkpoints or [None] * len(variants)
-        with config_mistakes_in_one_line():
-            models = {
-                variant.name: variant.build(device, checkpoint)
-                for variant, checkpoint in zip(variants, checkpoints, strict=True)
-            }
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    variants = [Variant.parse(text) for text in args.configs]
+    sizes = args.batches or default_batch_sizes(device)
+    batches = [annotated_batch(variants[0].cfg, size, *args.shape) for size in sizes]
+    checkpoints = args.checkpoints or [None] * len(variants)
+    models = {
+        variant.name: variant.build(device, checkpoint)
+        for variant, checkpoint in zip(variants, checkpoints, strict=True)
+    }
     compiled = [variant.name for variant in variants if variant.is_compiled]
     optim_wrappers = {
         variant.name: variant.cfg.optim_wrapper
@@ -148,9 +150,11 @@ def compare_detectors(args: argparse.Namespace) -> None:
     )
     (args.out_dir / 'benchmark.md').write_text(tables + '\n')
     plot(rows, args.out_dir / 'benchmark.png')
+    if args.figures:
+        append_figures(args.figures, 'benchmark', figures(rows, args.amp, args.shape), device)
     print(f'\n{tables}')
 
 
 if __name__ == '__main__':
-    with faults_in_one_line():
+    with faults_in_one_line(mistakes=True):
         main()

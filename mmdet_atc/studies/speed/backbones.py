@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import datetime
 import statistics
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +15,8 @@ from torch import Tensor, nn
 
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.backbones.pretrained import load_pretrained_vit, vit_state_dict
+from mmdet_atc.studies.figures import Figure as CsvFigure
+from mmdet_atc.studies.tables import markdown_table
 
 from .launches import Launches, kernels_started
 from .memory import PeakMemory
@@ -207,9 +206,11 @@ class Study:
     def _captured(self, captured: bool) -> Iterator[None]:
         for model in self.models.values():
             model.set_compile(dict(mode='reduce-overhead') if captured else None)
-        yield
-        for model in self.models.values():
-            model.set_compile(None)
+        try:
+            yield
+        finally:
+            for model in self.models.values():
+                model.set_compile(None)
 
     def _step(
         self, model: nn.Module, precision: str, batch: int, distributed: bool
@@ -300,7 +301,7 @@ def figures_table(figures: list[Figure]) -> str:
     cells: dict[tuple[str, str], dict[str, float]] = {}
     for figure in figures:
         cells.setdefault((figure.setting, figure.what), {})[figure.model] = figure.value
-    lines = [['', *METHODS], ['---'] * (len(METHODS) + 1)]
+    lines = []
     for (setting, what), values in cells.items():
         if ', ' in what:
             continue
@@ -312,7 +313,7 @@ def figures_table(figures: list[Figure]) -> str:
                 text += f' ({base / value:.2f}x)'
             line.append(text)
         lines.append(line)
-    return _markdown(lines)
+    return markdown_table(['', *METHODS], lines)
 
 
 def stage_table(figures: list[Figure], bandwidth: float | None = None) -> str:
@@ -331,9 +332,8 @@ def stage_table(figures: list[Figure], bandwidth: float | None = None) -> str:
         stages = [what.rpartition(', ')[0] for what in mine if what.endswith(', ms')]
         if not stages:
             continue
-        head = [model, 'ms', 'launches', 'MiB moved']
-        lines = [head + ['floor, ms', 'of it'] * bool(bandwidth)]
-        lines.append(['---'] * len(lines[0]))
+        head = [model, 'ms', 'launches', 'MiB moved', *(['floor, ms', 'of it'] * bool(bandwidth))]
+        lines = []
         rows = [[mine[f'{s}, {w}'] for w in ('ms', 'launches', 'MiB moved')] for s in stages]
         rows.append([sum(column) for column in zip(*rows, strict=True)])
         for stage, (ms, launches, moved) in zip([*stages, 'all'], rows, strict=True):
@@ -342,35 +342,12 @@ def stage_table(figures: list[Figure], bandwidth: float | None = None) -> str:
                 floor = 1e3 * moved * 2**20 / bandwidth
                 line += [f'{floor:.2f}', f'{floor / ms:.2f}']
             lines.append(line)
-        tables.append(_markdown(lines))
+        tables.append(markdown_table(head, lines))
     return '\n\n'.join(tables)
 
 
-def append_csv(path: Path, figures: list[Figure], device: str) -> None:
-    """Add a row per figure to a file, with date, commit, device and torch.
-
-    Args:
-        path (Path): The file; it is begun where there is none.
-        figures (list[Figure]): The figures.
-        device (str): The device's name.
-    """
-    commit = subprocess.run(
-        ['git', 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    common = dict(
-        date=datetime.date.today().isoformat(),
-        commit=commit or 'unknown',
-        device=device,
-        torch=torch.__version__,
-    )
-    rows = [common | asdict(figure) for figure in figures]
-    is_new = not path.is_file()
-    with path.open('a', newline='') as file:
-        writer = csv.DictWriter(file, rows[0])
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+def csv_figures(figures: list[Figure]) -> Iterator[CsvFigure]:
+    """The figures as :func:`~mmdet_atc.studies.figures.append_figures` takes them."""
+    for figure in figures:
+        unit = next(unit for unit in ('ms', 'MiB', 'launches') if unit in figure.what)
+        yield f'{figure.model}, {figure.setting}', figure.what, [figure.value], unit

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.studies.figures import append_figures
 from mmdet_atc.studies.speed import backbones
 from mmdet_atc.studies.speed.backbones import (
     METHODS,
     Figure,
     Study,
-    append_csv,
     build_backbones,
+    csv_figures,
     figures_table,
     images_of,
     stage_table,
@@ -52,12 +53,12 @@ def test_what_is_measured_is_in_the_tables(small, tmp_path):
     for stage in ('clustering', 'merge and back-project', 'output maps', 'Extractor', 'all'):
         assert f'| {stage} | ' in stages
     for _ in range(2):
-        append_csv(tmp_path / 'figures.csv', study.figures, 'CPU')
+        append_figures(tmp_path / 'figures.csv', 'backbones', csv_figures(study.figures), CPU)
     with (tmp_path / 'figures.csv').open() as file:
         written = list(csv.DictReader(file))
     assert len(written) == 2 * len(study.figures)
-    assert written[0]['model'] == 'dense'
-    assert float(written[0]['value']) == study.figures[0].value
+    assert written[0]['case'] == 'dense, bf16, batch 2'
+    assert float(written[0]['median']) == pytest.approx(study.figures[0].value, rel=1e-3)
 
 
 def test_stages_add_up_to_the_launches_of_a_call(small):
