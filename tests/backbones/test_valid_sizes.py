@@ -61,8 +61,13 @@ def batch(sizes=SIZES) -> dict:
         )
         sample = DetDataSample(
             metainfo=dict(
-                img_id=0, img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0), flip=False, flip_direction=None, flip_direction=None
-            ),
+                img_id=0,
+                img_shape=size,
+                ori_shape=size,
+                scale_factor=(1.0, 1.0),
+                flip=False,
+                flip_direction=None,
+            ),  # fmt: skip
             gt_instances=instances,
         )
         samples.append(sample)
