@@ -29,7 +29,7 @@ LAYERS = [
     'studies',
 ]
 #: Modules beside the folders, which import nothing of the package.
-BELOW = ['arguments', 'shipped']
+BELOW = ['version', 'arguments', 'shipped']
 #: clustering/ may be used without OpenMMLab.
 CLUSTERING_MAY_IMPORT = {'torch', 'numpy', 'sklearn', 'triton', 'mmdet_atc'}
 

@@ -83,5 +83,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with faults_in_one_line():
+    with faults_in_one_line(mistakes=True):
         main()

@@ -4,7 +4,6 @@
 from mmdet_atc.engine import (
     RunParser,
     build,
-    config_mistakes_in_one_line,
     faults_in_one_line,
     prepare_test,
 )
@@ -21,7 +20,7 @@ def main() -> None:
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must end in .pkl or .pickle, got {args.out!r}')
     with faults_in_one_line():
-        with config_mistakes_in_one_line():
+        with faults_in_one_line(mistakes=True):
             runner = build(prepare_test(args), args.out)
         runner.test()
 

@@ -4,7 +4,6 @@
 from mmdet_atc.engine import (
     RunParser,
     build,
-    config_mistakes_in_one_line,
     faults_in_one_line,
     prepare_training,
 )
@@ -27,7 +26,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     with faults_in_one_line():
-        with config_mistakes_in_one_line():
+        with faults_in_one_line(mistakes=True):
             runner = build(prepare_training(args))
         runner.train()
 

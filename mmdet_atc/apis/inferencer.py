@@ -13,6 +13,7 @@ from mmengine.visualization import Visualizer
 
 from mmdet_atc.checkpoints import fitted
 from mmdet_atc.engine import load_config
+from mmdet_atc.shipped import shipped
 
 
 class DetInferencer(apis.DetInferencer):
@@ -74,18 +75,14 @@ def _resolved(model: str, weights: str | None) -> tuple[Config, str | None]:
     """Config and weights of a config file or of a model's name."""
     if osp.isfile(model) or model.endswith(('.py', '.json', '.yml', '.yaml')):
         return load_config(model), weights
-    try:
-        root = apis.DetInferencer._get_repo_or_mim_dir('mmdet_atc')
-        models = {m['Name']: m for m in apis.DetInferencer._get_models_from_metafile(root)}
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f'no config file {model!r}, and models have no names here: mmdet_atc was installed '
-            'without its configs. Name a config file, or install a clone with `pip install -e .`'
-        ) from error
+    root = shipped('')
+    models = {m['Name']: m for m in apis.DetInferencer._get_models_from_metafile(str(root))}
     if model not in models:
+        if weights is not None and (root / 'configs' / f'{model}.py').is_file():
+            return load_config(model), weights
         close = difflib.get_close_matches(model, models, n=3)
         hint = f'did you mean {" or ".join(close)}?' if close else 'MODEL_ZOO.md lists the names.'
         raise ValueError(f'there is neither a config file nor a model {model!r}: {hint}')
     if weights is None and 'Weights' not in models[model]:
         raise ValueError(f'no weights are published for {model}: give a checkpoint of it')
-    return load_config(osp.join(root, models[model]['Config'])), weights or models[model]['Weights']
+    return load_config(str(root / models[model]['Config'])), weights or models[model]['Weights']

@@ -174,7 +174,7 @@ class ViTAdapter(BaseModule):
             )
         windows = windows_per_block(window_attn, window_size, depth)
         groups = groups_of_blocks(interaction_indexes, depth)
-        self.captured = compiled_forward(self, Geometry.of_image, compile)
+        self.set_compile(compile)
         norm_cfg = dict(type='BN') if norm_cfg is None else norm_cfg
         _check_norm(norm_cfg, embed_dim)
 
@@ -221,6 +221,17 @@ class ViTAdapter(BaseModule):
             self.add_module(f'norm{level}', build_norm_layer(norm_cfg, embed_dim)[1])
         self._reset_parameters()
         self._register_load_state_dict_pre_hook(_drop_classifier_keys)
+
+    def set_compile(self, compile: dict | None) -> None:
+        """Run in another way from now on.
+
+        Args:
+            compile (dict, optional): As the argument of the same name of the class.
+
+        Raises:
+            ValueError: If it is no such dict.
+        """
+        self.captured = compiled_forward(self, Geometry.of_image, compile)
 
     def _reset_parameters(self) -> None:
         for module in self.modules():
@@ -333,7 +344,7 @@ class ViTAdapter(BaseModule):
 
 
 def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:
-    """Load hook: forget the classifier's keys without a word about them."""
+    """Load hook: a classifier's keys are neither loaded nor reported as unexpected."""
     for key in CLASSIFIER_KEYS:
         state_dict.pop(prefix + key, None)
 

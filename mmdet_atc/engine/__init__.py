@@ -1,13 +1,7 @@
 """From a config file to a run: command line, paths, device, batch size, hooks."""
 
 from .classes import follow_classes
-from .cli import (
-    RunParser,
-    config_mistakes_in_one_line,
-    faults_in_one_line,
-    positive_int,
-    usable_device,
-)
+from .cli import RunParser, faults_in_one_line, positive_int, usable_device
 from .device import adapt_to_device
 from .hooks import (
     AtomicCheckpointHook,
@@ -18,6 +12,7 @@ from .hooks import (
     seed_worker,
 )
 from .launchers import check_launched, world_size
+from .private import unwrapped
 from .run import build, choose_start, choose_weights, load_config, prepare_test, prepare_training
 from .total_batch_size import set_total_batch_size
 from .variants import Variant
@@ -35,7 +30,6 @@ __all__ = [
     'check_launched',
     'choose_start',
     'choose_weights',
-    'config_mistakes_in_one_line',
     'faults_in_one_line',
     'follow_classes',
     'load_config',
@@ -44,6 +38,7 @@ __all__ = [
     'prepare_training',
     'seed_worker',
     'set_total_batch_size',
+    'unwrapped',
     'usable_device',
     'world_size',
 ]

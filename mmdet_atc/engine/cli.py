@@ -92,11 +92,15 @@ def usable_device(text: str) -> torch.device:
 
 
 @contextmanager
-def faults_in_one_line() -> Iterator[None]:
-    """Exit with status 1 and ``error: <what, where, what to do>`` on a fault.
+def faults_in_one_line(mistakes: bool = False) -> Iterator[None]:
+    """Exit with status 1 and ``error: <what, where, what to do>`` on a fault of files or processes.
 
     Only a checkpoint that does not fit the model takes more lines, one for each part that differs.
-    Mistakes in the program still show their traceback.
+
+    Args:
+        mistakes (bool): Also on values that a class refuses, arguments that it does not have, and
+            unknown types: around what the user's config or command line decides. Elsewhere such
+            errors are mistakes in the program, which show their traceback. Default: False.
     """
     try:
         yield
@@ -104,30 +108,22 @@ def faults_in_one_line() -> Iterator[None]:
         sys.exit(f'error: {error}')
     except FAULTS as error:
         sys.exit(f'error: {_one_line(error)}')
-    except RuntimeError as error:
-        advice = _advice(str(error))
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        advice = _advice(str(error)) if isinstance(error, RuntimeError) else None
+        if advice is None and mistakes:
+            advice = _mistake(error)
         if advice is None:
             raise
         sys.exit(f'error: {advice}')
 
 
-@contextmanager
-def config_mistakes_in_one_line() -> Iterator[None]:
-    """Around what builds a config's objects: exit like :func:`faults_in_one_line` on its mistakes.
-
-    These are values that a class refuses, arguments that it does not have, and unknown types.
-    Inside of :func:`faults_in_one_line`, to which other faults are left.
-    """
-    try:
-        yield
-    except (CheckpointError, *FAULTS):
-        raise
-    except (ValueError, TypeError, KeyError) as error:
-        # The text of a KeyError is quoted, line breaks and all.
-        fault = ValueError(*error.args) if isinstance(error, KeyError) else error
-        if not isinstance(error, ValueError) and not _MISSPELT.search(str(fault)):
-            raise
-        sys.exit(f'error: {_one_line(fault)}')
+def _mistake(error: Exception) -> str | None:
+    """The line for a mistake in a config or on the command line, None where it is another error."""
+    # The text of a KeyError is quoted, line breaks and all.
+    plain = ValueError(*error.args) if isinstance(error, KeyError) else error
+    if isinstance(error, ValueError) or _MISSPELT.search(str(plain)):
+        return _one_line(plain)
+    return None
 
 
 def _advice(message: str) -> str | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +14,7 @@ from mmdet_atc.native import can_run_triton
 from .conv_norm import is_foldable
 from .convolutions import pointwise, upsampled_onto
 from .maps import to_map, to_tokens
+from .precision import autocast_dtype
 from .residual import add_residual
 from .resize import resized_sum
 
@@ -63,8 +67,7 @@ def coarser_map(level: Tensor, shape: Shape, feature: Tensor | None, norm: nn.Mo
     """A map of stride 8, 16 or 32, ``(B, C, H, W)``; arguments as :func:`finest_map`."""
     if _is_one_pass(level):
         return _in_one_pass(level, shape, None, feature, norm)
-    # A neck hands on the memory format of its inputs, and mmcv's RoIAlign on the CPU reads every
-    # map as if its channels came first, and says nothing.
+    # For mmcv's RoIAlign, as below, and the CPU's convolutions of the neck.
     return _normed(to_map(level, shape).contiguous(), feature, norm)
 
 
@@ -86,7 +89,7 @@ def _with_feature(out: Tensor, feature: Tensor) -> Tensor:
 
 
 def _is_one_pass(level: Tensor) -> bool:
-    return can_run_triton(level) and not torch.is_grad_enabled()
+    return can_run_triton(level)
 
 
 def _in_one_pass(
@@ -97,5 +100,21 @@ def _in_one_pass(
         parts = norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps
     grid = shape if feature is None else tuple(feature.shape[-2:])
     tokens = None if feature is None else to_tokens(feature)
-    out = to_map(resized_sum(base, tokens, shape, grid, quads, parts), shape)
-    return out if parts else norm(out)
+    dtype = autocast_dtype(base.device.type) or base.dtype
+    out = to_map(resized_sum(base, tokens, shape, grid, quads, parts, dtype), shape)
+    out = out if parts else norm(out)
+    # In float32 a neck's convolutions want channels first, too.
+    return out.contiguous() if dtype.itemsize >= 4 or _are_channels_read_first() else out
+
+
+@functools.cache
+def _are_channels_read_first() -> bool:
+    """Whether RoIAlign is mmcv's compiled one, which takes the memory of every map for NCHW.
+
+    A neck hands on the memory format of its inputs. torchvision's RoIAlign, which stands in for it
+    in :mod:`mmdet_atc.mmcv_ext`, looks at it.
+    """
+    if importlib.util.find_spec('mmcv') is None:
+        return False
+    compiled = importlib.util.find_spec('mmcv._ext')
+    return compiled is not None and compiled.origin is not None

@@ -5,7 +5,9 @@ from .base import AttentionTokenMerger, TokenMerger
 from .bipartite import BipartiteMerging
 from .clusters import TokenClusters
 from .dpc_knn import DPCKNNMerging
+from .evit import EViTMerging
 from .k_medoids import KMedoidsMerging
+from .methods import METHODS, Method
 from .padding import assign_beside_padding, padded_patches
 from .plan import TokenPlan, constant_plan, keep_rate_plan, linear_plan
 from .proportional import folded_attention, proportional_attention
@@ -14,12 +16,15 @@ from .segments import segment_mean
 from .top_k import TopKMerging
 
 __all__ = [
+    'METHODS',
     'TOKEN_MERGERS',
     'AgglomerativeMerging',
     'AttentionTokenMerger',
     'BipartiteMerging',
     'DPCKNNMerging',
+    'EViTMerging',
     'KMedoidsMerging',
+    'Method',
     'TokenClusters',
     'TokenMerger',
     'TokenPlan',

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet_atc.studies.table3 import Cell, all_cells
+from mmdet_atc.studies.tables import markdown_table
 
 APS = ('box_ap', 'mask_ap')
 
@@ -154,14 +155,14 @@ def pareto_table(found: Sequence[Point]) -> str:
     """
     fronts = {ap: pareto_front(found, ap) for ap in APS}
     head = ['size', 'regime', 'method', 'keep rate', 'images/s', 'box AP', 'mask AP', 'on front']
-    lines = ['| ' + ' | '.join(head) + ' |', '|' + ' --- |' * len(head)]
+    rows = []
     for point in found:
         on = [ap.split('_')[0] for ap in APS if point in fronts[ap]]
         cell = point.cell
-        cells = [cell.size, cell.regime, cell.method, str(cell.keep_rate)]
-        cells += [f'{v:.2f}' for v in (point.images_per_s, point.box_ap, point.mask_ap)]
-        lines.append('| ' + ' | '.join([*cells, ', '.join(on) or '-']) + ' |')
-    return '\n'.join(lines)
+        figures = (point.images_per_s, point.box_ap, point.mask_ap)
+        names = (cell.size, cell.regime, cell.method, cell.keep_rate)
+        rows.append([*names, *map(float, figures), ', '.join(on) or None])
+    return markdown_table(head, rows)
 
 
 def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
@@ -232,5 +233,5 @@ def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
 
 
 def _area(keep_rate: int) -> float:
-    """Of a marker, in square points."""
+    """Area of a marker in square points: the more tokens, the larger."""
     return 8 + 0.6 * keep_rate

@@ -4,11 +4,10 @@ from .clusters import draw_clusters, draw_padded_image
 from .files import find_images, picture_names
 from .grid import draw_cluster_grid
 from .hook import ClusterVisualizationHook
-from .methods import METHODS, mergings_to_compare
+from .methods import mergings_to_compare
 from .predict import ImageClusters, image_pipeline, load_batch, predict_clusters
 
 __all__ = [
-    'METHODS',
     'ClusterVisualizationHook',
     'ImageClusters',
     'draw_cluster_grid',

@@ -1,25 +1,14 @@
-"""Short names of the ways to merge, and which of them stand side by side in a picture."""
+"""Which ways to merge stand side by side in a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
-KeepRate = float | Sequence[float]
+from mmdet_atc.merging import METHODS
 
-#: Names of the command line, as in those of the configs: title and merger.
-METHODS: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
-    {
-        'single': ('ATC single', dict(type='AgglomerativeMerging', linkage='single')),
-        'complete': ('ATC complete', dict(type='AgglomerativeMerging', linkage='complete')),
-        'average': ('ATC average', dict(type='AgglomerativeMerging', linkage='average')),
-        'tome': ('ToMe', dict(type='BipartiteMerging')),
-        'dpcknn': ('DPC-KNN', dict(type='DPCKNNMerging')),
-        'kmedoids': ('K-Medoids', dict(type='KMedoidsMerging')),
-        'topk': ('Top-K', dict(type='TopKMerging')),
-    }
-)
+#: One for all merges, or one for each.
+KeepRate = float | Sequence[float]
 
 
 def mergings_to_compare(
@@ -32,7 +21,8 @@ def mergings_to_compare(
     Args:
         own (Mapping, optional): ``merging`` of the model's config. Gives what is not asked for,
             and the other arguments where its own method is.
-        methods (Sequence[str]): Names in ``METHODS``; none is the model's own. Default: ``()``.
+        methods (Sequence[str]): Names in :data:`mmdet_atc.merging.METHODS`; none is the
+            model's own. Default: ``()``.
         keep_rates (Sequence): One for all merge blocks or one per merge block, each; none is the
             model's own. Default: ``()``.
 
@@ -53,7 +43,8 @@ def mergings_to_compare(
     base = {'type': 'AgglomerativeMerging', **(own or {})}
     if base['type'] == 'AgglomerativeMerging':
         base.setdefault('linkage', 'average')
-    chosen = [METHODS[name] for name in methods] or [(_title(base), base)]
+    chosen = [(METHODS[name].title, METHODS[name].merging) for name in methods]
+    chosen = chosen or [(_title(base), base)]
     rates: list[KeepRate | None] = [*keep_rates] or [base.get('keep_rate')]
     columns = {}
     for title, merger in chosen:
@@ -67,9 +58,9 @@ def mergings_to_compare(
 
 
 def _title(merging: Mapping[str, Any]) -> str:
-    for title, merger in METHODS.values():
-        if all(merging.get(key) == value for key, value in merger.items()):
-            return title
+    for method in METHODS.values():
+        if all(merging.get(key) == value for key, value in method.merging.items()):
+            return method.title
     kind = merging['type']
     return kind if isinstance(kind, str) else kind.__name__
 

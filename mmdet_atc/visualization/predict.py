@@ -142,7 +142,7 @@ def label_maps(model: BaseDetector, batch: dict[str, Any]) -> list[np.ndarray]:
         list[ndarray]: For each merge block ``(B, h, w)`` int64, values ``0 .. K - 1``.
     """
     data = model.data_preprocessor(batch, False)
-    inputs, sizes = data['inputs'], valid_sizes(data['data_samples'])
+    inputs, sizes = data['inputs'], valid_sizes(data.get('data_samples'))
     height, width = (side // model.backbone.patch_size for side in inputs.shape[-2:])
     _, stages = model.backbone.forward_with_clusters(inputs, sizes)
     return [stage.labels.reshape(-1, height, width).cpu().numpy() for stage in stages]

@@ -19,6 +19,7 @@ from ..tools.micro_runs import MODEL_OPTIONS
 
 SHAPES = ('circle', 'rectangle', 'triangle', 'star')
 NAMED = 'atc_vit_adapter_t_average_r50'
+UNPUBLISHED = 'atc_vit_adapter_micro_shapes'
 
 
 @pytest.fixture(scope='module')
@@ -109,11 +110,11 @@ def test_by_name_with_the_weights_of_the_model_zoo(monkeypatch):
         raise CheckpointError('enough')
 
     monkeypatch.setattr('mmengine.infer.infer._load_checkpoint', load)
-    for weights in (None, 'mine.pth'):
+    for name, weights in ((NAMED, None), (NAMED, 'mine.pth'), (UNPUBLISHED, 'x')):
         with pytest.raises(CheckpointError, match='enough'):
-            DetInferencer(NAMED, weights, device='cpu')
+            DetInferencer(name, weights, device='cpu')
     published = 'hf://joakimbh/atc_tiny-coco17-average/atc_tiny-coco17-05-average.pth'
-    assert asked == [published, 'mine.pth']
+    assert asked == [published, 'mine.pth', 'x']
 
 
 @pytest.mark.parametrize(
@@ -128,12 +129,6 @@ def test_by_name_with_the_weights_of_the_model_zoo(monkeypatch):
 def test_wrong_names(args, error, message):
     with pytest.raises(error, match=message):
         DetInferencer(*args, device='cpu')
-
-
-def test_names_need_the_configs(monkeypatch):
-    monkeypatch.setattr('mmdet_atc.__path__', ['/elsewhere/mmdet_atc'])
-    with pytest.raises(FileNotFoundError, match='installed without its configs'):
-        DetInferencer(NAMED, device='cpu')
 
 
 def test_a_checkpoint_must_fit(config, state, tmp_path):

@@ -3,53 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mmdet_atc.backbones.geometry import _kept_geometry
 from mmdet_atc.backbones.pos_embed import _kept_weights
-
-#: Operations that start nothing: views, allocations, questions.
-FREE = frozenset(
-    """view t transpose permute expand select slice split split_with_sizes unbind detach alias
-    as_strided unsqueeze squeeze empty empty_like empty_strided empty_permuted new_empty
-    new_empty_strided _unsafe_view device promote_types _reshape_alias lift_fresh""".split()  # noqa: SIM905
-)
-#: Operations of ours that start more than one kernel.
-KERNELS = {'segment_sum': 3, 'depthwise_gelu': 2}
-
-
-class Launches(TorchDispatchMode):
-    """Counts every operation that is not :data:`FREE` as one launch, by name.
-
-    Attributes:
-        counts (Counter): Launches by operation.
-        bytes (Counter): Bytes of the tensors that operations read and write, each once.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-        self.bytes: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        name = function.name().split('::')[1].split('.')[0]
-        if name not in FREE:
-            self.add(name, args, kwargs, out)
-        return out
-
-    def add(self, name: str, *tensors) -> None:
-        self.counts[name] += KERNELS.get(name, 1)
-        found = {id(x): x for x in tree_leaves(tensors) if isinstance(x, Tensor)}
-        self.bytes[name] += sum(x.numel() * x.element_size() for x in found.values())
+from mmdet_atc.studies.speed.launches import Launches
 
 
 @contextlib.contextmanager
@@ -100,8 +63,7 @@ def counted(build, height: int, width: int, batch: int = 1) -> Launches:
         model: nn.Module = build().eval()
         image = torch.empty(batch, 3, height, width)
         model(image)  # constants of the size
-        launches.counts.clear()
-        launches.bytes.clear()
+        launches.clear()
         with launches:
             model(image)
     return launches

@@ -9,7 +9,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
-from mmdet_atc.engine.variants import Variant
+from mmdet_atc.engine import Variant
 from mmdet_atc.visualization import hook as module
 from mmdet_atc.visualization.hook import ClusterVisualizationHook
 

@@ -18,12 +18,11 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
 from mmdet_atc.engine import (
-    config_mistakes_in_one_line,
+    Variant,
     faults_in_one_line,
     positive_int,
     usable_device,
 )
-from mmdet_atc.engine.variants import Variant
 from mmdet_atc.studies.agreement import (
     agreement_table,
     analyse,
@@ -74,23 +73,19 @@ def main() -> None:
     checkpoints = args.checkpoints or [None]
     if len(checkpoints) == 1:
         checkpoints = checkpoints * len(args.configs)
-    args.out_dir.mkdir(parents=True, exist_ok=True)  # or nothing is begun
+    args.out_dir.mkdir(parents=True, exist_ok=True)  # fails before anything runs
     analyses = {}
-    try:
-        variants = [Variant.parse(text) for text in args.configs]
-        names = distinct_names(variants, checkpoints)
-        init_default_scope('mmdet')
-        dataset = DATASETS.build(variants[0].cfg.test_dataloader.dataset)
-        indices = range(min(len(dataset), args.limit_images or len(dataset)))
-        for name, variant, checkpoint in zip(names, variants, checkpoints, strict=True):
-            with config_mistakes_in_one_line():
-                model = variant.build(args.device, checkpoint)
-            print(name, file=sys.stderr)
-            progress = track_iter_progress(indices, file=sys.stderr)
-            analyses[name] = analyse(model, dataset, progress)
-            print(file=sys.stderr)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    variants = [Variant.parse(text) for text in args.configs]
+    names = distinct_names(variants, checkpoints)
+    init_default_scope('mmdet')
+    dataset = DATASETS.build(variants[0].cfg.test_dataloader.dataset)
+    indices = range(min(len(dataset), args.limit_images or len(dataset)))
+    for name, variant, checkpoint in zip(names, variants, checkpoints, strict=True):
+        model = variant.build(args.device, checkpoint)
+        print(name, file=sys.stderr)
+        progress = track_iter_progress(indices, file=sys.stderr)
+        analyses[name] = analyse(model, dataset, progress)
+        print(file=sys.stderr)
 
     random = '' if args.checkpoints else ', random weights'
     note = NOTE.format(count=len(indices), ann_file=dataset.ann_file, random=random)
@@ -108,5 +103,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with faults_in_one_line():
+    with faults_in_one_line(mistakes=True):
         main()

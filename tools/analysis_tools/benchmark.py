@@ -6,6 +6,10 @@ it, ``CONFIG,model.backbone.merging.backend=sklearn`` being the authors' way of 
 ``CONFIG,compile=True`` compiles the backbone. Images
 come from the first config's validation set, resized to one shape; the detectors take turns call by
 call. Weights are random where no checkpoint is given.
+
+Without configs backbones alone are measured, for a GPU: ``benchmark.py --size s [--vit FILE]
+[--images FOLDER]`` runs the dense one and ATC at several rates in several precisions, one kernel
+after another and as CUDA graphs, with stages and training steps.
 """
 
 import argparse
@@ -20,20 +24,21 @@ from mmengine.logging import MMLogger
 from mmengine.utils import ProgressBar
 
 from mmdet_atc.engine import (
-    config_mistakes_in_one_line,
+    Variant,
     faults_in_one_line,
     positive_int,
     usable_device,
 )
-from mmdet_atc.engine.variants import Variant
+from mmdet_atc.studies.figures import append_figures
+from mmdet_atc.studies.speed import backbones
 from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.studies.speed.measure import AMP, KINDS, Comparison
-from mmdet_atc.studies.speed.report import plot, speed_table, stage_table
+from mmdet_atc.studies.speed.report import figures, plot, speed_table, stage_table
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('configs', nargs='+', help='CONFIG[,KEY=VALUE...]; the first is the base')
+    parser.add_argument('configs', nargs='*', help='CONFIG[,KEY=VALUE...]; the first is the base')
     parser.add_argument('--checkpoints', nargs='+', help='one per config; default: random weights')
     parser.add_argument(
         '--shape', type=positive_int, nargs=2, default=(800, 1333), help='height, width'
@@ -57,7 +62,18 @@ def parse_args() -> argparse.Namespace:
         help="training is a step of the config's optimizer, in the precision of --amp; "
         'default: %(default)s',
     )
+    alone = parser.add_argument_group('backbones on a GPU, without configs')
+    alone.add_argument('--size', choices=list(backbones.SIZES), default='s', help='default: s')
+    alone.add_argument('--vit', help="a trained ViT's file; default: random weights")
+    alone.add_argument('--images', type=Path, help='folder of eight JPEGs; default: noise')
+    alone.add_argument('--bandwidth', type=float, help="bytes a second of the GPU's memory")
+    alone.add_argument(
+        '--skip', nargs='+', choices=list(backbones.PARTS), default=[], help='of what is measured'
+    )
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark'))
+    parser.add_argument(
+        *('--figures', '--csv'), type=Path, help='also append all figures to this CSV file'
+    )
     args = parser.parse_args()
     if args.checkpoints and len(args.checkpoints) != len(args.configs):
         parser.error(f'{len(args.checkpoints)} checkpoints for {len(args.configs)} configs')
@@ -66,20 +82,47 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    args.out_dir.mkdir(parents=True, exist_ok=True)  # or nothing is begun
+    if args.configs:
+        compare_detectors(args)
+    else:
+        compare_backbones(args)
+
+
+def compare_backbones(args: argparse.Namespace) -> None:
+    models = backbones.build_backbones(args.size, args.vit, args.device)
+    images = backbones.images_of(args.images, *args.shape).to(args.device)
+    study = backbones.Study(models, images, args.repeats)
+    for part, measure in backbones.PARTS.items():
+        if part not in args.skip:
+            print(f'... {part}', file=sys.stderr)
+            try:
+                measure(study)
+            except (RuntimeError, ImportError, ValueError) as error:  # what is measured stays
+                print(f'{part} is left out: {error}', file=sys.stderr)
+    weights = args.vit or 'random weights: clustering takes more rounds than on trained ones'
+    shape = 'x'.join(map(str, images.shape[-2:]))
+    name = torch.cuda.get_device_name(args.device) if args.device.type == 'cuda' else 'CPU'
+    print(
+        f'ViT-Adapter-{args.size.upper()}, {shape}, {name}, torch {torch.__version__}, {weights}\n'
+    )
+    print(backbones.figures_table(study.figures))
+    print(f'\n{backbones.stage_table(study.figures, args.bandwidth)}')
+    if args.figures:
+        found = backbones.csv_figures(study.figures)
+        append_figures(args.figures, 'backbones', found, args.device)
+
+
+def compare_detectors(args: argparse.Namespace) -> None:
+    args.out_dir.mkdir(parents=True, exist_ok=True)  # fails before anything runs
     device = args.device
-    try:
-        variants = [Variant.parse(text) for text in args.configs]
-        sizes = args.batches or default_batch_sizes(device)
-        batches = [annotated_batch(variants[0].cfg, size, *args.shape) for size in sizes]
-        checkpoints = args.checkpoints or [None] * len(variants)
-        with config_mistakes_in_one_line():
-            models = {
-                variant.name: variant.build(device, checkpoint)
-                for variant, checkpoint in zip(variants, checkpoints, strict=True)
-            }
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    variants = [Variant.parse(text) for text in args.configs]
+    sizes = args.batches or default_batch_sizes(device)
+    batches = [annotated_batch(variants[0].cfg, size, *args.shape) for size in sizes]
+    checkpoints = args.checkpoints or [None] * len(variants)
+    models = {
+        variant.name: variant.build(device, checkpoint)
+        for variant, checkpoint in zip(variants, checkpoints, strict=True)
+    }
     compiled = [variant.name for variant in variants if variant.is_compiled]
     optim_wrappers = {
         variant.name: variant.cfg.optim_wrapper
@@ -107,9 +150,11 @@ def main() -> None:
     )
     (args.out_dir / 'benchmark.md').write_text(tables + '\n')
     plot(rows, args.out_dir / 'benchmark.png')
+    if args.figures:
+        append_figures(args.figures, 'benchmark', figures(rows, args.amp, args.shape), device)
     print(f'\n{tables}')
 
 
 if __name__ == '__main__':
-    with faults_in_one_line():
+    with faults_in_one_line(mistakes=True):
         main()

@@ -9,17 +9,16 @@ from pathlib import Path
 import torch
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.engine import config_mistakes_in_one_line, faults_in_one_line, positive_int
-from mmdet_atc.engine.variants import Variant
+from mmdet_atc.engine import Variant, faults_in_one_line, positive_int
 from mmdet_atc.studies.speed.flops import count_macs
 from mmdet_atc.studies.speed.inputs import noise_batch
+from mmdet_atc.studies.tables import markdown_table
 
 PARTS = ('backbone', 'neck', 'heads', 'total')
 
 
 def measure(variant: Variant, height: int, width: int) -> dict:
-    with config_mistakes_in_one_line():
-        model = variant.build(torch.device('cpu'))
+    model = variant.build(torch.device('cpu'))
     inputs = model.data_preprocessor(noise_batch(height, width), training=False)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return dict(name=variant.name, parameters=parameters, macs=count_macs(model, inputs))
@@ -33,23 +32,24 @@ def main() -> None:
     )
     parser.add_argument('--out', type=Path, help='also write the figures to this JSON file')
     args = parser.parse_args()
-    try:
-        variants = [Variant.parse(text) for text in args.configs]
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    variants = [Variant.parse(text) for text in args.configs]
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)  # or nothing is begun
+        args.out.parent.mkdir(parents=True, exist_ok=True)  # fails before anything runs
     rows = [measure(v, *args.shape) for v in track_iter_progress(variants, file=sys.stderr)]
     if args.out:
         args.out.write_text(json.dumps(dict(shape=list(args.shape), rows=rows), indent=1))
     print(f'\nGiga multiply-adds (what papers call GFLOPs) at {args.shape[0]}x{args.shape[1]}:\n')
-    print('| model | parameters, M | ' + ' | '.join(PARTS) + ' |')
-    print('|' + ' --- |' * (2 + len(PARTS)))
-    for row in rows:
-        cells = [f'{row["macs"][part] / 1e9:.1f}' for part in PARTS]
-        print(f'| {row["name"]} | {row["parameters"] / 1e6:.2f} | ' + ' | '.join(cells) + ' |')
+    cells = [
+        [
+            row['name'],
+            row['parameters'] / 1e6,
+            *(f'{row["macs"][part] / 1e9:.1f}' for part in PARTS),
+        ]
+        for row in rows
+    ]
+    print(markdown_table(['model', 'parameters, M', *PARTS], cells))
 
 
 if __name__ == '__main__':
-    with faults_in_one_line():
+    with faults_in_one_line(mistakes=True):
         main()

@@ -10,9 +10,9 @@ pareto.json, pareto.md and pareto.png.
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
+from mmdet_atc.engine import faults_in_one_line
 from mmdet_atc.studies.pareto import (
     benchmarked_speeds,
     pareto_front,
@@ -36,13 +36,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        speeds = None
-        if args.benchmark:
-            speeds = benchmarked_speeds(args.benchmark, args.measure, args.batch)
-        found = points(read_cells(args.sweep), speeds)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    speeds = None
+    if args.benchmark:
+        speeds = benchmarked_speeds(args.benchmark, args.measure, args.batch)
+    found = points(read_cells(args.sweep), speeds)
     speed = 'evaluation' if speeds is None else f'{args.measure}, {args.benchmark.name}'
     out_dir = args.out_dir or args.sweep
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -57,4 +54,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line(mistakes=True):
+        main()

@@ -14,15 +14,14 @@ from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
 from mmdet_atc.engine import (
-    config_mistakes_in_one_line,
+    Variant,
     faults_in_one_line,
     load_config,
     positive_int,
     usable_device,
 )
-from mmdet_atc.engine.variants import Variant
+from mmdet_atc.merging import METHODS
 from mmdet_atc.visualization import (
-    METHODS,
     draw_cluster_grid,
     find_images,
     image_pipeline,
@@ -72,8 +71,7 @@ def draw(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
     mergings = mergings_to_compare(cfg.model.backbone.get('merging'), args.methods, args.keep_rates)
     variant = Variant(Path(args.config).stem, cfg)
-    with config_mistakes_in_one_line():
-        model = variant.build(args.device, args.checkpoint)
+    model = variant.build(args.device, args.checkpoint)
     pipeline = image_pipeline(cfg)
     pictures = list(zip(paths, picture_names(paths), strict=True))
     starts = range(0, len(pictures), args.batch_size)
@@ -91,13 +89,10 @@ def draw(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
-    try:
-        draw(args)
-    except ValueError as error:
-        sys.exit(f'error: {error}')
+    draw(args)
     print(f'\npictures in {args.out_dir}')
 
 
 if __name__ == '__main__':
-    with faults_in_one_line():
+    with faults_in_one_line(mistakes=True):
         main()

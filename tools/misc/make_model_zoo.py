@@ -6,7 +6,7 @@
     python tools/analysis_tools/get_flops.py $(models t) $(models s) --out flops.json
     python tools/misc/make_model_zoo.py --flops flops.json
 
-Without ``--flops`` only MODEL_ZOO.md is written, from the metafile that is there.
+Without ``--flops`` the figures of the metafile that is there stay; weights and AP are renewed.
 """
 
 import argparse
@@ -15,38 +15,37 @@ from pathlib import Path
 
 import yaml
 
-from mmdet_atc.studies.table3 import Cell, all_cells, paper_values
+from mmdet_atc.merging import METHODS, Method
+from mmdet_atc.studies.table3 import all_cells, paper_values
+from mmdet_atc.studies.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
 METAFILE = ROOT / 'configs' / 'metafile.yml'
 MODEL_ZOO = ROOT / 'MODEL_ZOO.md'
 RELEASED = 'hf://joakimbh'
-COLUMNS = ('config', 'parameters', 'GFLOPs', 'backbone GFLOPs', 'box AP', 'mask AP', 'weights')
+TASKS = (('Object Detection', 'box AP'), ('Instance Segmentation', 'mask AP'))
+TEXT = """# Model zoo
 
-#: First word of a config's name: name, title and address of the paper that its models are from.
-COLLECTIONS = {
-    'atc': ('ATC', 'Agglomerative Token Clustering', 'https://arxiv.org/abs/2409.11923'),
-    'vit': (
-        'ViT-Adapter',
-        'Vision Transformer Adapter for Dense Predictions',
-        'https://arxiv.org/abs/2205.08534',
-    ),
-    'tome': ('ToMe', 'Token Merging: Your ViT But Faster', 'https://arxiv.org/abs/2210.09461'),
-    'dpcknn': (
-        'DPC-KNN',
-        'Not All Tokens Are Equal: Human-centric Visual Analysis via Token Clustering Transformer',
-        'https://arxiv.org/abs/2204.08680',
-    ),
-    'kmedoids': (
-        'K-Medoids',
-        'Token Pooling in Vision Transformers for Image Classification',
-        'https://arxiv.org/abs/2110.03860',
-    ),
-    'topk': (
-        'Top-K',
-        'Which Tokens to Use? Investigating Token Reduction in Vision Transformers',
-        'https://arxiv.org/abs/2308.04657',
-    ),
+Written by `tools/misc/make_model_zoo.py` from `configs/metafile.yml`; do not edit.
+
+Parameters in millions. GFLOPs are giga multiply-adds of one 800x1333 image, merging and deformable
+attention included, by `tools/analysis_tools/get_flops.py`. **AP is the paper's** (Table 3: COCO
+val2017, fine-tuned models; the dense models' is what they start from), not measured here; where
+its table could not be read, or has no such model, there is none. Weights are the authors' files on
+the Hugging Face hub, which any tool loads by this path.
+
+{elsewhere}
+
+{models}
+"""
+
+DENSE = Method(
+    'dense', {}, 'ViT-Adapter', 'Vision Transformer Adapter for Dense Predictions',
+    'https://arxiv.org/abs/2205.08534',
+)  # fmt: skip
+#: By the first word of a config's name.
+BY_WORD = {'atc': METHODS['average'], 'vit': DENSE} | {
+    name: method for name, method in METHODS.items() if method.family != 'ATC'
 }
 
 #: Weights that no tool can download by a path.
@@ -71,15 +70,15 @@ def collections() -> list[dict]:
     """Collections of the metafile."""
     return [
         dict(
-            Name=name,
+            Name=method.family,
             Metadata={
                 'Training Data': 'COCO',
                 'Architecture': ['ViT-Adapter', 'FPN', 'Mask R-CNN'],
             },
-            Paper=dict(Title=title, URL=url),
+            Paper=dict(Title=method.paper, URL=method.url),
             README='README.md',
         )
-        for name, title, url in COLLECTIONS.values()
+        for method in BY_WORD.values()
     ]
 
 
@@ -89,18 +88,15 @@ def models(flops: dict) -> list[dict]:
     Linkages differ in which tokens share a cluster, not in how many clusters there are: what was
     measured of average linkage holds for single and complete.
     """
-    released = {Path(cell.config).stem: cell for cell in all_cells() if cell.regime == 'fine-tuned'}
     height, width = flops['shape']
-    entries = []
     rows = []
     for row in flops['rows']:
         linkages = ('average', 'single', 'complete') if '_average_' in row['name'] else ('',)
         rows += [{**row, 'name': row['name'].replace('average', one)} for one in linkages]
-    for row in rows:
-        cell = released.get(row['name'])
-        entry = {
+    return [
+        {
             'Name': row['name'],
-            'In Collection': COLLECTIONS[row['name'].partition('_')[0]][0],
+            'In Collection': BY_WORD[row['name'].partition('_')[0]].family,
             'Config': f'configs/{row["name"]}.py',
             'Metadata': {
                 'Parameters': row['parameters'],
@@ -109,67 +105,66 @@ def models(flops: dict) -> list[dict]:
                 'FLOPs are': f'multiply-adds at {height}x{width}, measured by get_flops.py',
             },
         }
-        if cell is not None:
-            entry['Weights'] = cell.checkpoint({}, RELEASED)
-            entry['Results'] = paper_results(cell)
-        entries.append(entry)
-    return entries
-
-
-def paper_results(cell: Cell) -> list[dict]:
-    """The paper's AP of a released model, where it is known."""
-    values = paper_values().get(cell.name)
-    if values is None:
-        return []
-    names = (('Object Detection', 'box AP'), ('Instance Segmentation', 'mask AP'))
-    return [
-        {'Task': task, 'Dataset': 'COCO', 'Metrics': {f'{name} (paper)': value}}
-        for (task, name), value in zip(names, values, strict=True)
+        for row in rows
     ]
+
+
+def add_published(entries: list[dict]) -> None:
+    """Add released weights and the paper's AP to the entries of the metafile that have them."""
+    cells = {cell.config: cell for cell in all_cells() if cell.regime in ('fine-tuned', 'dense')}
+    for entry in entries:
+        cell = cells.get(entry['Config'])
+        if cell is None:
+            continue
+        if cell.regime == 'fine-tuned':
+            entry['Weights'] = cell.checkpoint({}, RELEASED)
+        entry['Results'] = [
+            {'Task': task, 'Dataset': 'COCO', 'Metrics': {f'{name} (paper)': value}}
+            for (task, name), value in zip(TASKS, paper_values()[cell.name], strict=True)
+            if value is not None
+        ]
 
 
 def model_zoo(metafile: dict) -> str:
     """MODEL_ZOO.md."""
-    lines = [
-        '# Model zoo',
-        '',
-        'Written by `tools/misc/make_model_zoo.py` from `configs/metafile.yml`; do not edit.',
-        '',
-        'Parameters in millions. GFLOPs are giga multiply-adds of one 800x1333 image, merging and',
-        'deformable attention included, by `tools/analysis_tools/get_flops.py`. Weights are the',
-        "authors' files on the Hugging Face hub, which any tool here loads by this path; AP is the",
-        "paper's where it is given.",
-        '',
-        *ELSEWHERE.splitlines(),
-        '',
-        '| ' + ' | '.join(COLUMNS) + ' |',
-        '|' + ' --- |' * len(COLUMNS),
-    ]
+    rows = []
     for model in metafile['Models']:
         data = model['Metadata']
         metrics: dict = {}
         for result in model.get('Results', []):
             metrics.update(result['Metrics'])
-        weights = f'`{model["Weights"]}`' if 'Weights' in model else '-'
-        lines.append(
-            f'| [{model["Name"]}]({model["Config"]}) | {data["Parameters"] / 1e6:.2f} '
-            f'| {data["FLOPs"] / 1e9:.1f} | {data["Backbone FLOPs"] / 1e9:.1f} '
-            f'| {metrics.get("box AP (paper)", "-")} | {metrics.get("mask AP (paper)", "-")} '
-            f'| {weights} |'
+        rows.append(
+            [
+                f'[{model["Name"]}]({model["Config"]})',
+                data['Parameters'] / 1e6,
+                f'{data["FLOPs"] / 1e9:.1f}',
+                f'{data["Backbone FLOPs"] / 1e9:.1f}',
+                *(shown(metrics.get(f'{name} (paper)')) for _, name in TASKS),
+                f'`{model["Weights"]}`' if 'Weights' in model else None,
+            ]
         )
-    return '\n'.join(lines) + '\n'
+    head = ['config', 'parameters', 'GFLOPs', 'backbone GFLOPs', 'box AP', 'mask AP', 'weights']
+    return TEXT.format(elsewhere=ELSEWHERE, models=markdown_table(head, rows))
+
+
+def shown(ap: float | None) -> str | None:
+    """The paper gives one decimal."""
+    return None if ap is None else f'{ap:.1f}'
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--flops', type=Path, help='what get_flops.py --out wrote')
     args = parser.parse_args()
-    if args.flops:
-        metafile = dict(
-            Collections=collections(), Models=models(json.loads(args.flops.read_text()))
-        )
-        METAFILE.write_text(yaml.safe_dump(metafile, sort_keys=False, width=100))
-    MODEL_ZOO.write_text(model_zoo(yaml.safe_load(METAFILE.read_text())))
+    entries = (
+        models(json.loads(args.flops.read_text()))
+        if args.flops
+        else yaml.safe_load(METAFILE.read_text())['Models']
+    )
+    add_published(entries)
+    metafile = dict(Collections=collections(), Models=entries)
+    METAFILE.write_text(yaml.safe_dump(metafile, sort_keys=False, width=100))
+    MODEL_ZOO.write_text(model_zoo(metafile))
 
 
 if __name__ == '__main__':

@@ -2,9 +2,9 @@
 """Generate a small COCO-format set: ``tools/misc/make_shapes_dataset.py data/shapes``."""
 
 import argparse
-import sys
 
 from mmdet_atc.datasets import generate_shapes_dataset
+from mmdet_atc.engine import faults_in_one_line
 
 
 def main() -> None:
@@ -14,12 +14,10 @@ def main() -> None:
     parser.add_argument('--num-val', type=int, default=80, help='validation images')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
-    try:
-        path = generate_shapes_dataset(args.out_dir, args.num_train, args.num_val, args.seed)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    path = generate_shapes_dataset(args.out_dir, args.num_train, args.num_val, args.seed)
     print(f'shapes set in {path}')
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line(mistakes=True):
+        main()

@@ -2,13 +2,13 @@
 """Rewrite a checkpoint for MMDetection 3.x or 2.x: ``convert_layout.py IN OUT --to mmdet2``."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmdet_atc.checkpoints import CheckpointError, replaced, to_mmdet2, to_mmengine
+from mmdet_atc.checkpoints import replaced, to_mmdet2, to_mmengine
+from mmdet_atc.engine import faults_in_one_line
 
 LAYOUTS = dict(mmengine=to_mmengine, mmdet2=to_mmdet2)
 
@@ -24,14 +24,12 @@ def main() -> None:
         help='mmengine: MMDetection 3.x (default); mmdet2: MMDetection 2.x on MMCV 1.x',
     )
     args = parser.parse_args()
-    try:
-        checkpoint = LAYOUTS[args.to](CheckpointLoader.load_checkpoint(args.source, 'cpu'))
-        with replaced(args.target) as file:
-            torch.save(checkpoint, file)
-    except (CheckpointError, OSError) as error:
-        sys.exit(f'error: {error}')
+    checkpoint = LAYOUTS[args.to](CheckpointLoader.load_checkpoint(args.source, 'cpu'))
+    with replaced(args.target) as file:
+        torch.save(checkpoint, file)
     print(f'{len(checkpoint["state_dict"])} tensors in {args.target}')
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line(mistakes=True):
+        main()

@@ -7,13 +7,13 @@ an ``hf://`` path can pin.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmdet_atc.checkpoints import CheckpointError, published, sha256_of
+from mmdet_atc.checkpoints import published, sha256_of
+from mmdet_atc.engine import faults_in_one_line
 
 
 def main() -> None:
@@ -22,18 +22,16 @@ def main() -> None:
     parser.add_argument('target', type=Path, help='file to write; the digest is added to its name')
     args = parser.parse_args()
     unnamed = args.target.with_suffix('.partial')
-    try:
-        checkpoint = published(CheckpointLoader.load_checkpoint(args.source, 'cpu'))
-        # An open file: torch would store the name of a path in the content and so in the digest.
-        with open(unnamed, 'wb') as file:
-            torch.save(checkpoint, file)
-        digest = sha256_of(unnamed)
-        named = args.target.with_name(f'{args.target.stem}-{digest[:8]}.pth')
-        os.replace(unnamed, named)
-    except (CheckpointError, OSError) as error:
-        sys.exit(f'error: {error}')
+    checkpoint = published(CheckpointLoader.load_checkpoint(args.source, 'cpu'))
+    # An open file: torch would store the name of a path in the content and so in the digest.
+    with open(unnamed, 'wb') as file:
+        torch.save(checkpoint, file)
+    digest = sha256_of(unnamed)
+    named = args.target.with_name(f'{args.target.stem}-{digest[:8]}.pth')
+    os.replace(unnamed, named)
     print(f'{named}\nsha256 {digest}')
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line(mistakes=True):
+        main()

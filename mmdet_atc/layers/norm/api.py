@@ -50,7 +50,10 @@ def add_layer_norm(
         scale (Tensor, optional): LayerScale of the branch, ``(C,)``.
         keep (Tensor, optional): Stochastic depth: 0 for images that go without the branch, the
             inverse of the probability to keep it for the others, ``(B,)``; gets no gradient.
-        weight, bias, eps, dtype: As :func:`layer_norm`.
+        weight (Tensor): As for :func:`layer_norm`.
+        bias (Tensor): Likewise.
+        eps (float): Likewise.
+        dtype (torch.dtype, optional): Likewise.
 
     Returns:
         tuple[Tensor, Tensor]: The sum in the dtype of ``x``, which is what is normed, and its norm.

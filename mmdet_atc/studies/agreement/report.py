@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from mmdet_atc.studies.tables import markdown_table
 
 from .agreement import MEASURES
 from .collect import Analysis, Partition
@@ -44,17 +46,17 @@ def agreement_table(analyses: Mapping[str, Analysis]) -> str:
     Returns:
         str: The table, percentages.
     """
-    lines = _head(['model', 'after', 'tokens', *map(measure_title, MEASURES)])
+    head = ['model', 'after', 'tokens', *map(measure_title, MEASURES)]
     patches = next(iter(analyses.values())).patches
-    lines.append(_line(['single patches', '-', _tokens(patches), *_measures(patches)]))
+    lines = [['single patches', '-', _tokens(patches), *_measures(patches)]]
     for name, analysis in analyses.items():
         for stage, blocks in zip(analysis.stages, analysis.blocks, strict=True):
             cells = [
                 f'{ours} ({theirs})'
                 for ours, theirs in zip(_measures(stage), _measures(blocks), strict=True)
             ]
-            lines.append(_line([name, f'block {stage.block}', _tokens(stage), *cells]))
-    return '\n'.join(lines)
+            lines.append([name, f'block {stage.block}', _tokens(stage), *cells])
+    return markdown_table(head, lines)
 
 
 def survival_table(analyses: Mapping[str, Analysis]) -> str:
@@ -66,14 +68,14 @@ def survival_table(analyses: Mapping[str, Analysis]) -> str:
     Returns:
         str: The table, percentages; ``-`` where the images have nothing of a region.
     """
-    lines = _head(['model', 'after', 'all', *REGIONS])
+    lines = []
     for name, analysis in analyses.items():
         for stage in analysis.stages:
             rates = survival(analysis.patches, stage)
             overall = stage.regions.sum() / analysis.patches.regions.sum()
             cells = [_percent(rate) for rate in (overall, *rates)]
-            lines.append(_line([name, f'block {stage.block}', *cells]))
-    return '\n'.join(lines)
+            lines.append([name, f'block {stage.block}', *cells])
+    return markdown_table(['model', 'after', 'all', *REGIONS], lines)
 
 
 def size_table(analyses: Mapping[str, Analysis]) -> str:
@@ -86,14 +88,14 @@ def size_table(analyses: Mapping[str, Analysis]) -> str:
         str: The table.
     """
     bins = max(len(stage.sizes) for each in analyses.values() for stage in each.stages)
-    lines = _head(['model', 'after', *(bin_name(i) for i in range(bins)), 'padding'])
+    lines = []
     for name, analysis in analyses.items():
         for stage in analysis.stages:
             images = len(stage.tokens)
             sizes = np.pad(stage.sizes, (0, bins - len(stage.sizes)))
             cells = [f'{count / images:.1f}' for count in (*sizes, stage.padding_clusters)]
-            lines.append(_line([name, f'block {stage.block}', *cells]))
-    return '\n'.join(lines)
+            lines.append([name, f'block {stage.block}', *cells])
+    return markdown_table(['model', 'after', *map(bin_name, range(bins)), 'padding'], lines)
 
 
 def survival(patches: Partition, stage: Partition) -> np.ndarray:
@@ -138,11 +140,3 @@ def _percent(share: float) -> str:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _head(cells: Sequence[str]) -> list[str]:
-    return [_line(cells), '|' + ' --- |' * len(cells)]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return '| ' + ' | '.join(cells) + ' |'

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmdet_atc.backbones import ATCViTAdapter
 
-from .memory import PeakMemory, large_blocks_mapped
+from .memory import PeakMemory
 from .stages import StageTimes
 from .timing import interleaved_times
 from .training import training_step
@@ -123,10 +123,8 @@ class Comparison:
         if 'training' in kinds and (lacking := self.models.keys() - self.optim_wrappers.keys()):
             raise ValueError(f'training needs optim_wrappers for all, got none for {lacking}')
         measured = [self._times(batch, repeats, kinds, on_call) for batch in batches]
-        # Last of all: it leaves the C library another than it was.
-        with large_blocks_mapped():
-            for batch, rows in zip(batches, measured, strict=True):
-                self._peaks(batch, rows, kinds, on_call)
+        for batch, rows in zip(batches, measured, strict=True):
+            self._peaks(batch, rows, kinds, on_call)
         return [row for rows in measured for row in rows]
 
     def _times(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from mmdet_atc.studies.figures import Figure
+from mmdet_atc.studies.tables import markdown_table
 
 from .measure import Row
 from .stages import STAGES
@@ -21,18 +24,18 @@ def speed_table(rows: Sequence[Row]) -> str:
     kinds = list(rows[0].seconds)
     head = ['model', 'batch', 'tokens (first, last block)']
     head += [f'{kind}, img/s' for kind in kinds] + [f'{kind}, MiB' for kind in kinds]
-    lines = [_line(head), '|' + ' --- |' * len(head)]
+    lines = []
     for row in rows:
         base = _base(rows, row)
-        cells = [row.name, str(row.batch), f'{row.tokens[0]}, {row.tokens[-1]}']
+        cells = [row.name, row.batch, f'{row.tokens[0]}, {row.tokens[-1]}']
         for kind in kinds:
             images = row.batch / row.median(kind)
             cells.append(f'{images:.2f} ({row.speed_up(base, kind):.2f}x)')
         for kind in kinds:
             peak = row.peak_mib[kind]
-            cells.append('-' if peak is None else f'{peak:.0f}')
-        lines.append(_line(cells))
-    return '\n'.join(lines)
+            cells.append(None if peak is None else f'{peak:.0f}')
+        lines.append(cells)
+    return markdown_table(head, lines)
 
 
 def stage_table(rows: Sequence[Row]) -> str:
@@ -46,14 +49,35 @@ def stage_table(rows: Sequence[Row]) -> str:
     """
     stages = [stage for stage in STAGES if any(stage in row.stages for row in rows)]
     head = ['model', 'batch', *(f'{stage}, ms' for stage in stages), 'whole, ms']
-    lines = [_line(head), '|' + ' --- |' * len(head)]
+    lines = []
     for row in rows:
         if not row.stages:
             continue
         seconds = [row.stages.get(stage, 0) for stage in stages]
         cells = [f'{value * 1e3:.0f}' for value in [*seconds, sum(seconds)]]
-        lines.append(_line([row.name, str(row.batch), *cells]))
-    return '\n'.join(lines)
+        lines.append([row.name, row.batch, *cells])
+    return markdown_table(head, lines)
+
+
+def figures(rows: Sequence[Row], amp: str, shape: Sequence[int]) -> Iterator[Figure]:
+    """Times, speed-ups and peaks as :func:`~mmdet_atc.studies.figures.append_figures` takes them.
+
+    Args:
+        rows (Sequence[Row]): The rows.
+        amp (str): Precision.
+        shape (Sequence[int]): Height and width of the images.
+
+    Yields:
+        Figure: One for each measurement of each row.
+    """
+    for row in rows:
+        case = f'{row.name}, batch {row.batch}, {shape[0]}x{shape[1]}, amp {amp}'
+        for kind, seconds in row.seconds.items():
+            yield case, f'{kind}, time', [1e3 * value for value in seconds], 'ms'
+            yield case, f'{kind}, speed-up', [row.speed_up(_base(rows, row), kind)], 'x'
+            peak = row.peak_mib[kind]
+            if peak is not None:
+                yield case, f'{kind}, peak memory', [peak], 'MiB'
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
@@ -81,7 +105,3 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 def _base(rows: Sequence[Row], row: Row) -> Row:
     return next(other for other in rows if other.batch == row.batch)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return '| ' + ' | '.join(cells) + ' |'

@@ -49,6 +49,13 @@ _BY_TYPE: dict[type[nn.Module], tuple[str, str]] = {
 }
 
 
+_AFTER_THE_BACKBONE = (
+    ('neck', 'forward', 'neck'),
+    ('rpn_head', 'predict', 'RPN'),
+    ('roi_head', 'forward', 'RoI heads'),
+)
+
+
 class StageTimes:
     """Context manager: seconds per stage while the detector runs inside the block.
 
@@ -57,7 +64,8 @@ class StageTimes:
     spent in the block.
 
     Args:
-        model (BaseDetector): The detector; unchanged after the block.
+        model (BaseDetector): The detector, or what has a backbone only; unchanged after the
+            block.
         device (torch.device): Where it is.
 
     Attributes:
@@ -86,10 +94,11 @@ class StageTimes:
                 for name in ('merge', 'unmerge', 'merge_tokens')
             ]
         self._targets += [
-            (model.neck, 'forward', 'neck'),
-            (model.rpn_head, 'predict', 'RPN'),
-            (model.roi_head, 'forward', 'RoI heads'),
+            (getattr(model, part), name, stage)
+            for part, name, stage in _AFTER_THE_BACKBONE
+            if hasattr(model, part)
         ]
+        self._running: list[str] = []
         self._originals: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> StageTimes:
@@ -111,11 +120,17 @@ class StageTimes:
                 setattr(owner, name, original)
         self._originals.clear()
 
+    def stage(self) -> str:
+        """The stage that runs now."""
+        return self._running[-1] if self._running else OTHER
+
     def _timed(self, function: Callable, stage: str) -> Callable:
         def run(*args, **kwargs):
             synchronize(self.device)
             start = time.perf_counter()
+            self._running.append(stage)
             result = function(*args, **kwargs)
+            self._running.pop()
             synchronize(self.device)
             self.seconds[stage] += time.perf_counter() - start
             return result

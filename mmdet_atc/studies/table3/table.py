@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from mmdet_atc.studies.tables import markdown_table
+
 from .cells import Cell
 
 _PAPER = Path(__file__).with_name('paper_table3.json')
@@ -16,19 +18,23 @@ _COLUMNS = (
 )
 
 
-def paper_values() -> dict[str, tuple[float, float]]:
+#: Box and mask AP; None where it is not known.
+APs = tuple[float | None, float | None]
+
+
+def paper_values() -> dict[str, APs]:
     """Box and mask AP of the paper's Table 3 in per cent, by the name of the cell."""
     values = json.loads(_PAPER.read_text())['values']
     return {name: (box, mask) for name, (box, mask) in values.items()}
 
 
-def write_csv(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, tuple]) -> None:
+def write_csv(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs]) -> None:
     """One line per cell; what is not known is left empty.
 
     Args:
         path (Path): File to write.
         figures (Mapping[Cell, dict]): As :meth:`Sweep.evaluate` returns them.
-        paper (Mapping[str, tuple]): As :func:`paper_values`.
+        paper (Mapping[str, APs]): As :func:`paper_values`.
     """
     with path.open('w', newline='') as file:
         writer = csv.DictWriter(file, _COLUMNS)
@@ -37,36 +43,34 @@ def write_csv(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, tupl
 
 
 def write_markdown(
-    path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, tuple], note: str
+    path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs], note: str
 ) -> str:
     """The same as a table.
 
     Args:
         path (Path): File to write.
         figures (Mapping[Cell, dict]): As :meth:`Sweep.evaluate` returns them.
-        paper (Mapping[str, tuple]): As :func:`paper_values`.
+        paper (Mapping[str, APs]): As :func:`paper_values`.
         note (str): What was evaluated, above the table.
 
     Returns:
         str: The text that was written.
     """
-    lines = [note, '', '| ' + ' | '.join(c.replace('_', ' ') for c in _COLUMNS) + ' |']
-    lines.append('|' + ' --- |' * len(_COLUMNS))
-    for cell, values in figures.items():
-        record = _record(cell, values, paper)
-        lines.append('| ' + ' | '.join(_shown(record[column]) for column in _COLUMNS) + ' |')
-    text = '\n'.join(lines) + '\n'
+    records = [_record(cell, values, paper) for cell, values in figures.items()]
+    head = [column.replace('_', ' ') for column in _COLUMNS]
+    table = markdown_table(head, [[record[column] for column in _COLUMNS] for record in records])
+    text = f'{note}\n\n{table}\n'
     path.write_text(text)
     return text
 
 
-def plot(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, tuple]) -> None:
+def plot(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs]) -> None:
     """Box and mask AP over keep rate, one panel per size and regime; the paper's dashed.
 
     Args:
         path (Path): Picture to write.
         figures (Mapping[Cell, dict]): As :meth:`Sweep.evaluate` returns them.
-        paper (Mapping[str, tuple]): As :func:`paper_values`.
+        paper (Mapping[str, APs]): As :func:`paper_values`.
     """
     from matplotlib.figure import Figure
 
@@ -87,7 +91,8 @@ def plot(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, tuple]) -
                 rates = [cell.keep_rate for cell in line]
                 found = [figures[cell][f'{what}_ap'] for cell in line]
                 axes.plot(rates, found, 'o-', color=f'C{index}', label=method)
-                theirs = [(c.keep_rate, paper[c.name][row]) for c in line if c.name in paper]
+                theirs = [(cell.keep_rate, _of_paper(cell, paper)[row]) for cell in line]
+                theirs = [(rate, ap) for rate, ap in theirs if ap is not None]
                 if theirs:
                     label = f'{method} (paper)'
                     axes.plot(*zip(*theirs, strict=True), 'x--', color=f'C{index}', label=label)
@@ -101,7 +106,7 @@ def plot(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, tuple]) -
     figure.savefig(path, dpi=120)
 
 
-def _record(cell: Cell, figures: dict, paper: Mapping[str, tuple]) -> dict:
+def _record(cell: Cell, figures: dict, paper: Mapping[str, APs]) -> dict:
     record = dict(
         size=cell.size,
         regime=cell.regime,
@@ -112,14 +117,12 @@ def _record(cell: Cell, figures: dict, paper: Mapping[str, tuple]) -> dict:
     )
     for index, what in enumerate(('box', 'mask')):
         ours = figures[f'{what}_ap']
-        theirs = paper[cell.name][index] if cell.name in paper else None
+        theirs = _of_paper(cell, paper)[index]
         record[f'{what}_ap'] = ours
         record[f'paper_{what}_ap'] = theirs
         record[f'{what}_difference'] = None if theirs is None else ours - theirs
     return record
 
 
-def _shown(value: str | float | None) -> str:
-    if value is None:
-        return '-'
-    return f'{value:.2f}' if isinstance(value, float) else str(value)
+def _of_paper(cell: Cell, paper: Mapping[str, APs]) -> APs:
+    return paper.get(cell.name, (None, None))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-import runpy
 import subprocess
 import sys
 from collections import defaultdict
@@ -15,7 +15,8 @@ import torch
 from matplotlib.figure import Figure
 
 from mmdet_atc.datasets import generate_shapes_dataset
-from mmdet_atc.engine.variants import Variant
+from mmdet_atc.engine import Variant
+from mmdet_atc.studies.speed import clustering
 
 from ...conftest import ROOT
 
@@ -110,7 +111,7 @@ def test_counter_writes_parameters_and_multiply_adds(tmp_path: Path):
             1,
             "argument 'linkag'",
         ),
-        (['endurance.py', CONFIG, '--sides', '9', '8', '1'], 2, '--sides: the first is larger'),
+        (['benchmark_clustering.py', 'no/where'], 1, 'No such file'),
         (['benchmark.py', CONFIG, '--repeats', '0'], 2, '--repeats: must be a whole number'),
     ],
 )
@@ -158,7 +159,15 @@ def test_clustering_is_timed_beside_its_peers(tmp_path: Path):
     options = ['--sizes', '196', '1024', '--batches', '1', '2', '--linkages', 'single', 'average']
     options += ['--keep-rates', '0.5', '--repeats', '1', '--methods', 'ours', 'scikit-learn']
     result = run(
-        CLUSTERING, str(data / 'train2017'), *options, '--device', 'cpu', '--out-dir', str(out)
+        CLUSTERING,
+        str(data / 'train2017'),
+        *options,
+        '--device',
+        'cpu',
+        '--out-dir',
+        str(out),
+        '--figures',
+        str(out / 'figures.csv'),
     )
     assert result.returncode == 0, result.stderr[-3000:]
     rows = json.loads((out / 'times.json').read_text())['rows']
@@ -171,6 +180,9 @@ def test_clustering_is_timed_beside_its_peers(tmp_path: Path):
         for method in ('ours', 'scikit-learn')
     ]
     assert all(0 < row['min_s'] <= row['median_s'] <= row['max_s'] for row in rows)
+    figures = list(csv.DictReader((out / 'figures.csv').open()))
+    assert [f['figure'] for f in figures[:2]] == ['ours, time', 'ours, peak memory']
+    assert float(figures[0]['median']) == pytest.approx(1e3 * rows[0]['median_s'], rel=1e-3)
     tables = (out / 'times.md').read_text()
     assert tables in result.stdout
     times, growth = tables.split('\n\n')
@@ -196,11 +208,10 @@ def rows() -> list[dict]:
 
 
 def test_tables_of_clustering_times(rows):
-    tool = runpy.run_path(str(ROOT / CLUSTERING))
-    lines = tool['as_table'](rows).splitlines()
+    lines = clustering.as_table(rows).splitlines()
     assert len(lines) == 2 + 2 * 2 * 2
     assert lines[4] == '| 196 | 2 | single | 0.25 | 2.0 | 20.0 (10.0x) | 3 | 3 |'
-    lines = tool['growth_table'](rows).splitlines()
+    lines = clustering.growth_table(rows).splitlines()
     assert len(lines) == 2 + 2 * 2 * 2
     assert all(line.endswith('| N^2.00 |') for line in lines[2:])
 
@@ -208,7 +219,7 @@ def test_tables_of_clustering_times(rows):
 def test_every_batch_and_keep_rate_of_clustering_times_is_drawn(rows, monkeypatch):
     figures = []
     monkeypatch.setattr(Figure, 'savefig', lambda figure, *_, **__: figures.append(figure))
-    runpy.run_path(str(ROOT / CLUSTERING))['plot'](rows, Path('times.png'))
+    clustering.plot(rows, Path('times.png'))
     (figure,) = figures
     drawn = {
         (axes.get_title(), line.get_label()): list(line.get_ydata())
@@ -221,14 +232,3 @@ def test_every_batch_and_keep_rate_of_clustering_times_is_drawn(rows, monkeypatc
         expected[title, row['method']].append(row['median_s'])
     assert len(expected) == 8
     assert drawn == expected
-
-
-@pytest.mark.parametrize(('allowed', 'status'), [('1000', 0), ('-1000', 1)])
-def test_the_search_for_leaks_ends_with_its_finding(allowed, status):
-    options = ['--passes', '10', '--sides', '64', '128', '32', '--device', 'cpu']
-    result = run('tools/analysis_tools/endurance.py', CONFIG, *options, '--allowed', allowed)
-    assert result.returncode == status, result.stderr[-3000:]
-    head, *lines = result.stdout.strip().splitlines()[-11:]
-    assert head.split() == ['passes', 'MiB', 'tensors', 'files', 'threads']
-    assert [int(line.split()[0]) for line in lines] == list(range(1, 11))
-    assert ('error: the second half held on to' in result.stderr) == bool(status)

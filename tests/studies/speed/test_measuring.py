@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 from mmdet_atc.studies.speed import PeakMemory, interleaved_times
 from mmdet_atc.studies.speed.inputs import default_batch_sizes
 from mmdet_atc.studies.speed.measure import Row
-from mmdet_atc.studies.speed.memory import large_blocks_mapped
 
 CPU = torch.device('cpu')
 
@@ -27,28 +25,6 @@ def test_peak_memory_sees_what_was_freed_again():
         torch.ones(8)
     assert memory.mebibytes is not None
     assert memory.mebibytes < 30
-
-
-@pytest.mark.parametrize('size', [2**22, 2**18, 2**15])
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallopt'), reason='needs glibc')
-@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='needs Linux /proc')
-def test_freed_blocks_do_not_count_as_memory_in_use(size):
-    mebibyte = 2**20
-
-    def block(size: int):
-        return torch.ones(size, dtype=torch.uint8)
-
-    count = 64 * mebibyte // size
-    block(31 * mebibyte)  # when freed, raises glibc's own threshold
-    large, small = zip(*[(block(size), block(size // 8)) for _ in range(count)], strict=True)
-    del large  # the heap has holes now
-    with large_blocks_mapped(), PeakMemory(CPU) as memory:
-        large = [block(size) for _ in range(count)]
-        del large
-        block(60 * mebibyte)  # fits into no hole
-    assert len(small) == count
-    assert memory.mebibytes is not None
-    assert 60 < memory.mebibytes < 80
 
 
 def test_functions_take_turns_and_warm_up_is_not_counted():

@@ -7,8 +7,7 @@ import time
 import pytest
 import torch
 
-from mmdet_atc.engine import load_config
-from mmdet_atc.engine.variants import Variant
+from mmdet_atc.engine import Variant, load_config
 from mmdet_atc.studies.speed.inputs import noise_batch
 from mmdet_atc.studies.speed.measure import Row
 from mmdet_atc.studies.speed.report import stage_table

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmdet_atc.engine.variants import Variant
+from mmdet_atc.engine import Variant
 from mmdet_atc.studies.table3 import Sweep
 from mmdet_atc.studies.table3.cells import Cell
 

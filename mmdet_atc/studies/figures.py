@@ -1,0 +1,74 @@
+"""One CSV of all figures that were measured: what, of what, on what, at which commit."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from mmdet_atc.version import __version__
+
+COLUMNS = (
+    *('date', 'commit', 'device', 'threads', 'torch', 'benchmark', 'case', 'figure'),
+    *('median', 'low', 'high', 'unit'),
+)
+#: Case, figure, values of the calls, unit.
+Figure = tuple[str, str, Sequence[float], str]
+
+
+def append_figures(
+    path: Path, benchmark: str, figures: Iterable[Figure], device: torch.device
+) -> None:
+    """Append a line per figure; the file and its head are made where there is none.
+
+    Args:
+        path (Path): The CSV file.
+        benchmark (str): What measured them.
+        figures (Iterable): Case, such as ``'4200 tokens, average'``; figure, such as ``'time'``;
+            values of each call, of which the median and the 20th and 80th percentiles are written;
+            unit.
+        device (torch.device): Where it ran.
+    """
+    is_new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
+    where = (
+        *(datetime.date.today().isoformat(), _commit(), name),
+        *(torch.get_num_threads(), torch.__version__, benchmark),
+    )
+    with path.open('a', newline='') as file:
+        writer = csv.writer(file)
+        if is_new:
+            writer.writerow(COLUMNS)
+        for case, figure, values, unit in figures:
+            shown = [f'{value:.4g}' for value in (statistics.median(values), *_middle(values))]
+            writer.writerow([*where, case, figure, *shown, unit])
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float]:
+    """20th and 80th percentile."""
+    if len(values) < 2:
+        return values[0], values[0]
+    cuts = statistics.quantiles(values, n=5, method='inclusive')
+    return cuts[0], cuts[-1]
+
+
+def _commit() -> str:
+    """Short hash of the checkout, with a ``+`` if files were changed; else the version."""
+    folder = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        command = ['git', '-C', str(folder), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git('status', '--porcelain', '--untracked-files=no', '--', '.')
+        return git('rev-parse', '--short', 'HEAD') + ('+' if changed else '')
+    except (OSError, subprocess.CalledProcessError):
+        return __version__

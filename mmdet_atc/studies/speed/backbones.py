@@ -1,0 +1,353 @@
+"""Backbones on a GPU, side by side: times, memory, launches, stages, training steps."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.backbones.pretrained import load_pretrained_vit, vit_state_dict
+from mmdet_atc.studies.figures import Figure as CsvFigure
+from mmdet_atc.studies.tables import markdown_table
+
+from .launches import Launches, kernels_started
+from .memory import PeakMemory
+from .stages import StageTimes
+from .timing import interleaved_times
+
+#: What is compared, the dense model first: arguments of a merger.
+METHODS: dict[str, dict | None] = {
+    'dense': None,
+    **{
+        f'{linkage} r={rate}': dict(linkage=linkage, keep_rate=rate)
+        for linkage, rate in (
+            ('average', 0.5),
+            ('complete', 0.5),
+            ('average', 0.25),
+            ('average', 0.9),
+        )
+    },
+}
+#: Width and heads of the ViT.
+SIZES = dict(t=(192, 3), s=(384, 6), b=(768, 12))
+#: Mean and standard deviation of the configs' data preprocessor.
+_NORMALISATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16, float32=None)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number.
+
+    Args:
+        model (str): A name of :data:`METHODS`.
+        setting (str): Precision, batch size and how it ran.
+        what (str): What was measured, with its unit.
+        value (float): The number.
+    """
+
+    model: str
+    setting: str
+    what: str
+    value: float
+
+
+def build_backbones(size: str, vit: str | None, device: torch.device) -> dict[str, ATCViTAdapter]:
+    """The backbones of :data:`METHODS`, in evaluation mode, all with the same weights.
+
+    Args:
+        size (str): One of :data:`SIZES`.
+        vit (str, optional): A trained ViT's file, with patches of 16 pixels; its layer scales and
+            pretraining size are taken over. With random weights keys have no structure, and
+            clustering takes many more rounds than it does on trained ones.
+        device (torch.device): Where to put them.
+
+    Returns:
+        dict[str, ATCViTAdapter]: By name.
+
+    Raises:
+        CheckpointError: If the file does not fit a ViT of this size.
+    """
+    dim, heads = SIZES[size]
+    kwargs = dict(embed_dim=dim, num_heads=heads, drop_path_rate=0.1)
+    if vit is not None:
+        state = vit_state_dict(torch.load(vit, map_location='cpu', weights_only=True))
+        side = 16 * round((state['pos_embed'].shape[1] - 1) ** 0.5)
+        has_scales = any('.gamma' in name for name in state)
+        kwargs |= dict(img_size=side, pretrain_size=side, layer_scale=has_scales)
+    torch.manual_seed(0)
+    models = {name: ATCViTAdapter(merging=merging, **kwargs) for name, merging in METHODS.items()}
+    first = models['dense']
+    if vit is not None:
+        load_pretrained_vit(first, vit)
+    for model in models.values():
+        model.load_state_dict(first.state_dict())
+        model.to(device).eval()
+    return models
+
+
+class Study:
+    """Measures backbones on a batch of images and gathers :class:`Figure` s.
+
+    Args:
+        models (Mapping): From :func:`build_backbones`.
+        images (Tensor): ``(8, 3, H, W)``, normalised, on the models' device.
+        repeats (int): Measured calls of each. Default: 8.
+    """
+
+    def __init__(
+        self, models: Mapping[str, ATCViTAdapter], images: Tensor, repeats: int = 8
+    ) -> None:
+        self.models = models
+        self.images = images
+        self.repeats = repeats
+        self.figures: list[Figure] = []
+
+    def inference(self, precision: str, batch: int, captured: bool = False) -> None:
+        """Milliseconds an image, and MiB at most; kernels where they start one by one."""
+        setting = f'{precision}, batch {batch}' + ', captured' * captured
+        with self._captured(captured):
+            calls = {name: self._call(name, precision, batch) for name in self.models}
+            # A size is captured in its second call.
+            times = interleaved_times(calls, self.repeats, self.images.device, warm_up=3)
+            for name, call in calls.items():
+                seconds = statistics.median(times[name])
+                self._add(name, setting, 'ms an image', 1e3 * seconds / batch)
+                if not captured:
+                    with PeakMemory(self.images.device) as memory:
+                        call()
+                    self._add(name, setting, 'peak MiB', memory.mebibytes or 0)
+                if self.images.is_cuda:
+                    self._add(name, setting, 'launches', kernels_started(call))
+
+    def stages(self, name: str, precision: str, batch: int) -> None:
+        """Milliseconds, launches and MiB moved by stage; the device is waited for around each."""
+        call = self._call(name, precision, batch)
+        setting = f'{precision}, batch {batch}'
+        holder = SimpleNamespace(backbone=self.models[name])
+        call()
+        with StageTimes(holder, self.images.device) as stages:
+            for _ in range(3):
+                call()
+        with StageTimes(holder, self.images.device) as running, Launches(running.stage) as launches:
+            call()
+        for stage, seconds in stages.seconds.items():
+            self._add(name, setting, f'{stage}, ms', 1e3 * seconds / 3)
+            started, moved = launches.stages.get(stage, (0, 0))
+            self._add(name, setting, f'{stage}, launches', started)
+            self._add(name, setting, f'{stage}, MiB moved', moved / 2**20)
+
+    def training(self, precision: str, batch: int, distributed: bool = False) -> None:
+        """Milliseconds a step of AdamW on the sum of squares of the maps, and MiB at most."""
+        setting = f'training step, {precision}, batch {batch}' + ', DDP and SyncBN' * distributed
+        for name, model in self.models.items():
+            if distributed and name != 'dense':
+                continue
+            saved = {key: value.clone() for key, value in model.state_dict().items()}
+            step = self._step(model, precision, batch, distributed)
+            device = self.images.device
+            with PeakMemory(device) as memory:
+                times = interleaved_times({name: step}, self.repeats, device, warm_up=3)
+            self._add(name, setting, 'ms a step', 1e3 * statistics.median(times[name]))
+            self._add(name, setting, 'peak MiB', memory.mebibytes or 0)
+            del step
+            model.zero_grad(set_to_none=True)
+            model.load_state_dict(saved)
+            model.eval()
+
+    def authors_way(self, precision: str, batch: int) -> None:
+        """One call with scikit-learn inside, image by image on the host, as the authors do it."""
+        model = self.models['average r=0.5']
+        backend, model.merger.backend = model.merger.backend, 'sklearn'
+        try:
+            call = self._call('average r=0.5', precision, batch)
+            (seconds,) = interleaved_times({'': call}, 1, self.images.device, warm_up=0)['']
+        finally:
+            model.merger.backend = backend
+        setting = f'{precision}, batch {batch}, scikit-learn inside'
+        self._add('average r=0.5', setting, 'ms an image', 1e3 * seconds / batch)
+
+    def compiled(self, precision: str, batch: int) -> None:
+        """The dense model through ``torch.compile``; compiling takes about a minute."""
+        run = torch.compile(self.models['dense']._run)
+        model = self.models['dense']
+        call = self._call('dense', precision, batch, lambda x: run(x, model._run_blocks))
+        times = interleaved_times({'': call}, self.repeats, self.images.device, warm_up=2)['']
+        setting = f'{precision}, batch {batch}, torch.compile'
+        self._add('dense', setting, 'ms an image', 1e3 * statistics.median(times) / batch)
+
+    def _add(self, *parts) -> None:
+        self.figures.append(Figure(*parts))
+
+    def _call(
+        self, name: str, precision: str, batch: int, function: Callable | None = None
+    ) -> Callable[[], None]:
+        images, function = self.images[:batch], function or self.models[name]
+
+        def call() -> None:
+            with torch.inference_mode(), self._precision(precision):
+                function(images)
+
+        return call
+
+    def _precision(self, precision: str) -> torch.autocast:
+        dtype = _DTYPES[precision]
+        return torch.autocast(self.images.device.type, dtype=dtype, enabled=dtype is not None)
+
+    @contextmanager
+    def _captured(self, captured: bool) -> Iterator[None]:
+        for model in self.models.values():
+            model.set_compile(dict(mode='reduce-overhead') if captured else None)
+        try:
+            yield
+        finally:
+            for model in self.models.values():
+                model.set_compile(None)
+
+    def _step(
+        self, model: nn.Module, precision: str, batch: int, distributed: bool
+    ) -> Callable[[], None]:
+        images, device = self.images[:batch], self.images.device
+        model.train()
+        if distributed:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = nn.parallel.DistributedDataParallel(model, device_ids=[device.index or 0])
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-6)
+        scaler = torch.amp.GradScaler(device.type, 512.0, enabled=precision == 'fp16')
+
+        def step() -> None:
+            optimizer.zero_grad()
+            with self._precision(precision):
+                loss = sum(feature.float().square().mean() for feature in model(images))
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+        return step
+
+
+def _distributed_training(study: Study) -> None:
+    """One process, as the least that NCCL and SyncBN run with."""
+    torch.distributed.init_process_group(
+        'nccl', init_method='tcp://127.0.0.1:29555', world_size=1, rank=0
+    )
+    try:
+        study.training('fp16', 2, distributed=True)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+#: What :class:`Study` measures, in order.
+PARTS: dict[str, Callable[[Study], None]] = {
+    'fp16-8': lambda study: study.inference('fp16', 8),
+    'fp16-1': lambda study: study.inference('fp16', 1),
+    'graphs-1': lambda study: study.inference('fp16', 1, captured=True),
+    'graphs-8': lambda study: study.inference('fp16', 8, captured=True),
+    'float32-8': lambda study: study.inference('float32', 8),
+    'stages': lambda study: [study.stages(name, 'fp16', 8) for name in ('dense', 'average r=0.5')],
+    'training': lambda study: study.training('fp16', 2),
+    'ddp': _distributed_training,
+    'authors': lambda study: study.authors_way('fp16', 8),
+    'compile': lambda study: study.compiled('fp16', 8),
+}
+
+
+def images_of(folder: Path | None, height: int, width: int) -> Tensor:
+    """Eight images, normalised as the models' configs do and padded to multiples of 32.
+
+    Args:
+        folder (Path, optional): With eight JPEG files or more. None is noise.
+        height (int): Height that they are resized to.
+        width (int): Width likewise.
+
+    Returns:
+        Tensor: ``(8, 3, H, W)`` float32.
+
+    Raises:
+        ValueError: If the folder has fewer.
+    """
+    if folder is None:
+        images = 255 * torch.rand(8, 3, height, width, generator=torch.Generator().manual_seed(0))
+    else:
+        from torchvision.io import decode_jpeg, read_file
+
+        files = sorted(folder.glob('*.jpg'))[:8]
+        if len(files) < 8:
+            raise ValueError(f'{folder}: eight .jpg files are wanted, found {len(files)}')
+        decoded = [decode_jpeg(read_file(str(file)))[None].float() for file in files]
+        size = dict(size=(height, width), mode='bilinear', antialias=True)
+        images = torch.cat([F.interpolate(image, **size) for image in decoded])
+    mean, std = (torch.tensor(x)[:, None, None] for x in _NORMALISATION)
+    return F.pad((images - mean) / std, (0, -width % 32, 0, -height % 32))
+
+
+def figures_table(figures: list[Figure]) -> str:
+    """Markdown: a row per setting and measure, a column per model; times also over the dense one's.
+
+    Args:
+        figures (list[Figure]): In the order of the rows.
+
+    Returns:
+        str: The table, without stages.
+    """
+    cells: dict[tuple[str, str], dict[str, float]] = {}
+    for figure in figures:
+        cells.setdefault((figure.setting, figure.what), {})[figure.model] = figure.value
+    lines = []
+    for (setting, what), values in cells.items():
+        if ', ' in what:
+            continue
+        line = [f'{setting}: {what}']
+        for model in METHODS:
+            value, base = values.get(model), values.get('dense')
+            text = '' if value is None else f'{value:.2f}' if 'ms' in what else f'{value:.0f}'
+            if value and base and 'ms' in what and model != 'dense':
+                text += f' ({base / value:.2f}x)'
+            line.append(text)
+        lines.append(line)
+    return markdown_table(['', *METHODS], lines)
+
+
+def stage_table(figures: list[Figure], bandwidth: float | None = None) -> str:
+    """Markdown: time, launches and bytes by stage, and the least time that the bytes take.
+
+    Args:
+        figures (list[Figure]): With those of :meth:`Study.stages`.
+        bandwidth (float, optional): Bytes a second that the device's memory moves. Default: None.
+
+    Returns:
+        str: A table per model.
+    """
+    tables = []
+    for model in METHODS:
+        mine = {f.what: f.value for f in figures if f.model == model and ', ' in f.what}
+        stages = [what.rpartition(', ')[0] for what in mine if what.endswith(', ms')]
+        if not stages:
+            continue
+        head = [model, 'ms', 'launches', 'MiB moved', *(['floor, ms', 'of it'] * bool(bandwidth))]
+        lines = []
+        rows = [[mine[f'{s}, {w}'] for w in ('ms', 'launches', 'MiB moved')] for s in stages]
+        rows.append([sum(column) for column in zip(*rows, strict=True)])
+        for stage, (ms, launches, moved) in zip([*stages, 'all'], rows, strict=True):
+            line = [stage, f'{ms:.2f}', f'{launches:.0f}', f'{moved:.0f}']
+            if bandwidth:
+                floor = 1e3 * moved * 2**20 / bandwidth
+                line += [f'{floor:.2f}', f'{floor / ms:.2f}']
+            lines.append(line)
+        tables.append(markdown_table(head, lines))
+    return '\n\n'.join(tables)
+
+
+def csv_figures(figures: list[Figure]) -> Iterator[CsvFigure]:
+    """The figures as :func:`~mmdet_atc.studies.figures.append_figures` takes them."""
+    for figure in figures:
+        unit = next(unit for unit in ('ms', 'MiB', 'launches') if unit in figure.what)
+        yield f'{figure.model}, {figure.setting}', figure.what, [figure.value], unit

@@ -1,0 +1,294 @@
+"""Times of clustering: ours beside scikit-learn, SciPy, fastcluster and cuML.
+
+Features are 16x16 patches of real images, mean-free per channel, projected to 64 channels by one
+fixed random matrix: they stand for the keys of a trained ViT. Every method gets the same features;
+the methods take turns within a repeat, so that drifts of the machine hit all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import math
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from mmengine.utils import track_iter_progress
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from mmdet_atc.clustering import agglomerative_clustering
+from mmdet_atc.studies.figures import Figure
+from mmdet_atc.studies.tables import markdown_table
+
+from .memory import PeakMemory
+from .timing import interleaved_times
+
+#: Patch grids of the token counts that are asked for.
+GRIDS = {196: (14, 14), 1024: (32, 32), 2100: (42, 50), 4200: (50, 84), 9216: (96, 96)}
+
+
+#: What a row is of.
+_CASE = ('tokens', 'batch', 'linkage', 'keep_rate')
+
+
+def patch_features(paths: list[Path], grid: tuple[int, int]) -> torch.Tensor:
+    """Projected patches of images resized to a grid, ``(B, N, 64)`` float32."""
+    height, width = 16 * grid[0], 16 * grid[1]
+    batch = []
+    for path in paths:
+        image = cv2.imread(str(path))
+        if image is None:
+            raise ValueError(f'{path} is no image that can be read')
+        image = cv2.resize(image, (width, height)).astype(np.float32)
+        batch.append(torch.from_numpy(image).permute(2, 0, 1))
+    patches = F.unfold(torch.stack(batch), 16, stride=16).transpose(1, 2)
+    patches = patches - patches.mean(dim=(0, 1))
+    projection = torch.randn(patches.shape[-1], 64, generator=torch.Generator().manual_seed(0))
+    return patches @ projection
+
+
+def distances_of(features: torch.Tensor) -> torch.Tensor:
+    directions = F.normalize(features, dim=-1)
+    # SciPy refuses the tiny negative distances that rounding gives equal patches.
+    return (1 - directions @ directions.transpose(1, 2)).clamp_(min=0)
+
+
+def with_sklearn(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    """As the authors call it."""
+    from sklearn.cluster import AgglomerativeClustering
+
+    directions = F.normalize(features, dim=-1)
+    for matrix in (1 - directions @ directions.transpose(1, 2)).cpu().numpy():
+        AgglomerativeClustering(num_clusters, metric='precomputed', linkage=linkage).fit(matrix)
+
+
+def with_scipy(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    from scipy.cluster import hierarchy
+
+    for matrix in distances_of(features).cpu().numpy():
+        upper = matrix[np.triu_indices(len(matrix), k=1)]
+        tree = hierarchy.linkage(upper, linkage)
+        hierarchy.fcluster(tree, num_clusters, 'maxclust')
+
+
+def with_fastcluster(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    import fastcluster
+    from scipy.cluster import hierarchy
+
+    for matrix in distances_of(features).cpu().numpy():
+        upper = matrix[np.triu_indices(len(matrix), k=1)].astype(np.float64)
+        tree = fastcluster.linkage(upper, linkage, preserve_input=False)
+        hierarchy.fcluster(tree, num_clusters, 'maxclust')
+
+
+def ours(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    agglomerative_clustering(features, num_clusters, linkage)
+
+
+def ours_on_host(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    """The C++ engine, with the copies to the host and back."""
+    _require_cuda(features)
+    agglomerative_clustering(features, num_clusters, linkage, backend='cpu')
+
+
+def ours_on_device(features: torch.Tensor, num_clusters: int, linkage: str, triton: str) -> None:
+    _require_cuda(features)
+    with mock.patch.dict(os.environ, {'MMDET_ATC_TRITON': triton}):
+        agglomerative_clustering(features, num_clusters, linkage, backend='cuda')
+
+
+def _require_cuda(features: torch.Tensor) -> None:
+    if not features.is_cuda:
+        raise ValueError('for CUDA devices')
+
+
+def with_cuml(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    from cuml.cluster import AgglomerativeClustering
+
+    if linkage != 'single':
+        raise ValueError('cuML has single linkage only')
+    for image in features:
+        AgglomerativeClustering(num_clusters, metric='cosine', linkage=linkage).fit(image)
+
+
+METHODS: dict[str, Callable] = {
+    'ours': ours,
+    'ours, Triton': functools.partial(ours_on_device, triton='1'),
+    'ours, torch': functools.partial(ours_on_device, triton='0'),
+    'ours, C++ on the host': ours_on_host,
+    'scikit-learn': with_sklearn,
+    'SciPy': with_scipy,
+    'fastcluster': with_fastcluster,
+    'cuML': with_cuml,
+}
+
+
+def measure(
+    images: str | Path,
+    sizes: Sequence[int],
+    batches: Sequence[int],
+    linkages: Sequence[str],
+    keep_rates: Sequence[float],
+    methods: Sequence[str],
+    device: torch.device,
+    repeats: int,
+) -> list[dict]:
+    """Time every method on every case.
+
+    Args:
+        images (str | Path): Folder of images.
+        sizes (Sequence[int]): Numbers of tokens, of :data:`GRIDS`.
+        batches (Sequence[int]): Numbers of images.
+        linkages (Sequence[str]): Linkages.
+        keep_rates (Sequence[float]): Shares of the tokens that are kept.
+        methods (Sequence[str]): Names in :data:`METHODS`; those that cannot run here are left out
+            with a line in the log that says why.
+        device (torch.device): Where the features are; peers copy them to the host.
+        repeats (int): Measured calls of each.
+
+    Returns:
+        list[dict]: ``method``, ``tokens``, ``batch``, ``linkage``, ``keep_rate``, ``median_s``,
+        ``min_s``, ``max_s``, ``seconds`` of each call, ``peak_mib``.
+
+    Raises:
+        OSError: If the folder cannot be read.
+        ValueError: If it has too few images, or none of the methods can run.
+    """
+    files = sorted(Path(images).iterdir())
+    paths = [path for path in files if path.suffix.lower() in IMG_EXTENSIONS]
+    if len(paths) < max(batches):
+        raise ValueError(f'{images} has {len(paths)} images, a batch {max(batches)}')
+    names = _available(methods, device)
+    cases = list(itertools.product(sizes, batches, linkages, keep_rates))
+    rows = []
+    for size, batch, linkage, rate in track_iter_progress(cases, file=sys.stderr):
+        features = patch_features(paths[:batch], GRIDS[size]).to(device)
+        functions = {
+            name: functools.partial(METHODS[name], features, int(rate * size), linkage)
+            for name in names
+        }
+        times = interleaved_times(functions, repeats, device)
+        for name in names:
+            with PeakMemory(device) as memory:
+                functions[name]()
+            rows.append(
+                dict(
+                    method=name,
+                    tokens=size,
+                    batch=batch,
+                    linkage=linkage,
+                    keep_rate=rate,
+                    median_s=statistics.median(times[name]),
+                    min_s=min(times[name]),
+                    max_s=max(times[name]),
+                    seconds=times[name],
+                    peak_mib=memory.mebibytes,
+                )
+            )
+    return rows
+
+
+def _available(names: Sequence[str], device: torch.device) -> list[str]:
+    found = []
+    for name in names:
+        try:
+            METHODS[name](torch.randn(1, 8, 4, device=device), 4, 'single')
+            found.append(name)
+        except ImportError:
+            print_log(f'{name}: not installed, left out', 'current', logging.WARNING)
+        except ValueError as error:
+            print_log(f'{name}: left out: {error}', 'current', logging.WARNING)
+    if not found:
+        raise ValueError(f'none of {", ".join(names)} can be run here')
+    return found
+
+
+def as_table(rows: list[dict]) -> str:
+    """Markdown: milliseconds (median), how many times faster the first method is, peak memory.
+
+    The spread, slowest less fastest call over the median, is given where it is above a tenth.
+    """
+    names = list(dict.fromkeys(row['method'] for row in rows))
+    head = ['tokens', 'batch', 'linkage', 'keep rate']
+    head += [f'{name}, ms' for name in names] + [f'{name}, MiB' for name in names]
+    lines = []
+    for index in range(0, len(rows), len(names)):
+        group = rows[index : index + len(names)]
+        first = group[0]
+        cells = [str(first[key]) for key in _CASE]
+        for row in group:
+            cell = f'{row["median_s"] * 1e3:.1f}'
+            if row is not first:
+                cell += f' ({row["median_s"] / first["median_s"]:.1f}x)'
+            spread = (row['max_s'] - row['min_s']) / row['median_s']
+            cells.append(cell if spread <= 0.1 else f'{cell} ±{spread / 2:.0%}')
+        cells += ['-' if r['peak_mib'] is None else f'{r["peak_mib"]:.0f}' for r in group]
+        lines.append(cells)
+    return markdown_table(head, lines)
+
+
+def growth_table(rows: list[dict]) -> str:
+    """Markdown: the power of N with which time grows between the two largest sizes."""
+    keys = ('method', 'batch', 'linkage', 'keep_rate')
+    lines = []
+    for case in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
+        same = [row for row in rows if tuple(row[key] for key in keys) == case]
+        small, large = sorted(same, key=lambda row: row['tokens'])[-2:]
+        power = math.log(large['median_s'] / small['median_s'])
+        power /= math.log(large['tokens'] / small['tokens'])
+        lines.append([*map(str, case), f'N^{power:.2f}'])
+    return markdown_table(['method', 'batch', 'linkage', 'keep rate', 'time grows as'], lines)
+
+
+def figures(rows: list[dict]) -> Iterator[Figure]:
+    """Times and peaks as :func:`~mmdet_atc.studies.figures.append_figures` takes them."""
+    for row in rows:
+        case = (
+            f'{row["tokens"]} tokens, batch {row["batch"]}, {row["linkage"]}, r={row["keep_rate"]}'
+        )
+        yield case, f'{row["method"]}, time', [1e3 * seconds for seconds in row['seconds']], 'ms'
+        if row['peak_mib'] is not None:
+            yield case, f'{row["method"]}, peak memory', [row['peak_mib']], 'MiB'
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Seconds over tokens, one line per method, both axes logarithmic.
+
+    One column of axes per linkage, one row per batch and keep rate.
+    """
+    from matplotlib.figure import Figure
+
+    linkages = list(dict.fromkeys(row['linkage'] for row in rows))
+    settings = list(dict.fromkeys((row['batch'], row['keep_rate']) for row in rows))
+    figure = Figure(figsize=(4.5 * len(linkages), 4 * len(settings)), layout='constrained')
+    grid = figure.subplots(len(settings), len(linkages), squeeze=False)
+    for axes, (setting, linkage) in zip(grid.flat, itertools.product(settings, linkages)):
+        batch, rate = setting
+        for name in dict.fromkeys(row['method'] for row in rows):
+            chosen = [
+                row
+                for row in rows
+                if (row['method'], row['linkage']) == (name, linkage)
+                and (row['batch'], row['keep_rate']) == setting
+            ]
+            axes.loglog(
+                [r['tokens'] for r in chosen], [r['median_s'] for r in chosen], 'o-', label=name
+            )
+        axes.set(
+            title=f'{linkage} linkage, batch {batch}, keep rate {rate}',
+            xlabel='tokens',
+            ylabel='seconds (median)',
+        )
+        axes.grid(True, which='both', alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,37 @@
+"""Tables of figures as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table with a line per row.
+
+    Args:
+        head (Sequence[str]): Titles of the columns.
+        rows (Iterable[Sequence]): Cells of each row: text as it is, floats with two decimals,
+            ``-`` for None.
+
+    Returns:
+        str: The table, without a line break at the end.
+
+    Raises:
+        ValueError: If a row has another number of cells than the head.
+    """
+    lines = [_line(head), '|' + ' --- |' * len(head)]
+    for row in rows:
+        if len(row) != len(head):
+            raise ValueError(f'{len(head)} columns, but a row of {len(row)} cells: {row}')
+        lines.append(_line([_shown(cell) for cell in row]))
+    return '\n'.join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return '| ' + ' | '.join(cells) + ' |'
+
+
+def _shown(cell: object) -> str:
+    if cell is None:
+        return '-'
+    return f'{cell:.2f}' if isinstance(cell, float) else str(cell)

@@ -1,0 +1,49 @@
+"""The kernels of proportional attention and of folded norms compile for GPUs. Needs no GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..layers.compiling import compiled_sizes
+
+pytest.importorskip('triton', reason='Triton is not installed')
+IMPORTS = """
+from mmdet_atc.layers import triton_fold
+from mmdet_atc.merging import triton_proportional
+"""
+CASES = """[
+    *(
+        (
+            triton_proportional._attend_kernel,
+            dict(
+                **dict.fromkeys('qkv', floats), sizes='*fp32', out=floats,
+                **dict.fromkeys(
+                    ('image_stride', 'head_stride', 'token_stride', 'num_tokens'), 'i32'
+                ),
+                scale='fp32',
+            ),
+            dict(HEADS=6, HEAD_DIM=64, QUERIES=128, KEYS=64),
+            4,
+        )
+        for floats in ('*fp16', '*bf16')
+    ),
+    *(
+        (
+            triton_fold._fold_kernel,
+            dict(
+                **dict.fromkeys(
+                    ('weight', 'mean', 'var', 'gain', 'shift', 'conv_bias'), '*fp32'
+                ),
+                out='*fp16', bias='*fp16', eps='fp32', channels='i32', taps='i32',
+            ),
+            dict(BLOCK=1024) | absent,
+            4,
+        )
+        for absent in ({}, dict(conv_bias=None), dict(gain=None, shift=None))
+    ),
+]"""
+
+
+@pytest.mark.slow
+def test_the_kernels_compile(tmp_path):
+    assert len(compiled_sizes(IMPORTS, CASES, tmp_path)) == 2 * 5

@@ -1,0 +1,23 @@
+"""Figures are appended with what they were measured on."""
+
+from __future__ import annotations
+
+import csv
+
+import torch
+
+from mmdet_atc.studies.figures import COLUMNS, append_figures
+
+
+def test_figures_are_appended_below_one_head(tmp_path):
+    path = tmp_path / 'new' / 'figures.csv'
+    cpu = torch.device('cpu')
+    append_figures(path, 'a', [('T', 'time', [3.0, 1.0, 2.0, 4.0, 5.0, 100.0], 'ms')], cpu)
+    append_figures(path, 'b', [('S', 'memory', [7.0], 'MiB')], cpu)
+    head, first, second = csv.reader(path.open())
+    assert tuple(head) == COLUMNS
+    found = dict(zip(head, first))
+    assert (found['median'], found['low'], found['high']) == ('3.5', '2', '5')
+    assert found['torch'] == torch.__version__
+    assert found['commit']
+    assert second[5:] == ['b', 'S', 'memory', '7', '7', '7', 'MiB']
