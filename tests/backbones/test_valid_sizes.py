@@ -11,7 +11,7 @@ from mmdet.apis import inference_detector
 from mmdet.models.test_time_augs import DetTTAModel
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
@@ -67,7 +67,7 @@ def batch(sizes=SIZES) -> dict:
                 scale_factor=(1.0, 1.0),
                 flip=False,
                 flip_direction=None,
-            ),  # fmt: skip
+            ),
             gt_instances=instances,
         )
         samples.append(sample)
@@ -103,7 +103,7 @@ def test_a_copy_as_of_an_exponential_moving_average(detector, seen):
 def test_test_time_augmentation(seen):
     cfg = config().model
     cfg.roi_head.mask_head = cfg.roi_head.mask_roi_extractor = None  # mmdet merges boxes only
-    tta_cfg = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10)
+    tta_cfg = ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10)
     tta = DetTTAModel(tta_cfg=tta_cfg, module=MODELS.build(cfg).eval())
     views = [batch(SIZES[:1]), batch(((64, 96),))]
     tta.test_step({key: [view[key] for view in views] for key in ('inputs', 'data_samples')})
