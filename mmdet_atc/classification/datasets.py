@@ -142,7 +142,7 @@ class Textures(Dataset):
         def between(low: int, high: int, count: int) -> list[int]:
             return torch.randint(low, high, (count,), generator=draw).tolist()
 
-        label, radius = between(0, 4, 1)[0], between(4, 9, 1)[0]
+        label, radius = between(0, 4, 1)[0], between(8, 14, 1)[0]
         center_x, center_y = between(radius, 64 - radius, 2)
         y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing='ij')
         rows, columns, diagonals = y // 2 % 2, x // 2 % 2, (x + y) // 2 % 2

@@ -3,7 +3,7 @@
 
     python tools/classification/demo.py --out-dir work_dirs/textures
 
-A dense model learns to tell small discs with stripes of three directions from chessboards. Then ATC
+A dense model learns to tell discs with stripes of three directions from chessboards. Then ATC
 and ToMe keep half or a quarter of the tokens in three stages, in that model as it is and fine-tuned
 for some epochs.
 """
