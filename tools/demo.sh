@@ -23,7 +23,7 @@ python tools/test.py "$config" "$checkpoint" --work-dir "$work_dir/test"
 step "4/4 draw detections and token clusters"
 images=("$data"/val2017/00000000000{1,2,6}.png)
 python demo/image_demo.py "${images[@]}" --config "$config" --checkpoint "$checkpoint" \
-    --out-dir "$work_dir/detections" --device cpu
+    --out-dir "$work_dir/detections" --device cpu --score-thr 0.5
 python tools/analysis_tools/visualize_clusters.py "${images[@]}" --config "$config" \
     --checkpoint "$checkpoint" --out-dir "$work_dir/clusters"
 
