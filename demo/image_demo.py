@@ -12,10 +12,12 @@ from pathlib import Path
 import cv2
 import mmcv
 import mmengine
+import numpy as np
 from mmengine.utils import track_iter_progress
 
 from mmdet_atc.apis import DetInferencer
 from mmdet_atc.engine import faults_in_one_line, usable_device
+from mmdet_atc.visualization.detections import draw_detections
 from mmdet_atc.visualization.files import find_images, picture_names
 
 
@@ -56,27 +58,29 @@ def detect(args: argparse.Namespace) -> str:
     drawn = 0
     pictures = list(zip(paths, picture_names(paths), strict=True))
     for path, name in track_iter_progress(pictures, file=sys.stderr):
-        check_image(path)
-        result = inferencer(str(path), return_vis=True, pred_score_thr=args.score_thr)
-        (picture,), (found,) = result['visualization'], result['predictions']
+        image = read_image(path)
+        (sample,) = inferencer(str(path), return_datasamples=True, no_save_vis=True)['predictions']
+        picture, count = draw_detections(inferencer.visualizer, image, sample, args.score_thr)
+        found = inferencer.pred2dict(sample)
         found['names'] = [classes[label] for label in found['labels']]
         mmcv.imwrite(picture[..., ::-1], str(out_dir / 'vis' / f'{name}.png'))
         json_path = out_dir / 'preds' / f'{name}.json'
         json_path.parent.mkdir(parents=True, exist_ok=True)
         mmengine.dump(found, json_path)
-        drawn += sum(score > args.score_thr for score in found['scores'])
+        drawn += count
     written = f'{len(paths)} pictures with {drawn} objects in {out_dir / "vis"}'
     return written if drawn else f'{written}: none scores above --score-thr {args.score_thr:g}'
 
 
-def check_image(path: Path) -> None:
-    """Raise ValueError with the path, which MMCV's error has not, for a file that is no image."""
+def read_image(path: Path) -> np.ndarray:
+    """RGB; MMCV's own error for a file that is no image does not name it."""
     try:
-        image = mmcv.imread(str(path))
+        image = mmcv.imread(str(path), channel_order='rgb')
     except cv2.error:
         image = None
     if image is None:
         raise ValueError(f'{path} cannot be read as an image')
+    return image
 
 
 def main() -> None:

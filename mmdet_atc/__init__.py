@@ -13,8 +13,10 @@ Without OpenMMLab :mod:`mmdet_atc.clustering` (torch and numpy alone), :mod:`mmd
 
 import importlib.util
 
+from .account import stand_in_for_account
 from .version import __version__
 
+stand_in_for_account()
 # Only an absent OpenMMLab is fine; a broken one raises.
 if all(importlib.util.find_spec(name) for name in ('mmengine', 'mmcv', 'mmdet')):
     from .torch_version import require_torch

@@ -29,7 +29,10 @@ class Geometry:
     @classmethod
     def of_image(cls, image: torch.Tensor) -> Geometry:
         """Of a batch of padded images, ``(B, C, H, W)``."""
-        return cls.of(*image.shape[-2:], image.device)
+        height, width = image.shape[-2:]
+        if torch.jit.is_tracing():  # where sizes are tensors; a trace is of one size
+            height, width = int(height), int(width)
+        return cls.of(height, width, image.device)
 
     @classmethod
     def of(cls, height: int, width: int, device: torch.device) -> Geometry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ def resized_pos_embed(pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
     Returns:
         Tensor: ``(1, N, C)``.
     """
-    side = round((pos_embed.shape[1] - 1) ** 0.5)
+    side = math.isqrt(int(pos_embed.shape[1]) - 1)
     full = torch.promote_types(pos_embed.dtype, torch.float32)
     rows, cols = (_interpolation(side, size, full, pos_embed.device) for size in grid)
     with torch.autocast(pos_embed.device.type, enabled=False):

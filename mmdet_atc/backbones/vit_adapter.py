@@ -344,7 +344,7 @@ class ViTAdapter(BaseModule):
 
 
 def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:
-    """Load hook: forget the classifier's keys without a word about them."""
+    """Load hook: a classifier's keys are neither loaded nor reported as unexpected."""
     for key in CLASSIFIER_KEYS:
         state_dict.pop(prefix + key, None)
 

@@ -29,7 +29,7 @@ class CheckpointError(ValueError):
 
 
 class DownloadError(CheckpointError, OSError):
-    """A checkpoint that cannot be had, from the network or from the cache."""
+    """A checkpoint that neither the network nor the cache gives."""
 
 
 def allow_mmengine_checkpoints() -> None:

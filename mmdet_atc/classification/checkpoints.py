@@ -11,7 +11,9 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from mmdet_atc.checkpoints import check_fit, flat_state_dict
 
 
-def load_classifier(model: VisionTransformer, source: str) -> dict[str, Any]:
+def load_classifier(
+    model: VisionTransformer, source: str, new_head: bool = False
+) -> dict[str, Any]:
     """Load a checkpoint into a model, patched or not.
 
     Read are the authors' files (``model``, ``model_ema`` where ``ema_best``, ``args``), FAIR's of
@@ -22,6 +24,8 @@ def load_classifier(model: VisionTransformer, source: str) -> dict[str, Any]:
         model (VisionTransformer): With as many classes as the file. MAE's are average pooled:
             ``timm.create_model('vit_base_patch16_224', global_pool='avg')``.
         source (str): Local file, URL, ``hf://ORG/REPO/FILE`` or ``timm://MODEL``.
+        new_head (bool): Whether the model keeps its own head where the file's is for another
+            number of classes. Default: False.
 
     Returns:
         dict: The arguments that the file says it was trained with; empty where it has none.
@@ -29,9 +33,12 @@ def load_classifier(model: VisionTransformer, source: str) -> dict[str, Any]:
     Raises:
         CheckpointError: If the file does not fit the model, or may not be read.
     """
-    checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    checkpoint = CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')
     state = checkpoint_filter_fn(flat_state_dict(checkpoint), model)
-    check_fit(state, model.state_dict(), source)
+    wanted = model.state_dict()
+    if new_head and state.get('head.weight', wanted['head.weight']).shape[0] != model.num_classes:
+        state.update({name: wanted[name] for name in ('head.weight', 'head.bias')})
+    check_fit(state, wanted, source)
     model.load_state_dict(state)
     args = checkpoint.get('args')
     return vars(args) if isinstance(args, argparse.Namespace) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os.path as osp
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import cv2
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
-from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
+from mmengine.logging import print_log
 
 from mmdet_atc.arguments import check_bools
 
+from .audit import audit, require_objects
+from .coco_file import ID_IN_FILE, CheckedCOCO
 from .errors import DataError
 from .image_size import MatchAnnotatedSize
 from .jpeg_end import CheckJPEGEnd
@@ -21,58 +24,46 @@ from .jpeg_end import CheckJPEGEnd
 #: What unreadable files and impossible annotations raise in MMDetection's transforms. Anything
 #: else is a mistake in the program, whose traceback matters.
 _FAULTS = (OSError, ValueError, AssertionError, cv2.error)
-
-
-class _NamedCategories(COCO):
-    """Categories by name, where each is there and in order.
-
-    MMDetection leaves out names that the file has not, and numbers the others as the file does:
-    labels then stand for other names than ``metainfo['classes']`` says, without a word.
-    """
-
-    def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
-        there = [category['name'] for category in self.dataset.get('categories', ())]
-        missing = [name for name in cat_names if name not in there]
-        if missing:
-            raise DataError(
-                f'no category {missing[0]!r}, which the classes name; it has {", ".join(there)}'
-            )
-        in_order = [name for name in there if name in cat_names]
-        if in_order != list(cat_names):
-            raise DataError(
-                'the categories have another order than the classes, and labels would get the '
-                f"wrong names: write metainfo['classes'] as {tuple(in_order)}"
-            )
-        return super().get_cat_ids(cat_names, sup_names, cat_ids)
+_AUDITS = ('warn', 'strict')
 
 
 @DATASETS.register_module()
 class CheckedCocoDataset(CocoDataset):
     """:class:`mmdet.datasets.CocoDataset` for files that one has not written oneself.
 
-    Annotations are checked when they are read. Each class must be a category of the file, in the
-    file's order. An image that cannot be loaded ends the run with its id and path instead of a
-    random other image being taken. Images are not read from outside the data root. Where the size
-    in the annotations says that they were made without the orientation in the image's EXIF data,
-    the image is read without it too.
+    Annotations are checked when they are read, and a table says which of them are used and which
+    rule leaves out the others (:func:`mmdet_atc.datasets.audit.audit`). Each class must be a
+    category of the file, in the file's order. An image that cannot be loaded ends the run with its
+    id and path instead of a random other image being taken. Images are not read from outside the
+    data root. Where the size in the annotations says that they were made without the orientation
+    in the image's EXIF data, the image is read without it too.
 
     Args:
         *args: As for ``CocoDataset``.
         allow_outside_root (bool): Whether ``file_name`` may lead out of ``data_root`` and out of
             ``data_prefix['img']`` (absolute paths, ``..``, URLs). Default: False.
+        audit (str): ``'warn'``, or ``'strict'``: that a class has objects but none of them can be
+            used is an error and no warning. Default: ``'warn'``.
         **kwargs: As for ``CocoDataset``.
 
     Raises:
-        DataError: If the annotation file is no COCO file or lacks a class, or an annotation is not
-            usable.
-        ValueError: If ``allow_outside_root`` is no bool.
+        DataError: If the annotation file is no COCO file or lacks a class, an annotation is not
+            usable, or nothing is left to train on.
+        ValueError: If ``allow_outside_root`` is no bool or ``audit`` neither word.
     """
 
-    COCOAPI = _NamedCategories
-
-    def __init__(self, *args: Any, allow_outside_root: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        allow_outside_root: bool = False,
+        audit: str = 'warn',
+        **kwargs: Any,
+    ) -> None:
         check_bools(allow_outside_root=allow_outside_root)
+        if audit not in _AUDITS:
+            raise ValueError(f'audit must be one of {_AUDITS}, got {audit!r}')
         self.allow_outside_root = allow_outside_root
+        self._is_strict = audit == 'strict'
         super().__init__(*args, **kwargs)
         transforms = self.pipeline.transforms
         for index in reversed(range(len(transforms))):
@@ -80,9 +71,17 @@ class CheckedCocoDataset(CocoDataset):
                 transforms.insert(index + 1, MatchAnnotatedSize(transforms[index].backend_args))
                 transforms.insert(index, CheckJPEGEnd())
 
+    def COCOAPI(self, path: str) -> CheckedCOCO:  # noqa: N802
+        """Read the annotation file; MMDetection's ``load_data_list`` calls it."""
+        self._file = CheckedCOCO(path)
+        return self._file
+
     def load_data_list(self) -> list[dict]:
         try:
-            return super().load_data_list()
+            data_list = super().load_data_list()
+            self._audit(self._file.dataset)
+            del self._file
+            return data_list
         except DataError as error:
             # Of the categories; those of an image name the file already.
             if str(error).startswith(self.ann_file):
@@ -96,6 +95,24 @@ class CheckedCocoDataset(CocoDataset):
         except (ValueError, AssertionError, KeyError, TypeError, AttributeError) as error:
             reason = f'no {error}' if isinstance(error, KeyError) else _first_line(error)
             raise DataError(f'{self.ann_file} is no COCO annotation file: {reason}') from error
+
+    def _audit(self, content: dict) -> None:
+        with_mask = any(getattr(t, 'with_mask', False) for t in self.pipeline.transforms)
+        names = self.metainfo['classes']
+        labels = {category: names[label] for category, label in self.cat2label.items()}
+        rules = None if self.test_mode else self.filter_cfg
+        found = audit(self.ann_file, content, labels, with_mask, rules)
+        if not self.test_mode:
+            require_objects(found, bool(rules and rules.get('filter_empty_gt')), with_mask)
+        print_log(str(found), logger='current')
+        if found.lost:
+            message = (
+                f'{self.ann_file}: all objects of {", ".join(found.lost)} are left out, see the '
+                "rules above: the model cannot learn them (audit='strict' stops here)"
+            )
+            if self._is_strict:
+                raise DataError(f'{message}\n{found}')
+            print_log(message, logger='current', level=logging.WARNING)
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         image, annotations = raw_data_info['raw_img_info'], raw_data_info['raw_ann_info']
@@ -160,7 +177,7 @@ def check_annotation(annotation: dict, image: dict) -> None:
         DataError: If its box is not four finite numbers, or its mask not one of COCO's formats or
             not of the image's size.
     """
-    name = f'annotation {annotation.get("id")}'
+    name = f'annotation {annotation.get(ID_IN_FILE, annotation.get("id"))}'
     for key in ('bbox', 'area', 'category_id'):
         if key not in annotation:
             raise DataError(f'{name} has no {key!r}')

@@ -1,4 +1,4 @@
-"""COCO's figures on annotations with masks that have no area."""
+"""COCO's figures on annotation files as they are, not as pycocotools wants them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 
-#: Coordinates of a triangle, the smallest polygon.
-_MIN_COORDINATES = 6
+from .audit import is_polygon
+from .coco_file import CheckedCOCO
 
 
 @METRICS.register_module()
@@ -18,13 +18,16 @@ class CheckedCocoMetric(CocoMetric):
 
     pycocotools takes a polygon of two points for a box and fails on one of a point, after the
     whole evaluation. Here polygons of fewer than three points are left out, and an object that
-    has no other is ignored like a crowd: it is neither found nor missed.
+    has no other is ignored like a crowd: it is neither found nor missed. The file is read as the
+    data set reads it, see :class:`~mmdet_atc.datasets.coco_file.CheckedCOCO`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self._coco_api is not None and 'segm' in self.metrics:
-            ignore_bad_polygons(self._coco_api)
+        if self._coco_api is not None:
+            self._coco_api = CheckedCOCO.of(self._coco_api.dataset)
+            if 'segm' in self.metrics:
+                ignore_bad_polygons(self._coco_api)
 
 
 def ignore_bad_polygons(coco: COCO) -> None:
@@ -37,7 +40,7 @@ def ignore_bad_polygons(coco: COCO) -> None:
         mask = annotation.get('segmentation') or []
         if not isinstance(mask, list):
             continue
-        good = [p for p in mask if len(p) >= _MIN_COORDINATES and len(p) % 2 == 0]
+        good = [polygon for polygon in mask if is_polygon(polygon)]
         if len(good) == len(mask) and mask:
             continue
         if not good:

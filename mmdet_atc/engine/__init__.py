@@ -12,6 +12,7 @@ from .hooks import (
     seed_worker,
 )
 from .launchers import check_launched, world_size
+from .private import unwrapped
 from .run import build, choose_start, choose_weights, load_config, prepare_test, prepare_training
 from .total_batch_size import set_total_batch_size
 from .variants import Variant
@@ -37,6 +38,7 @@ __all__ = [
     'prepare_training',
     'seed_worker',
     'set_total_batch_size',
+    'unwrapped',
     'usable_device',
     'world_size',
 ]

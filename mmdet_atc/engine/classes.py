@@ -11,6 +11,8 @@ from mmengine.config import Config
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 
+from .private import base_files
+
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _HEADS = ('bbox_head', 'mask_head')
 
@@ -113,8 +115,7 @@ def _heads(model: Any) -> Iterator[tuple[str, Any]]:
 def _inherited(path: str) -> dict[str, int]:
     """``num_classes`` of each head in the files that a config file builds on."""
     found = {}
-    for base in Config._get_base_files(path):
-        base_path, _ = Config._get_cfg_path(base, path)
+    for base_path in base_files(path):
         model = Config.fromfile(base_path).get('model') or {}
         found.update({name: head.num_classes for name, head in _heads(model)})
     return found

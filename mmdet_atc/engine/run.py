@@ -21,6 +21,7 @@ from mmdet_atc.shipped import shipped
 from .classes import follow_classes
 from .device import adapt_to_device
 from .launchers import check_launched, world_size
+from .private import values_of
 from .total_batch_size import set_total_batch_size
 
 #: Top-level keys that are read where they are given, besides those of the config itself.
@@ -139,7 +140,7 @@ def load_config(
     if 'data_root' in options:
         if 'data_root' not in cfg:
             raise ValueError(f'data_root is given, but {path} has no top-level data_root')
-        cfg = Config(_moved(cfg._cfg_dict, cfg.data_root, options['data_root']), filename=path)
+        cfg = Config(_moved(values_of(cfg), cfg.data_root, options['data_root']), filename=path)
     _check_top_level(options, cfg, path)
     cfg.merge_from_dict(options)
     follow_classes(cfg, path)
@@ -152,7 +153,7 @@ def load_config(
 
 
 def _check_top_level(options: dict[str, Any], cfg: Config, path: str) -> None:
-    """That each key begins with one that is read: MMEngine takes any other without a word."""
+    """That each key begins with one that something reads: MMEngine ignores any other."""
     known = _OPTIONAL_KEYS.union(cfg)
     for key in options:
         name = key.partition('.')[0]

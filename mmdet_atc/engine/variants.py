@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmdet_atc.checkpoints import fitted
 
+from .private import parsed_value
 from .run import load_config
 
 #: The commas that are not within a list.
@@ -55,7 +56,7 @@ class Variant:
         names = [Path(path).stem]
         for option in options:
             key, _, value = option.partition('=')
-            values[key] = DictAction._parse_iterable(value)
+            values[key] = parsed_value(value)
             names.append(f'{key.rpartition(".")[2]}={value}')
         return cls(', '.join(names), load_config(path, values))
 

@@ -14,6 +14,7 @@ from mmdet_atc.native import can_run_triton
 from .conv_norm import is_foldable
 from .convolutions import pointwise, upsampled_onto
 from .maps import to_map, to_tokens
+from .precision import autocast_dtype
 from .residual import add_residual
 from .resize import resized_sum
 
@@ -88,7 +89,7 @@ def _with_feature(out: Tensor, feature: Tensor) -> Tensor:
 
 
 def _is_one_pass(level: Tensor) -> bool:
-    return can_run_triton(level) and not torch.is_grad_enabled()
+    return can_run_triton(level)
 
 
 def _in_one_pass(
@@ -99,9 +100,11 @@ def _in_one_pass(
         parts = norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps
     grid = shape if feature is None else tuple(feature.shape[-2:])
     tokens = None if feature is None else to_tokens(feature)
-    out = to_map(resized_sum(base, tokens, shape, grid, quads, parts), shape)
+    dtype = autocast_dtype(base.device.type) or base.dtype
+    out = to_map(resized_sum(base, tokens, shape, grid, quads, parts, dtype), shape)
     out = out if parts else norm(out)
-    return out.contiguous() if _are_channels_read_first() else out
+    # In float32 a neck's convolutions want channels first, too.
+    return out.contiguous() if dtype.itemsize >= 4 or _are_channels_read_first() else out
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from .base import AttentionTokenMerger, TokenMerger
 from .bipartite import BipartiteMerging
 from .clusters import TokenClusters
 from .dpc_knn import DPCKNNMerging
+from .evit import EViTMerging
 from .k_medoids import KMedoidsMerging
 from .methods import METHODS, Method
 from .padding import assign_beside_padding, padded_patches
@@ -21,6 +22,7 @@ __all__ = [
     'AttentionTokenMerger',
     'BipartiteMerging',
     'DPCKNNMerging',
+    'EViTMerging',
     'KMedoidsMerging',
     'Method',
     'TokenClusters',

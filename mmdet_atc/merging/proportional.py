@@ -12,6 +12,8 @@ from mmdet_atc.native import can_run_triton
 
 #: fp16 and bf16 flash kernels want head dimensions that are multiples of this.
 _HEAD_DIM_MULTIPLE = 8
+#: Head dimensions of the kernel of our own.
+_HEAD_DIMS = (16, 32, 64, 128)
 
 
 def proportional_attention(
@@ -19,8 +21,9 @@ def proportional_attention(
 ) -> Tensor:
     """Softmax attention with log(size) added to the logits of each key (ToMe, eq. 1).
 
-    On CUDA the bias is folded into further channels of the queries and keys, since the flash
-    kernels take no mask. On the CPU the fused kernel takes a mask that is broadcast over queries,
+    On a GPU inference in half precision has a kernel of its own. Elsewhere there the bias is folded
+    into further channels of the queries and keys, since torch's kernels are slow with a mask. On
+    the CPU the fused kernel takes a mask that is broadcast over queries,
     but only in the queries' type, and half precision is too coarse for it.
 
     Args:
@@ -33,6 +36,8 @@ def proportional_attention(
     Returns:
         Tensor: ``(B, heads, T, D)``.
     """
+    if _has_kernel(q, dropout):
+        return _attention(q, k, v, sizes).transpose(1, 2)
     if q.is_cuda or q.dtype.itemsize < 4:
         return folded_attention(q, k, v, sizes, dropout)
     bias = sizes.log().to(q.dtype)[:, None, None, :]
@@ -54,59 +59,38 @@ def folded_attention(
     scale = head_dim**-0.5
     pad = 2 + -(head_dim + 2) % _HEAD_DIM_MULTIPLE
     factor = 2.0 ** round(-math.log2(scale))
-    form = _folded if can_run_triton(q) and not torch.is_grad_enabled() else folded_plain
-    q, k, v = form(q, k, v, sizes, pad, factor, 1 / (scale * factor))
-    out = F.scaled_dot_product_attention(q, k, v, scale=scale, dropout_p=dropout)
-    return out[..., :head_dim]
-
-
-def folded_plain(
-    q: Tensor, k: Tensor, v: Tensor, sizes: Tensor, pad: int, factor: float, share: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values with further channels.
-
-    Args:
-        q (Tensor): ``(B, heads, T, D)``.
-        k (Tensor): Likewise.
-        v (Tensor): Likewise.
-        sizes (Tensor): Patches per token, ``(B, T)``.
-        pad (int): How many channels, at least two.
-        factor (float): The queries' first two.
-        share (float): The keys' first two add up to this times log(size).
-
-    Returns:
-        tuple[Tensor, Tensor, Tensor]: ``(B, heads, T, D + pad)``, the other new channels 0.
-    """
-    head_dim = q.shape[-1]
     q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
-    bias = share * sizes.to(torch.promote_types(sizes.dtype, torch.float32)).log()
+    bias = sizes.to(torch.promote_types(sizes.dtype, torch.float32)).log() / (scale * factor)
     coarse = bias.to(k.dtype)
     q[..., head_dim : head_dim + 2] = factor
     k[..., head_dim] = coarse.unsqueeze(1)
     k[..., head_dim + 1] = (bias - coarse).to(k.dtype).unsqueeze(1)
-    return q, k, v
+    out = F.scaled_dot_product_attention(q, k, v, scale=scale, dropout_p=dropout)
+    return out[..., :head_dim]
+
+
+def _has_kernel(q: Tensor, dropout: float) -> bool:
+    is_inference = not torch.is_grad_enabled() and not dropout
+    return (
+        can_run_triton(q) and is_inference and q.dtype.itemsize == 2 and q.shape[-1] in _HEAD_DIMS
+    )
 
 
 @torch.library.custom_op(
-    'mmdet_atc::folded_sizes',
+    'mmdet_atc::proportional_attention',
     mutates_args=(),
     device_types='cuda',
-    schema=(
-        '(Tensor q, Tensor k, Tensor v, Tensor sizes, SymInt pad, float factor, float share) '
-        '-> Tensor'
-    ),
+    schema='(Tensor q, Tensor k, Tensor v, Tensor sizes) -> Tensor',
 )
-def _folded_together(q, k, v, sizes, pad, factor, share):
-    from .triton_proportional import folded
+def _attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
+    from .triton_proportional import attention
 
-    return folded(q, k, v, sizes, pad, factor, share)
+    if len({x.stride() for x in (q, k, v)}) > 1 or q.stride(-1) != 1:
+        q, k, v = (x.contiguous() for x in (q, k, v))
+    return attention(q, k, v, sizes)
 
 
-@_folded_together.register_fake
-def _(q, k, v, sizes, pad, factor, share):
+@_attention.register_fake
+def _(q, k, v, sizes):
     batch, heads, num_tokens, head_dim = q.shape
-    return q.new_empty(3, batch, num_tokens, heads, head_dim + pad)
-
-
-def _folded(*arguments) -> tuple[Tensor, ...]:
-    return _folded_together(*arguments).transpose(2, 3).unbind()
+    return q.new_empty(batch, num_tokens, heads, head_dim)

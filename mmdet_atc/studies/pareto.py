@@ -233,5 +233,5 @@ def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
 
 
 def _area(keep_rate: int) -> float:
-    """Of a marker, in square points."""
+    """Area of a marker in square points: the more tokens, the larger."""
     return 8 + 0.6 * keep_rate

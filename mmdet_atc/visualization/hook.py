@@ -8,13 +8,13 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 
 from mmdet_atc.arguments import check_bools
 from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.engine import unwrapped
 
 from .grid import draw_cluster_grid
 from .methods import KeepRate, mergings_to_compare
@@ -70,7 +70,7 @@ class ClusterVisualizationHook(Hook):
     def before_run(self, runner: Runner) -> None:
         if not self.draw:
             return
-        backbone = getattr(_unwrapped(runner), 'backbone', None)
+        backbone = getattr(unwrapped(runner), 'backbone', None)
         if not isinstance(backbone, ATCViTAdapter):
             raise ValueError(
                 f'ClusterVisualizationHook: the backbone {type(backbone).__name__} merges no '
@@ -98,7 +98,7 @@ class ClusterVisualizationHook(Hook):
     def _draw_batch(self, runner: Runner, batch: dict[str, Any], fp16: bool) -> None:
         if not self.draw or self._drawn >= self.num_images or not is_main_process():
             return
-        model = _unwrapped(runner)
+        model = unwrapped(runner)
         with autocast(enabled=fp16):
             columns = {
                 title: predict_clusters(model, batch, merging)
@@ -111,7 +111,3 @@ class ClusterVisualizationHook(Hook):
             name = f'clusters_{self._drawn}_{Path(sample.get("img_path") or "").stem}'
             runner.visualizer.add_image(name, picture, runner.iter)
             self._drawn += 1
-
-
-def _unwrapped(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

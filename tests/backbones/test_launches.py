@@ -32,7 +32,7 @@ def test_merging_adds_few_launches_and_no_copies_in_float32():
     own = merging.counts - dense.counts
     assert own['segment_sum'] == 3 * 5  # three merges, and twice again after an Injector
     assert own['gather'] <= 20
-    assert own['folded_sizes'] == 8
+    assert own['proportional_attention'] == 8
     assert own['scatter_add'] == 0  # segment means without float32 copies
 
 

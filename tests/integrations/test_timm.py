@@ -141,6 +141,29 @@ def test_top_k_keeps_what_the_class_token_attends_to():
     assert [set(row.tolist()) for row in best] == [set(row.tolist()) for row in kept]
 
 
+def test_evit_fuses_the_rest_by_attention():
+    model, x = micro(), pictures()
+    keys, queries, seen = [], [], []
+    attn = model.blocks[1].attn
+    attn.k_norm.register_forward_hook(lambda m, a, out: keys.append(out))
+    attn.q_norm.register_forward_hook(lambda m, a, out: queries.append(out))
+    model.blocks[1].norm2.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    apply_merging(model, dict(type='EViTMerging'), keep_rate_plan(0.5, (1, 2), of='initial'))
+    model.blocks[1].norm2.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    with torch.no_grad():
+        model(x)
+    attention = (queries[0][:, :, :1] @ keys[0].transpose(-2, -1) * 16**-0.5).softmax(-1)
+    order = attention.mean(1)[:, 0, 1:].argsort(dim=1, descending=True)
+    before, after = seen[0][:, 1:], seen[1][:, 1:]
+    for image in range(2):
+        kept, rest = order[image, :8], order[image, 8:]
+        torch.testing.assert_close(after[image, :8], before[image, kept])
+        weights = attention.mean(1)[image, 0, 1:][rest]
+        torch.testing.assert_close(after[image, 8], weights @ before[image, rest])
+    assert [stage.num_clusters for stage in model.token_clusters] == [9, 5]
+    torch.testing.assert_close(model.token_clusters[1].sizes, torch.ones(2, 5))
+
+
 def state_of_hooks(model: nn.Module) -> list:
     return [
         (len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m))) for m in model.modules()
@@ -208,6 +231,19 @@ def test_images_of_another_size():
     with torch.no_grad():
         model(torch.rand(1, 3, 96, 64))
     assert [stage.num_clusters for stage in model.token_clusters] == [12, 6]
+
+
+def test_intermediate_features_are_of_all_patches():
+    model, x = micro(), pictures()
+    apply_merging(model, AVERAGE, PLAN)
+    with torch.no_grad():
+        for _ in range(2):
+            final, maps = model.forward_intermediates(x, indices=[0, 1, 3], norm=True)
+        assert [tuple(level.shape) for level in maps] == [(2, 32, 4, 4)] * 3
+        assert torch.equal(final, model.forward_features(x))
+        apply_merging(model, AVERAGE, keep_rate_plan(0.5, (1,)))
+        first = model.forward_intermediates(x, indices=[1], norm=True)[1][0]
+    torch.testing.assert_close(maps[1], first)
 
 
 def test_training_with_stochastic_depth_and_recomputed_activations():

@@ -65,12 +65,29 @@ def test_in_one_pass_they_are_the_same(norm, with_feature, monkeypatch):
         torch.testing.assert_close(one_pass, plain)
 
 
+@pytest.mark.parametrize('training', [True, False])
+def test_in_one_pass_they_have_the_same_gradients(training, monkeypatch):
+    conv, up, last = nn.Conv2d(16, C, 1), nn.ConvTranspose2d(C, C, 2, 2), norm().train(training)
+    inputs = [torch.randn(2, 16, 8, 12), torch.randn(2, 24, C), torch.randn(2, 6, C)]
+    inputs = [x.requires_grad_() for x in inputs]
+    parameters = [*inputs, *conv.parameters(), *up.parameters(), *last.parameters()]
+    gradients = []
+    for in_one_pass in (False, True):
+        monkeypatch.setattr(output_maps, '_is_one_pass', lambda level, one=in_one_pass: one)
+        stem, level, patches = inputs
+        out = finest_map([stem], conv, up, level, (4, 6), feature_map(patches, (2, 3)), last)
+        gradients.append(torch.autograd.grad(out.sin().sum(), parameters))
+    for plain, one_pass in zip(*gradients, strict=True):
+        torch.testing.assert_close(one_pass, plain, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize('compiled', [True, False])
 def test_a_compiled_roi_align_gets_channels_first(compiled, monkeypatch):
     monkeypatch.setattr(output_maps, '_is_one_pass', lambda level: True)
     monkeypatch.setattr(output_maps, 'resized_sum', lambda base, *_: base)  # as on a GPU
     monkeypatch.setattr(output_maps, '_are_channels_read_first', lambda: compiled)
     with torch.no_grad():
-        out = coarser_map(torch.randn(2, 24, C), (4, 6), None, norm())
+        level = torch.randn(2, 24, C, dtype=torch.bfloat16)
+        out = coarser_map(level, (4, 6), None, norm())
     assert out.is_contiguous() == compiled
     assert out.is_contiguous(memory_format=torch.channels_last) != compiled

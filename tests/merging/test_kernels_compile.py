@@ -14,19 +14,18 @@ from mmdet_atc.merging import triton_proportional
 CASES = """[
     *(
         (
-            triton_proportional._fold_kernel,
+            triton_proportional._attend_kernel,
             dict(
                 **dict.fromkeys('qkv', floats), sizes='*fp32', out=floats,
                 **dict.fromkeys(
-                    ('image_stride', 'head_stride', 'token_stride', 'channel_stride',
-                     'num_tokens'), 'i32'
+                    ('image_stride', 'head_stride', 'token_stride', 'num_tokens'), 'i32'
                 ),
-                factor='fp32', share='fp32',
+                scale='fp32',
             ),
-            dict(HEADS=6, HEAD_DIM=64, WIDTH=72, BLOCK=128, TOKENS=16),
+            dict(HEADS=6, HEAD_DIM=64, QUERIES=128, KEYS=64),
             4,
         )
-        for floats in ('*fp16', '*bf16', '*fp32')
+        for floats in ('*fp16', '*bf16')
     ),
     *(
         (
@@ -47,4 +46,4 @@ CASES = """[
 
 @pytest.mark.slow
 def test_the_kernels_compile(tmp_path):
-    assert len(compiled_sizes(IMPORTS, CASES, tmp_path)) == 2 * 6
+    assert len(compiled_sizes(IMPORTS, CASES, tmp_path)) == 2 * 5

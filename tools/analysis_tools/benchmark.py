@@ -95,7 +95,10 @@ def compare_backbones(args: argparse.Namespace) -> None:
     for part, measure in backbones.PARTS.items():
         if part not in args.skip:
             print(f'... {part}', file=sys.stderr)
-            measure(study)
+            try:
+                measure(study)
+            except (RuntimeError, ImportError, ValueError) as error:  # what is measured stays
+                print(f'{part} is left out: {error}', file=sys.stderr)
     weights = args.vit or 'random weights: clustering takes more rounds than on trained ones'
     shape = 'x'.join(map(str, images.shape[-2:]))
     name = torch.cuda.get_device_name(args.device) if args.device.type == 'cuda' else 'CPU'

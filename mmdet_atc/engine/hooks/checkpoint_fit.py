@@ -6,14 +6,15 @@ import ast
 import re
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmdet_atc.arguments import check_bools
 from mmdet_atc.backbones import ViTAdapter
 from mmdet_atc.checkpoints import CheckpointError, check_fit, fit_state_dict, flat_state_dict
+
+from ..private import checkpoint_of, starts_training, unwrapped
 
 #: Layers of MMDetection's heads that have outputs for each class.
 _PER_CLASS = (['fc_cls'], ['fc_reg'], ['conv_logits'])
@@ -53,13 +54,11 @@ class CheckpointFitHook(Hook):
         Raises:
             CheckpointError: If the checkpoint does not fit the model and ``strict``.
         """
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = unwrapped(runner)
         wanted = model.state_dict()
         state = fit_state_dict(flat_state_dict(checkpoint), wanted)
         checkpoint['state_dict'] = state
-        is_start = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        is_start = starts_training(runner)
         if self.new_classes and is_start:
             left_out = _drop_other_classes(state, wanted)
             wanted = {name: value for name, value in wanted.items() if name not in left_out}
@@ -68,7 +67,7 @@ class CheckpointFitHook(Hook):
         if is_start and not any(_SELECTS in name for name in state):
             # SViT starts from a dense model, which selects nothing.
             wanted = {name: value for name, value in wanted.items() if _SELECTS not in name}
-        source = runner._load_from or 'the last checkpoint of the work dir'
+        source = checkpoint_of(runner)
         try:
             check_fit(state, wanted, source)
             _check_windows(model, checkpoint, source)

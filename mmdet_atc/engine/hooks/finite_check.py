@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from mmdet_atc.backbones import NonFiniteError, ViTAdapter, non_finite_error
+
+from ..private import unwrapped
 
 
 @HOOKS.register_module()
@@ -88,5 +89,4 @@ class FiniteCheckHook(Hook):
 
 
 def _backbone(runner: Runner) -> Any:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return getattr(model, 'backbone', None)
+    return getattr(unwrapped(runner), 'backbone', None)

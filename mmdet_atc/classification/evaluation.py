@@ -1,0 +1,81 @@
+"""Accuracy and speed of a classifier on a data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .metrics import mean_average_precision, top1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate` found.
+
+    Args:
+        metric (str): ``'top-1'`` or ``'mAP'``.
+        value (float): In percent.
+        images (int): How many.
+        images_per_second (float): Of the forward passes, after the first batch.
+    """
+
+    metric: str
+    value: float
+    images: int
+    images_per_second: float
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    device: torch.device,
+    multi_label: bool = False,
+    amp: bool = False,
+    report: Callable[[int], None] = lambda images: None,
+) -> Evaluation:
+    """Run a model over batches of images and labels.
+
+    Args:
+        model (nn.Module): A classifier, patched or not; it is put into evaluation.
+        batches (Iterable[tuple[Tensor, Tensor]]): ``(B, 3, H, W)`` and ``(B,)`` classes, or
+            ``(B, C)`` zeros and ones.
+        device (torch.device): Where the model is.
+        multi_label (bool): Whether the metric is mAP rather than top-1. Default: False.
+        amp (bool): Whether to run in float16 (GPU) or bfloat16 (CPU). Default: False.
+        report (Callable[[int], None]): Told the number of images so far after each batch.
+
+    Raises:
+        ValueError: If there are no images.
+    """
+    model.eval()
+    outputs, labels, seconds, timed, images = [], [], 0.0, 0, 0
+    for batch, target in batches:
+        batch = batch.to(device, non_blocking=True)
+        _wait(device)
+        start = time.perf_counter()
+        with torch.autocast(device.type, enabled=amp):
+            logits = model(batch)
+        _wait(device)
+        if images:
+            seconds += time.perf_counter() - start
+            timed += len(batch)
+        images += len(batch)
+        outputs.append(logits.float().cpu())
+        labels.append(target)
+        report(images)
+    if not images:
+        raise ValueError('there are no images to evaluate on')
+    logits, target = torch.cat(outputs), torch.cat(labels)
+    value = mean_average_precision(logits, target) if multi_label else top1(logits, target)
+    speed = timed / seconds if seconds else float('nan')
+    return Evaluation('mAP' if multi_label else 'top-1', value, images, speed)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)

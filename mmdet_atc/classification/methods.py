@@ -1,0 +1,84 @@
+"""What a classifier merges by and how much, from the options of a command line."""
+
+from __future__ import annotations
+
+import argparse
+
+from timm.models.vision_transformer import VisionTransformer
+
+from mmdet_atc.integrations.timm import apply_merging
+from mmdet_atc.merging import (
+    METHODS,
+    TokenPlan,
+    build_merger,
+    constant_plan,
+    keep_rate_plan,
+    linear_plan,
+)
+
+#: Config of a merger by the name of its method, for models with a class token.
+CLASSIFIER_METHODS: dict[str, dict] = {
+    **{name: method.merging for name, method in METHODS.items()},
+    'tome': dict(type='BipartiteMerging', class_token=True),
+    'evit': dict(type='EViTMerging'),
+}
+
+
+def add_merging_options(parser: argparse.ArgumentParser) -> None:
+    """``--method`` and the plans; without a method the model is dense."""
+    group = parser.add_argument_group('token merging')
+    group.add_argument(
+        '--method', choices=CLASSIFIER_METHODS, help='default: none, the dense model'
+    )
+    plans = group.add_mutually_exclusive_group()
+    plans.add_argument('--keep-rate', type=float, help='of the initial patches, at each block')
+    plans.add_argument('--constant', type=int, metavar='T', help='T tokens go in every block')
+    plans.add_argument('--linear', type=int, metavar='T', help='falling from 2 T to 0 tokens')
+    group.add_argument('--merge-blocks', type=int, nargs='+', default=[3, 6, 9], help='0-based')
+    group.add_argument(
+        '--count', choices=('exact', 'released'), default='exact', help='of the schedules'
+    )
+    group.add_argument('--no-proportional-attn', action='store_true')
+
+
+def merge_as_asked(model: VisionTransformer, args: argparse.Namespace) -> str:
+    """Patch a model by the options of :func:`add_merging_options`.
+
+    Returns:
+        str: What was done, for tables: ``'average r=0.5'``.
+
+    Raises:
+        ValueError: If there is a method without a plan or a plan without a method.
+    """
+    plan, text = _plan(args)
+    if (args.method is None) != (plan is None):
+        raise ValueError('--method needs one of --keep-rate, --constant, --linear, and they it')
+    if plan is None:
+        return 'dense'
+    apply_merging(model, CLASSIFIER_METHODS[args.method], plan, not args.no_proportional_attn)
+    return f'{args.method} {text}'
+
+
+def tokens_per_block(model: VisionTransformer, args: argparse.Namespace) -> list[int]:
+    """How many tokens each block leaves, class token and registers included."""
+    depth, patches = len(model.blocks), model.patch_embed.num_patches
+    plan = _plan(args)[0]
+    counts = [None] * depth
+    if plan is not None:
+        counts = list(plan(depth, patches, build_merger(CLASSIFIER_METHODS[args.method])))
+    tokens = []
+    for count in counts:
+        patches = patches if count is None else count
+        tokens.append(patches + model.num_prefix_tokens)
+    return tokens
+
+
+def _plan(args: argparse.Namespace) -> tuple[TokenPlan | None, str]:
+    if args.keep_rate is not None:
+        plan = keep_rate_plan(args.keep_rate, args.merge_blocks, of='initial')
+        return plan, f'r={args.keep_rate:g}'
+    if args.constant is not None:
+        return constant_plan(args.constant, args.count), f'constant t={args.constant}'
+    if args.linear is not None:
+        return linear_plan(args.linear, args.count), f'linear t={args.linear}'
+    return None, ''

@@ -1,0 +1,151 @@
+"""The door through which annotation files come in: read alike for training and for evaluation.
+
+Exports differ in what they write for the same thing. What has one meaning is read as that; what
+could mean two things is an error. Nothing else of the package looks at a file's own spelling.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from mmdet.datasets.api_wrappers import COCO
+
+from .errors import DataError
+
+#: Where the id of the file is kept, if its ids had to be replaced.
+ID_IN_FILE = 'id_in_file'
+
+
+class CheckedCOCO(COCO):
+    """COCO's API on a file of which ids, crowds and categories have been put in order.
+
+    - Numbers written as strings (ids, ``iscrowd``) and sizes as floats (``64.0``) are numbers.
+    - Without ``iscrowd``, or with null, an object is no crowd.
+    - A category without objects that has the name of another, as the root of Roboflow's exports, is
+      none.
+    - Annotations whose ids are not different positive numbers are numbered anew: pycocotools takes
+      a match with id 0 for none, and one of two objects with the same id for both.
+
+    Raises:
+        DataError: If two categories with objects have the same name, an image or a category id is
+            there twice, or ``iscrowd`` is neither 0 nor 1.
+    """
+
+    @classmethod
+    def of(cls, content: dict) -> CheckedCOCO:
+        """The API on the content of a file that has been read; changes ``content``."""
+        coco = cls()
+        coco.dataset = content
+        coco.createIndex()
+        return coco
+
+    def createIndex(self) -> None:  # noqa: N802
+        """Put the content in order, then index it; pycocotools calls this once a file is read."""
+        put_in_order(self.dataset)
+        super().createIndex()
+
+    def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
+        """Categories by name, where each is there and in order.
+
+        MMDetection leaves out names that the file has not, and numbers the others as the file does:
+        labels then stand for other names than ``metainfo['classes']`` says, without a word.
+
+        Raises:
+            DataError: If a name is missing or the order another one.
+        """
+        there = [category['name'] for category in self.dataset.get('categories', ())]
+        missing = [name for name in cat_names if name not in there]
+        if missing:
+            raise DataError(
+                f'no category {missing[0]!r}, which the classes name; it has {", ".join(there)}'
+            )
+        in_order = [name for name in there if name in cat_names]
+        # A name given twice does no harm where every label still stands for its name.
+        if in_order != list(cat_names)[: len(in_order)]:
+            raise DataError(
+                'the categories have another order than the classes, and labels would get the '
+                f"wrong names: write metainfo['classes'] as {tuple(in_order)}"
+            )
+        return super().get_cat_ids(cat_names, sup_names, cat_ids)
+
+
+def put_in_order(content: dict) -> None:
+    """Change the content of a COCO file in place, as :class:`CheckedCOCO` says."""
+    images = content.get('images', ())
+    annotations = content.get('annotations', ())
+    for image in images:
+        image['id'] = _number(image['id'])
+        for side in ('height', 'width'):
+            length = image.get(side)
+            if isinstance(length, float) and length.is_integer():
+                image[side] = int(length)
+    for category in content.get('categories', ()):
+        category['id'] = _number(category['id'])
+    _refuse_twice('image', images)
+    _refuse_twice('category', content.get('categories', ()))
+    for annotation in annotations:
+        for key in ('image_id', 'category_id'):
+            if type(annotation.get(key)) is not int and key in annotation:
+                annotation[key] = _number(annotation[key])
+        if annotation.get('iscrowd') not in (0, 1):
+            annotation['iscrowd'] = _crowd(annotation)
+    _number_anew(annotations)
+    if 'categories' in content:
+        content['categories'] = _named_once(content['categories'], annotations)
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _crowd(annotation: dict) -> int:
+    value = _number(annotation.get('iscrowd') or 0)
+    if value not in (0, 1):
+        raise DataError(
+            f'iscrowd of annotation {annotation.get("id")} must be 0 or 1, got {value!r}'
+        )
+    return value
+
+
+def _refuse_twice(kind: str, entries: list[dict]) -> None:
+    counts = Counter(entry['id'] for entry in entries)
+    if len(counts) == len(entries):
+        return
+    value, count = counts.most_common(1)[0]
+    names = [str(e.get('file_name') or e.get('name')) for e in entries if e['id'] == value]
+    raise DataError(
+        f'{kind} id {value!r} is there {count} times ({", ".join(names[:3])}), and nobody can tell '
+        'which one annotations mean: give each its own, as tools that merge files do'
+    )
+
+
+def _number_anew(annotations: list[dict]) -> None:
+    ids = {annotation['id'] for annotation in annotations}
+    if len(ids) == len(annotations) and all(type(i) is int and i > 0 for i in ids):
+        return
+    for number, annotation in enumerate(annotations, 1):
+        annotation.setdefault(ID_IN_FILE, annotation['id'])
+        annotation['id'] = number
+
+
+def _named_once(categories: list[dict], annotations: list[dict]) -> list[dict]:
+    """Without those that have no objects and the name of another one."""
+    counts = Counter(category['name'] for category in categories)
+    twice = {name for name, count in counts.items() if count > 1}
+    if not twice:
+        return categories
+    used = {annotation.get('category_id') for annotation in annotations}
+    kept = {}
+    for category in categories:
+        name = category['name']
+        if name not in twice or name not in kept:
+            kept[name] = category
+        elif category['id'] in used:
+            if kept[name]['id'] in used:
+                raise DataError(
+                    f'categories {kept[name]["id"]} and {category["id"]} are both named {name!r} '
+                    'and both have objects: rename one, or give their objects the same id'
+                )
+            kept[name] = category
+    return [category for category in categories if kept[category['name']] is category]

@@ -1,0 +1,169 @@
+"""Training learns, resumes to the same weights, and files load in the tool that evaluates."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch.utils.data import TensorDataset
+
+from mmdet_atc.checkpoints import install
+from mmdet_atc.classification.checkpoints import load_classifier
+from mmdet_atc.classification.evaluation import evaluate
+from mmdet_atc.classification.training import Recipe, Trainer
+from mmdet_atc.integrations.timm import apply_merging
+from mmdet_atc.merging import keep_rate_plan
+from tests.conftest import ROOT
+
+QUICK = Recipe(
+    epochs=4,
+    warmup_epochs=1,
+    lr=0.2,
+    batch_size=8,
+    accumulate=2,
+    mixup=0,
+    cutmix=0,
+    ema=0.8,
+    amp=False,
+)
+
+
+@pytest.fixture(autouse=True)
+def _installed():
+    install()
+
+
+def model() -> VisionTransformer:
+    torch.manual_seed(0)
+    vit = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=2
+    )
+    return apply_merging(vit, dict(linkage='average'), keep_rate_plan(0.5, (0,), of='initial'))
+
+
+def data(multi_label: bool = False) -> TensorDataset:
+    """Dark and bright images."""
+    labels = torch.arange(64) % 2
+    images = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    images = images + 2 * labels.reshape(-1, 1, 1, 1) - 1
+    targets = torch.stack([labels, 1 - labels], dim=1).float() if multi_label else labels
+    return TensorDataset(images, targets)
+
+
+def trainer(recipe: Recipe = QUICK, multi_label: bool = False) -> Trainer:
+    return Trainer(model(), data(multi_label), data(multi_label), 2, recipe, multi_label, workers=0)
+
+
+@pytest.mark.parametrize(
+    ('change', 'multi_label'),
+    [({}, False), (dict(mixup=0.8, cutmix=1.0), False), ({}, True), (dict(amp=True), False)],
+    ids=['plain', 'mixup', 'several labels', 'mixed precision'],
+)
+def test_learns(tmp_path, change, multi_label):
+    one = trainer(Recipe(**{**vars(QUICK), **change}), multi_label)
+    found = list(one.run(tmp_path, argparse.Namespace()))
+    assert len(found) == 4
+    assert one.best > 95
+    assert one.model.token_clusters[0].num_clusters == 8
+    assert one.ema.module is not one.model
+
+
+def test_interrupted_training_ends_with_the_same_weights(tmp_path):
+    whole = trainer()
+    list(whole.run(tmp_path, argparse.Namespace()))
+    first = trainer()
+    (tmp_path / 'parts').mkdir()
+    for found in first.run(tmp_path / 'parts', argparse.Namespace(model='micro')):
+        assert found.images == 64
+        if first.epoch == 2:
+            break
+    second = trainer()
+    second.resume(tmp_path / 'parts' / 'last.pth')
+    assert second.epoch == 2
+    list(second.run(tmp_path / 'parts', argparse.Namespace(model='micro')))
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name]), name
+    loaded = model()
+    assert load_classifier(loaded, str(tmp_path / 'parts' / 'last.pth')) == dict(model='micro')
+    better = second.ema.module if second.ema_best else second.model
+    expected = copy.deepcopy(better.state_dict())
+    assert all(torch.equal(t, expected[name]) for name, t in loaded.state_dict().items())
+
+
+def test_learning_rate_rises_and_falls(tmp_path):
+    one, rates = trainer(), []
+    step = one.optimizer.step
+    one.optimizer.step = lambda *a, **k: (
+        rates.append(one.optimizer.param_groups[0]['lr']),
+        step(*a, **k),
+    )
+    list(one.run(tmp_path, argparse.Namespace()))
+    assert len(rates) == 16
+    assert rates[0] == pytest.approx(1e-6)
+    assert max(rates) == rates[4] == pytest.approx(0.2 * 16 / 1024, rel=0.2)
+    assert rates[-1] < rates[4] / 10
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(ValueError, match='batch_size 64 x accumulate 2'):
+        trainer(Recipe(**{**vars(QUICK), 'batch_size': 64}))
+
+
+def test_evaluation_counts_and_times():
+    loader = torch.utils.data.DataLoader(data(), 16)
+    seen = []
+    found = evaluate(model(), loader, torch.device('cpu'), report=seen.append)
+    assert seen == [16, 32, 48, 64]
+    assert found.images == 64
+    assert found.images_per_second > 0
+    with pytest.raises(ValueError, match='no images'):
+        evaluate(model(), [], torch.device('cpu'))
+
+
+def run_tool(name: str, *args: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / f'tools/classification/{name}.py'), *args],
+        capture_output=True,
+        text=True,
+        env={'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PATH': '/usr/bin:/bin'},
+        cwd=ROOT,
+    )
+
+
+def test_tools(tmp_path):
+    merging = ('--method', 'average', '--keep-rate', '0.5', '--merge-blocks', '1', '2', '3')
+    usual = ('any', '--dataset', 'textures', '--model', 'test_vit', '--img-size', '64')
+    out = run_tool(
+        'train',
+        *usual,
+        '--scratch',
+        '--out-dir',
+        str(tmp_path),
+        '--epochs',
+        '1',
+        '--warmup-epochs',
+        '0',
+        '--batch-size',
+        '500',
+        '--no-amp',
+        *merging,
+    )
+    assert out.returncode == 0, out.stderr
+    log = json.loads((tmp_path / 'log.jsonl').read_text())
+    assert log['epoch'] == 1
+    checkpoint = ('--checkpoint', str(tmp_path / 'last.pth'))
+    out = run_tool('validate', *usual, *checkpoint, *merging, '--limit', '200')
+    assert out.returncode == 0, out.stderr
+    result = json.loads(out.stdout.splitlines()[-1])
+    assert result['merging'] == 'average r=0.5'
+    assert result['images'] == 200
+    assert result['tokens_per_block'][0] == 17
+    out = run_tool('validate', *usual, *checkpoint, '--method', 'average')
+    assert out.returncode == 1
+    assert out.stderr.startswith('error: --method needs')

@@ -1,0 +1,335 @@
+"""Nothing of an annotation file is dropped, merged or misnamed without a word."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+
+import pytest
+import torch
+from mmdet.registry import DATASETS, METRICS
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+
+import mmdet_atc  # noqa: F401
+from mmdet_atc.datasets import DataError
+from mmdet_atc.datasets.audit import audit
+from mmdet_atc.datasets.coco_file import CheckedCOCO
+
+CLASSES = ('apple', 'pear')
+FILTER = dict(filter_empty_gt=True, min_size=32)
+MASKS = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+BOXES = [dict(type='LoadAnnotations', with_bbox=True)]
+
+
+def content() -> dict:
+    """Three images, in each an apple and a pear, side by side."""
+    return dict(
+        images=[dict(id=i, file_name=f'{i}.png', height=64, width=96) for i in (1, 2, 3)],
+        annotations=[
+            dict(
+                id=2 * i + label, image_id=i, category_id=label + 1, area=400, iscrowd=0,
+                bbox=[x, 8, 20, 20], segmentation=[[x, 8, x + 20, 8, x + 20, 28, x, 28]],
+            )
+            for i in (1, 2, 3)
+            for label, x in enumerate((8, 48))
+        ],
+        categories=[dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make(tmp_path):
+    init_default_scope('mmdet')
+
+    def make(file: dict, classes=CLASSES, pipeline=MASKS, **kwargs):
+        path = tmp_path / 'a.json'
+        path.write_text(json.dumps(file))
+        return DATASETS.build(
+            dict(
+                type='CheckedCocoDataset',
+                ann_file=str(path),
+                data_prefix=dict(img='images'),
+                metainfo=dict(classes=classes),
+                pipeline=pipeline,
+                **{'filter_cfg': FILTER, **kwargs},
+            )
+        )
+
+    return make
+
+
+@pytest.fixture
+def log(make):
+    """What was logged, as text, and the levels."""
+    records = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            records.append(record)
+
+    handler = Handler()
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+
+
+def text(records) -> str:
+    return '\n'.join(r.getMessage() for r in records if r.levelno >= logging.INFO)
+
+
+def instances(data) -> list[list[int]]:
+    """Labels of the objects that are trained on, by image."""
+    return [
+        [i['bbox_label'] for i in data.get_data_info(k)['instances'] if not i['ignore_flag']]
+        for k in range(len(data))
+    ]
+
+
+@pytest.mark.parametrize(
+    ('change', 'rule'),
+    [
+        (dict(segmentation=[]), 'no mask'),
+        (dict(segmentation=None), 'no mask'),
+        (dict(segmentation=[[8, 8, 20, 20]]), 'polygon of less than three points'),
+        (dict(iscrowd=1), 'crowd'),
+        (dict(iscrowd=True), 'crowd'),
+        (dict(iscrowd='1'), 'crowd'),
+        (dict(area=0), 'area 0'),
+        (dict(bbox=[8, 8, 0, 0]), 'box without area'),
+        (dict(bbox=[8, 8, 20, 0.5]), 'box of less than a pixel'),
+        (dict(bbox=[96, 8, 20, 20]), 'box outside of the image'),
+        (dict(image_id=77), 'image_id of no image'),
+        (dict(category_id=3), 'category not among the classes'),
+        (dict(ignore=True), 'marked with ignore'),
+    ],
+)
+def test_what_is_left_out_is_counted_by_its_rule(make, log, change, rule):
+    file = content()
+    file['categories'].append(dict(id=3, name='plate'))
+    for annotation in file['annotations'][:3]:
+        annotation.update(change)
+    make(file)
+    assert f'left out         3  {rule}, for example annotation 2' in text(log)
+
+
+def test_the_table_counts_what_the_data_set_holds(make, log):
+    file = content()
+    file['annotations'][0]['area'] = 0
+    file['annotations'][1]['iscrowd'] = 1
+    file['annotations'][5]['bbox'] = [8, -30, 20, 20]
+    data = make(file)
+    assert instances(data) == [[], [0, 1], [0]]
+    lines = text(log).splitlines()
+    assert lines[0].endswith('a.json: 3 images (3 used), 6 objects of 2 classes (3 used)')
+    assert lines[1].strip() == 'used: apple 2 of 3, pear 1 of 3'
+
+
+def test_a_clean_file_has_no_rules_and_no_warning(make, log):
+    make(content())
+    assert 'left out' not in text(log)
+    assert max(record.levelno for record in log) == logging.INFO
+
+
+def test_a_class_that_lost_all_is_named(make, log):
+    file = content()
+    for annotation in file['annotations'][1::2]:
+        annotation['segmentation'] = []
+    make(file)
+    warned = [record for record in log if record.levelno == logging.WARNING]
+    assert 'all objects of pear are left out' in text(warned)
+    with pytest.raises(DataError, match='all objects of pear are left out'):
+        make(file, audit='strict')
+    make(file, pipeline=BOXES, audit='strict')  # boxes are all that is learnt
+
+
+def test_a_class_without_objects_is_a_line_and_no_error(make, log):
+    file = content()
+    file['categories'].append(dict(id=3, name='fig'))
+    make(file, classes=(*CLASSES, 'fig'), audit='strict')
+    assert '  classes without objects: fig' in text(log)
+
+
+def test_an_audit_of_another_kind_is_refused(make):
+    with pytest.raises(ValueError, match=r"audit must be one of .*, got 'loose'"):
+        make(content(), audit='loose')
+
+
+def test_indices_are_no_error(make):
+    file = content()
+    for annotation in file['annotations'][:2]:
+        annotation['area'] = 0
+    assert instances(make(file, indices=1)) == [[]]
+    assert len(make(content(), indices=[0, 2])) == 2
+
+
+@pytest.mark.parametrize(
+    ('change', 'rule'),
+    [
+        (lambda file: file['annotations'].clear(), 'image without objects of the classes'),
+        (lambda file: file['images'].clear(), 'image_id of no image'),
+        (lambda file: [a.update(area=0) for a in file['annotations']], 'area 0'),
+        (lambda file: [a.update(iscrowd=1) for a in file['annotations']], 'crowd'),
+        (lambda file: [a.update(segmentation=[]) for a in file['annotations']], 'masks, which'),
+        (lambda file: [i.update(height=31) for i in file['images']], 'smaller than min_size=32'),
+    ],
+)
+def test_nothing_to_train_on_is_an_error_with_the_reason(make, change, rule):
+    file = content()
+    change(file)
+    with pytest.raises(DataError, match=f'a.json: nothing to train on .*{rule}'):
+        make(file)
+
+
+def test_boxes_alone_train_a_detector_of_boxes(make):
+    file = content()
+    for annotation in file['annotations']:
+        annotation['segmentation'] = []
+    assert instances(make(file, pipeline=BOXES)) == [[0, 1]] * 3
+
+
+def test_an_undefined_category_is_an_error(make):
+    file = content()
+    file['annotations'][3]['category_id'] = 9
+    with pytest.raises(DataError, match=r'category_id 9 of annotation 5 is not defined; .* 1, 2'):
+        make(file)
+
+
+@pytest.mark.parametrize('shift', [-1, 1])
+def test_ids_off_by_one_are_named_as_that(make, shift):
+    file = content()
+    for annotation in file['annotations']:
+        annotation['category_id'] += shift
+    with pytest.raises(DataError, match=f'off by one: add {-shift} to each'):
+        make(file)
+
+
+@pytest.mark.parametrize('kind', ['images', 'categories'])
+def test_an_id_for_two_is_an_error(make, kind):
+    file = content()
+    file[kind][1]['id'] = 1
+    with pytest.raises(DataError, match=r'id 1 is there 2 times \((1.png, 2.png|apple, pear)\)'):
+        make(file)
+
+
+@pytest.mark.parametrize('value', [2, 'yes', -1])
+def test_a_crowd_is_0_or_1(make, value):
+    file = content()
+    file['annotations'][0]['iscrowd'] = value
+    with pytest.raises(DataError, match='iscrowd of annotation 2 must be 0 or 1'):
+        make(file)
+
+
+def strings(file: dict) -> None:
+    """Ids as strings."""
+    for image in file['images']:
+        image['id'] = str(image['id'])
+    for category in file['categories']:
+        category['id'] = f'0{category["id"]}'
+    for annotation in file['annotations']:
+        for key in ('id', 'image_id', 'category_id', 'iscrowd'):
+            annotation[key] = str(annotation[key])
+
+
+def strings_in_annotations(file: dict) -> None:
+    for annotation in file['annotations']:
+        annotation.update(
+            image_id=str(annotation['image_id']), category_id=str(annotation['category_id'])
+        )
+
+
+def from_zero(file: dict) -> None:
+    for entry in (*file['images'], *file['categories']):
+        entry['id'] -= 1
+    for number, annotation in enumerate(file['annotations']):
+        annotation['id'] = number
+        annotation['image_id'] -= 1
+        annotation['category_id'] -= 1
+
+
+def root_category(file: dict) -> None:
+    file['categories'].insert(0, dict(id=0, name='apple', supercategory='none'))
+
+
+def root_category_of_another_name(file: dict) -> None:
+    file['categories'].insert(0, dict(id=0, name='fruit', supercategory='none'))
+
+
+def no_crowd(file: dict) -> None:
+    for annotation in file['annotations'][::2]:
+        del annotation['iscrowd']
+    file['annotations'][1]['iscrowd'] = None
+
+
+def float_sizes(file: dict) -> None:
+    for image in file['images']:
+        image.update(height=64.0, width=96.0)
+
+
+def same_annotation_ids(file: dict) -> None:
+    for annotation in file['annotations']:
+        annotation['id'] = 5
+
+
+@pytest.mark.parametrize(
+    'spelling',
+    [
+        strings, strings_in_annotations, from_zero, root_category, root_category_of_another_name,
+        no_crowd, float_sizes, same_annotation_ids,
+    ],
+)  # fmt: skip
+def test_other_spellings_are_trained_on_and_evaluated_alike(make, tmp_path, spelling):
+    """All objects are there, and a perfect detector has AP 1."""
+    file = content()
+    spelling(file)
+    data = make(file)
+    assert instances(data) == [[0, 1]] * 3
+    metric = METRICS.build(
+        dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'), metric='bbox')
+    )
+    metric.dataset_meta = data.metainfo
+    for index in range(len(data)):
+        info = data.get_data_info(index)
+        prediction = dict(
+            bboxes=torch.tensor([i['bbox'] for i in info['instances']], dtype=torch.float32),
+            scores=torch.full((2,), 0.9),
+            labels=torch.tensor([i['bbox_label'] for i in info['instances']]),
+        )
+        metric.process(
+            {}, [dict(img_id=info['img_id'], ori_shape=(64, 96), pred_instances=prediction)]
+        )
+    assert metric.evaluate(3)['coco/bbox_mAP'] == 1
+
+
+def test_categories_of_one_name_that_both_have_objects_are_refused(make):
+    file = content()
+    file['categories'][1]['name'] = 'apple'
+    with pytest.raises(DataError, match="categories 1 and 2 are both named 'apple'"):
+        make(file, classes=('apple',))
+
+
+def test_a_name_given_twice_must_not_shift_the_others():
+    coco = CheckedCOCO.of(content())
+    assert coco.get_cat_ids(('apple', 'pear', 'pear')) == [1, 2]
+    with pytest.raises(DataError, match='another order'):
+        coco.get_cat_ids(('apple', 'apple', 'pear'))
+
+
+def test_putting_in_order_twice_changes_nothing():
+    file = content()
+    from_zero(file)
+    CheckedCOCO.of(file)
+    once = copy.deepcopy(file)
+    CheckedCOCO.of(file)
+    assert file == once
+
+
+def test_annotations_are_named_by_the_id_of_the_file():
+    file = content()
+    same_annotation_ids(file)
+    file['annotations'][4]['area'] = 0
+    CheckedCOCO.of(file)
+    found = audit('a.json', file, {1: 'apple', 2: 'pear'})
+    assert found.examples == {'area 0': 'annotation 5'}

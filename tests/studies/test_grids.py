@@ -1,0 +1,104 @@
+"""Grids go on where they stopped, and show the paper's values where there are any."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
+from tests.conftest import ROOT
+
+
+def test_cells_with_a_file_are_not_run_again(tmp_path):
+    ran, said = [], []
+
+    def run(cell):
+        ran.append(cell)
+        if cell == 'b':
+            raise OSError('no weights')
+        return dict(value=cell)
+
+    assert run_cells(tmp_path, ['a', 'b'], run, said.append) == dict(a=dict(value='a'))
+    assert 'b: left out: no weights' in said[1]
+    run_cells(tmp_path, ['a', 'b', 'c'], run, said.append)
+    assert ran == ['a', 'b', 'b', 'c']
+
+
+def test_papers_values():
+    assert paper_value('table1', 'off-the-shelf complete', 'base linear 16') == 67.1
+    assert paper_value('table1', 'fine-tuned tome', 'huge linear 7') == 86.1
+    assert paper_value('table2', 'average', 0.4) == 33.22
+    assert paper_value('table2', 'dpcknn', 0.4) is None
+    assert with_paper(80.23, 80.2) == '80.2 (paper 80.2)'
+    assert with_paper(None, 33.22, 2) == '- (paper 33.22)'
+    assert with_paper(None, None) == '-'
+
+
+def run_tool(monkeypatch, name, *args):
+    monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+    return runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+
+
+def test_table1_without_weights_shows_the_papers_values(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'val' / 'n01').mkdir(parents=True)
+    Image.new('RGB', (8, 8)).save(tmp_path / 'val/n01/a.jpg')
+    run_tool(
+        monkeypatch,
+        'reproduce_table1.py',
+        tmp_path,
+        *('--sizes', 'base', '--checkpoints', tmp_path, '--out-dir', tmp_path / 'out'),
+        *('--methods', 'complete', '--workers', '0', '--device', 'cpu'),
+    )
+    table = (tmp_path / 'out/table.md').read_text()
+    assert '| off-the-shelf complete | - (paper 80.2) | - (paper 67.1) |' in table
+    assert '| dense | - (paper 83.6) | - (paper 83.6) |' in table
+    assert 'left out' in capsys.readouterr().out
+
+
+def test_table2_makes_each_image_once(tmp_path, monkeypatch):
+    pytest.importorskip('diffusers')
+    from diffusers import StableDiffusionPipeline
+
+    from tests.integrations.test_diffusers import micro
+
+    calls = []
+
+    class Pipe(SimpleNamespace):
+        def set_progress_bar_config(self, disable):
+            pass
+
+        def to(self, device):
+            return self
+
+        def __call__(self, prompt, generator, **options):
+            with torch.no_grad():
+                self.unet(torch.randn(1, 4, 8, 8), 1, torch.randn(1, 5, 8))
+            calls.append((prompt, generator.initial_seed(), len(self.unet.token_clusters)))
+            return SimpleNamespace(images=[Image.new('RGB', (8, 8))])
+
+    monkeypatch.setattr(
+        StableDiffusionPipeline, 'from_pretrained', lambda *a, **k: Pipe(unet=patched)
+    )
+    patched = micro()
+    patched.token_clusters = ()
+    classes = tmp_path / 'classes.txt'
+    classes.write_text('tench, Tinca tinca\ngoldfish\n')
+    args = ('--classes', classes, '--out-dir', tmp_path / 'out', '--device', 'cpu')
+    args = (*args, '--methods', 'complete', '--keep-rates', '0.5')
+    run_tool(monkeypatch, 'reproduce_table2.py', *args)
+    assert [(prompt, seed) for prompt, seed, _ in calls] == [
+        ('A high quality photograph of a tench, Tinca tinca.', 0),
+        ('A high quality photograph of a tench, Tinca tinca.', 1),
+        ('A high quality photograph of a goldfish.', 10),
+        ('A high quality photograph of a goldfish.', 11),
+    ]
+    (tmp_path / 'out/complete_r50.json').unlink()
+    (tmp_path / 'out/images/complete_r50/0001_0.png').unlink()
+    run_tool(monkeypatch, 'reproduce_table2.py', *args)
+    assert len(calls) == 5
+    assert '| complete | - (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()

@@ -1,0 +1,119 @@
+#!/usr/bin/env python
+"""Fine-tune a timm Vision Transformer with merged tokens, by the paper's recipe.
+
+    torchrun --nproc_per_node 2 tools/classification/train.py /data/imagenet \
+        --model deit_small_patch16_224 --method average --keep-rate 0.5 --out-dir work_dirs/atc_s
+
+Writes last.pth, best.pth and log.jsonl; ``--resume`` goes on from last.pth.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from timm.utils import init_distributed_device
+
+from mmdet_atc.checkpoints import install
+from mmdet_atc.classification.checkpoints import load_classifier
+from mmdet_atc.classification.datasets import MULTI_LABEL, NAMES, build_dataset, build_transform
+from mmdet_atc.classification.methods import add_merging_options, merge_as_asked
+from mmdet_atc.classification.training import Recipe, Trainer
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('root', help='folder of the data set; any word for textures')
+    parser.add_argument('--dataset', choices=NAMES, default='imagenet')
+    parser.add_argument('--model', default='deit_small_patch16_224', help="a timm model's name")
+    parser.add_argument('--global-pool', help="'avg' for MAE's classifiers; default: the model's")
+    parser.add_argument('--checkpoint', help="start; default: timm's pretrained weights")
+    parser.add_argument('--scratch', action='store_true', help='start from random weights')
+    parser.add_argument('--img-size', type=int, help="default: the model's")
+    parser.add_argument('--drop-path', type=float, default=0.1)
+    parser.add_argument('--workers', type=int, default=4)
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--out-dir', type=Path, required=True)
+    parser.add_argument('--resume', action='store_true', help='from last.pth of --out-dir')
+    for field in dataclasses.fields(Recipe):
+        name = '--' + field.name.replace('_', '-')
+        if isinstance(field.default, bool):
+            parser.add_argument(name, action=argparse.BooleanOptionalAction, default=field.default)
+        else:
+            parser.add_argument(name, type=type(field.default), default=field.default)
+    add_merging_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    install()
+    device = init_distributed_device(args)
+    try:
+        run(args, device)
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f'error: {error}')
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def run(args: argparse.Namespace, device: torch.device) -> None:
+    """Train as asked."""
+    recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
+    torch.manual_seed(recipe.seed)
+    options = {k: v for k in ('img_size', 'global_pool') if (v := getattr(args, k)) is not None}
+    num_classes = build_dataset(args.dataset, args.root, 'train').num_classes
+    model = timm.create_model(
+        args.model,
+        pretrained=args.checkpoint is None and not args.scratch,
+        num_classes=num_classes,
+        drop_path_rate=args.drop_path,
+        **options,
+    )
+    if args.checkpoint:
+        load_classifier(model, args.checkpoint, new_head=True)
+    model.to(device)
+    what = merge_as_asked(model, args)
+    config = resolve_model_data_config(model)
+    size, mean, std = config['input_size'][-1], config['mean'], config['std']
+    train_data, val_data = (
+        build_dataset(
+            args.dataset,
+            args.root,
+            split,
+            build_transform(args.dataset, size, split == 'train', mean, std),
+        )
+        for split in ('train', 'val')
+    )
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    main_process = args.rank == 0
+    kept = argparse.Namespace(
+        **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    )
+    trainer = Trainer(
+        model,
+        train_data,
+        val_data,
+        num_classes,
+        recipe,
+        args.dataset in MULTI_LABEL,
+        args.workers,
+        args.rank,
+        args.world_size,
+        (lambda line: print(f'{what}  {line}', flush=True)) if main_process else lambda line: None,
+    )
+    if args.resume:
+        trainer.resume(args.out_dir / 'last.pth')
+    for found in trainer.run(args.out_dir, kept):
+        if main_process:
+            with open(args.out_dir / 'log.jsonl', 'a') as log:
+                log.write(json.dumps(dict(epoch=trainer.epoch, **dataclasses.asdict(found))) + '\n')
+
+
+if __name__ == '__main__':
+    main()

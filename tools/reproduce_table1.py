@@ -1,0 +1,160 @@
+#!/usr/bin/env python
+"""The paper's Table 1 (MAE classifiers) and its DeiT study, with the paper's values beside ours.
+
+    python tools/reproduce_table1.py /data/imagenet --checkpoints mae/ --out-dir work_dirs/table1
+    python tools/reproduce_table1.py /data/imagenet --study deit --out-dir work_dirs/deit
+
+``--checkpoints`` holds MAE's mae_finetuned_vit_{base,large,huge}.pth, and for the fine-tuned rows
+what tools/classification/train.py made: SIZE_SCHEDULE_METHOD.pth such as
+base_constant_complete.pth. The DeiT study takes the authors' files from the Hugging Face hub. Run
+it again to go on where it stopped. Writes CELL.json and table.md.
+"""
+
+import argparse
+import itertools
+from pathlib import Path
+
+import torch
+
+from mmdet_atc.checkpoints import install
+from mmdet_atc.classification.validation import validate
+from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
+
+#: Size: name in timm, t of the paper.
+MAE = dict(
+    base=('vit_base_patch16_224', 16),
+    large=('vit_large_patch16_224', 8),
+    huge=('vit_huge_patch14_224', 7),
+)
+LINKAGES = ('single', 'average', 'complete')
+RATES = {0.25: '025', 0.5: '05', 0.7: '07', 0.9: '09'}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('root', help='folder of the data set')
+    parser.add_argument('--study', choices=('mae', 'deit'), default='mae')
+    parser.add_argument('--dataset', default='imagenet', help='of the DeiT study')
+    parser.add_argument('--checkpoints', type=Path, default=Path('checkpoints'))
+    parser.add_argument('--sizes', nargs='+', help='default: all')
+    parser.add_argument('--methods', nargs='+', default=['tome', *LINKAGES])
+    parser.add_argument('--regimes', nargs='+', default=['off-the-shelf', 'fine-tuned'])
+    parser.add_argument('--count', choices=('exact', 'released'), default='exact')
+    parser.add_argument('--batch-size', type=int, default=128)
+    parser.add_argument('--workers', type=int, default=4)
+    parser.add_argument('--limit', type=int, help='number of images; default: all')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--amp', action='store_true')
+    parser.add_argument('--out-dir', type=Path, required=True)
+    return parser.parse_args()
+
+
+def asked(args: argparse.Namespace, **changes) -> argparse.Namespace:
+    """Options of tools/classification/validate.py for one cell."""
+    usual = dict(
+        root=args.root,
+        dataset='imagenet',
+        global_pool=None,
+        img_size=None,
+        method=None,
+        keep_rate=None,
+        constant=None,
+        linear=None,
+        merge_blocks=[3, 6, 9],
+        count=args.count,
+        no_proportional_attn=False,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        limit=args.limit,
+        device=args.device,
+        amp=args.amp,
+    )
+    return argparse.Namespace(**{**usual, **changes})
+
+
+def mae(args: argparse.Namespace) -> str:
+    """Runs Table 1; the table."""
+    columns = [
+        (size, schedule)
+        for size, schedule in itertools.product(MAE, ('constant', 'linear'))
+        if size in (args.sizes or MAE)
+    ]
+    rows = [('dense', None), *itertools.product(args.regimes, args.methods)]
+    cells = {}
+    for (regime, method), (size, schedule) in itertools.product(rows, columns):
+        name = '_'.join(filter(None, (size, None if regime == 'dense' else schedule)))
+        name = f'{name}_{regime}' + (f'_{method}' if method else '')
+        cells[name] = (regime, method, size, schedule)
+
+    def run(cell: str) -> dict:
+        regime, method, size, schedule = cells[cell]
+        model, t = MAE[size]
+        tuned = f'{size}_{schedule}_{method}.pth'
+        file = tuned if regime == 'fine-tuned' else f'mae_finetuned_vit_{size}.pth'
+        options = dict(model=model, global_pool='avg', checkpoint=str(args.checkpoints / file))
+        if method is not None:
+            options |= {'method': method, schedule: t, 'no_proportional_attn': True}
+        return validate(asked(args, **options))
+
+    found = run_cells(args.out_dir, list(cells), run, print)
+    by_place = {place: found.get(name) for name, place in cells.items()}
+    by_place |= {
+        ('dense', None, size, schedule): found.get(f'{size}_dense') for size, schedule in columns
+    }
+    lines = [
+        '| | ' + ' | '.join(f'{size} {schedule}' for size, schedule in columns) + ' |',
+        '| --- |' + ' --- |' * len(columns),
+    ]
+    for regime, method in rows:
+        row = regime if method is None else f'{regime} {method}'
+        values = []
+        for size, schedule in columns:
+            result = by_place[regime, method, size, schedule]
+            column = f'{size} {schedule} {MAE[size][1]}'
+            paper = paper_value('table1', row, column)
+            values.append(with_paper(result and result['top-1'], paper))
+        lines.append(f'| {row} | ' + ' | '.join(values) + ' |')
+    return '\n'.join(lines)
+
+
+def deit(args: argparse.Namespace) -> str:
+    """Runs the DeiT study, whose values the paper only plots; the table."""
+    short = dict(imagenet='im1k', nabirds='nab', coco='coco', nuswide='nus')[args.dataset]
+    sizes = args.sizes or ('tiny', 'small', 'base')
+    methods = [method for method in args.methods if method in LINKAGES]
+    cells = {
+        f'{size}_{method}_r{file}': (size, method, rate, file)
+        for size, method, (rate, file) in itertools.product(sizes, methods, RATES.items())
+    }
+
+    def run(cell: str) -> dict:
+        size, method, rate, file = cells[cell]
+        repository = f'atc_{size}-{short}-{method}'
+        path = f'hf://joakimbh/{repository}/atc_{size}-{short}-{file}-{method}.pth'
+        options = dict(model=f'deit_{size}_patch16_224', method=method, keep_rate=rate)
+        return validate(asked(args, dataset=args.dataset, checkpoint=path, **options))
+
+    found = run_cells(args.out_dir, list(cells), run, print)
+    lines = [
+        '| | ' + ' | '.join(f'r={rate}' for rate in RATES) + ' |',
+        '| --- |' + ' --- |' * len(RATES),
+    ]
+    for size, method in itertools.product(sizes, methods):
+        results = [found.get(f'{size}_{method}_r{file}') for file in RATES.values()]
+        values = [r and r.get('top-1', r.get('mAP')) for r in results]
+        lines.append(
+            f'| {size} {method} | ' + ' | '.join(with_paper(v, None) for v in values) + ' |'
+        )
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    args = parse_args()
+    install()
+    table = mae(args) if args.study == 'mae' else deit(args)
+    (args.out_dir / 'table.md').write_text(table + '\n')
+    print(table)
+
+
+if __name__ == '__main__':
+    main()
