@@ -16,7 +16,7 @@ from mmdet_atc.clustering.forms import plain
 from .families import FAMILIES, LINKAGES, clustered, features_of, nearly_flat, noise
 
 pytest.importorskip('triton', reason='Triton is not installed')
-from mmdet_atc.clustering.forms.triton import engine  # noqa: E402
+from mmdet_atc.clustering.forms.triton import engine
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 SMALL = dict(TILE=16, STEP=16, TOKENS=8, PAIRS=16, ROWS=4, WIDTH=16, BLOCK=16)

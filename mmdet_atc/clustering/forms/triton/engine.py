@@ -124,9 +124,7 @@ def cluster_kernel(
         TOKENS,
     )
     wait_for_group(counters, programs)
-    sample_nearest(
-        half, single, counters, program, programs, num_tokens, HALF_WIDTH, STEP, TILE
-    )
+    sample_nearest(half, single, counters, program, programs, num_tokens, HALF_WIDTH, STEP, TILE)
     wait_for_group(counters, programs)
     limit = sampled_limit(counters, num_tokens, share, factor)
     reached = limit * 0
@@ -293,7 +291,7 @@ def cluster_kernel(
                 limit = limit * 0 + 2.0
         merged = tl.load(counters + MERGED, cache_modifier='.cg')
         attempt += 1
-        if IS_AVERAGE:
+        if IS_AVERAGE:  # noqa: SIM102  (known when compiled, the other when run)
             if tl.load(counters + DOUBTS, cache_modifier='.cg') > 0:
                 # From the start, and carefully.
                 wait_for_group(counters, programs)

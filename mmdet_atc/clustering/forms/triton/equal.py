@@ -67,8 +67,8 @@ def merge_equal(
             key += tl.sum(x * ((c + 1).to(tl.int64) * 0x1E3779B97F4A7C15)[None, :], axis=1)
         tl.store(nodes + LABEL * num_tokens + i, (key ^ (key >> 31)) | 1, mask=is_token)
     wait_for_group(counters, programs)
-    # At least a lane a thread: where two threads held one lane, they could see the table differently
-    # and go different ways.
+    # At least a lane a thread: two threads that held one lane could see the table differently and
+    # go different ways.
     for s in range(first, last, BLOCK):
         i = s + lanes
         is_token = i < last

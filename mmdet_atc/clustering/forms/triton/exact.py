@@ -14,7 +14,15 @@ ONE = tl.constexpr(2**61)
 
 @triton.jit
 def token_distances(
-    directions, nodes, u, v, mask, num_tokens, num_channels, PAIRS: tl.constexpr, WIDTH: tl.constexpr
+    directions,
+    nodes,
+    u,
+    v,
+    mask,
+    num_tokens,
+    num_channels,
+    PAIRS: tl.constexpr,
+    WIDTH: tl.constexpr,
 ):
     """Distances of pairs of tokens: half the squared distance of their directions, rounded down.
 

@@ -1,7 +1,7 @@
 """The pairs of tokens within a limit: tensor cores select, whole numbers decide.
 
-A product of half-precision directions is off by at most ``2**-10 + C * 2**-22``: what it finds above
-the limit plus that much is beyond the limit. What is left is computed exactly.
+A product of half-precision directions is off by at most ``2**-10 + C * 2**-22``: what it finds
+above the limit plus that much is beyond the limit. What is left is computed exactly.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ def sample_nearest(
         s = (job // columns) * TILE + tl.arange(0, TILE)
         i = s * stride
         j = (job % columns) * TILE + tl.arange(0, TILE)
-        distance = approximate_distances(
-            half, single, i, j, num_tokens, False, HALF_WIDTH, STEP
-        )
+        distance = approximate_distances(half, single, i, j, num_tokens, False, HALF_WIDTH, STEP)
         is_other = (i[:, None] != j[None, :]) & (j[None, :] < num_tokens)
         distance = tl.where(is_other, tl.maximum(distance, 0.0), 2.0)
         nearness = 0 - (tl.min(distance, axis=1) * SAMPLE_UNIT).to(tl.int64) + FAR
@@ -150,9 +148,7 @@ def select_pairs(
         column = tl.where(is_first | (row != first), column, tiles)
         i = row * TILE + tl.arange(0, TILE)
         j = column * TILE + tl.arange(0, TILE)
-        distance = approximate_distances(
-            half, single, i, j, num_tokens, ACCURATE, HALF_WIDTH, STEP
-        )
+        distance = approximate_distances(half, single, i, j, num_tokens, ACCURATE, HALF_WIDTH, STEP)
         is_near = (distance <= threshold) & (i[:, None] < j[None, :]) & (j[None, :] < num_tokens)
         if tl.max(tl.max(is_near.to(tl.int32), axis=1), axis=0) > 0:
             if ACCURATE:

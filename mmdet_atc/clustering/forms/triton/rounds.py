@@ -167,9 +167,7 @@ def merge_nodes(
     for s in range(first, last, BLOCK):
         i = s + lanes
         is_node = i < last
-        tl.store(
-            nodes + BEST * num_tokens + i, tl.full((BLOCK,), NEVER, tl.int64), mask=is_node
-        )
+        tl.store(nodes + BEST * num_tokens + i, tl.full((BLOCK,), NEVER, tl.int64), mask=is_node)
         tl.store(
             nodes + BEST_PAIR * num_tokens + i, tl.full((BLOCK,), NEVER, tl.int64), mask=is_node
         )

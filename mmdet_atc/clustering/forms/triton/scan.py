@@ -11,7 +11,6 @@ import triton.language as tl
 
 from .exact import mean_distances, token_distances
 from .group import (
-    BEST,
     DISTANCE,
     ENDS,
     HEAD,
@@ -120,9 +119,7 @@ def scan_nearest(
         nearest = tl.zeros((PAIRS,), tl.int64)
         if is_live:
             if LINKAGE == 'complete':
-                largest_distances(
-                    directions, nodes, row, i, num_tokens, num_channels, PAIRS, WIDTH
-                )
+                largest_distances(directions, nodes, row, i, num_tokens, num_channels, PAIRS, WIDTH)
             for s in range(0, num_tokens, PAIRS):
                 j = (s + tl.arange(0, PAIRS)).to(tl.int64)
                 own = tl.zeros((PAIRS,), tl.int64) + i
