@@ -1,7 +1,7 @@
 """Checkpoints: what may be unpickled, where they come from, how they fit a backbone."""
 
 from .atomic import ATOMIC_BACKEND, replaced
-from .convert import published, to_mmdet2, to_mmengine
+from .convert import stripped, to_mmdet2, to_mmengine
 from .hub import sha256_of
 from .latest import find_resumable_checkpoint
 from .layouts import CLASSIFIER_KEYS, fit_state_dict, flat_state_dict
@@ -29,9 +29,9 @@ __all__ = [
     'flat_state_dict',
     'install',
     'load_safely',
-    'published',
     'replaced',
     'sha256_of',
+    'stripped',
     'to_mmdet2',
     'to_mmengine',
     'verify_checkpoint',

@@ -63,7 +63,7 @@ def to_mmdet2(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return dict(meta=meta, state_dict=new['state_dict'])
 
 
-def published(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def stripped(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint without what only training needs: optimizer, schedules, histories, EMA twin.
 
     Args:

@@ -6,7 +6,7 @@
 | nabirds | ``images/`` and ``{images,image_class_labels,train_test_split}.txt`` | one of 555 |
 | coco | ``train2014/``, ``val2014/``, ``annotations/instances_{train,val}2014.json`` | any of 80 |
 | nuswide | ``nus_wide_data.csv`` of ASL (filepath, label, split_name) and the images | any of 81 |
-| shapes | none | one of four |
+| textures | none | one of four |
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms as T
 from torchvision.datasets import ImageFolder
 
-NAMES = ('imagenet', 'nabirds', 'coco', 'nuswide', 'shapes')
+NAMES = ('imagenet', 'nabirds', 'coco', 'nuswide', 'textures')
 MULTI_LABEL = ('coco', 'nuswide')
 
 
@@ -44,8 +44,8 @@ def build_dataset(name: str, root: str, split: str, transform: Any = None) -> Da
     """
     if split not in ('train', 'val'):
         raise ValueError(f"split must be 'train' or 'val', got {split!r}")
-    if name == 'shapes':
-        return Shapes(split, transform)
+    if name == 'textures':
+        return Textures(split, transform)
     if name == 'imagenet':
         data = ImageFolder(str(Path(root, split)), transform)
         data.num_classes = len(data.classes)
@@ -67,7 +67,7 @@ def build_transform(name: str, size: int, training: bool, mean: Any, std: Any) -
         std (Sequence[float]): See ``mean``.
     """
     usual = dict(input_size=size, interpolation='bicubic', mean=mean, std=std)
-    if name == 'shapes':
+    if name == 'textures':
         return T.Compose([T.ToTensor(), T.Normalize(mean, std)])
     if not training and name not in MULTI_LABEL:
         return create_transform(**usual, crop_pct=0.875)
@@ -113,8 +113,10 @@ class Listed(Dataset):
         return image if self.transform is None else self.transform(image), label
 
 
-class Shapes(Dataset):
-    """64 x 64 images of one square, disc, triangle or cross of any colour and place.
+class Textures(Dataset):
+    """64 x 64 images of a disc with one of four textures, of any colour and place, on noise.
+
+    The textures are horizontal, vertical and diagonal stripes and a chessboard.
 
     Args:
         split (str): ``'train'`` or ``'val'``, of other images.
@@ -133,30 +135,23 @@ class Shapes(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        if index >= self.length:
+        if not 0 <= index < self.length:
             raise IndexError(index)
         draw = torch.Generator().manual_seed(self.first + index)
 
-        def between(low: int, high: int, count: int = 1) -> list[int]:
+        def between(low: int, high: int, count: int) -> list[int]:
             return torch.randint(low, high, (count,), generator=draw).tolist()
 
-        noise = torch.randint(0, 90, (8, 8, 3), generator=draw, dtype=torch.uint8)
-        image = Image.fromarray(noise.numpy()).resize((64, 64), Image.Resampling.BICUBIC)
-        (label,), (half,) = between(0, 4), between(8, 16)
-        x, y = between(half, 64 - half, 2)
-        color = tuple(between(120, 256, 3))
-        pen = ImageDraw.Draw(image)
-        box = (x - half, y - half, x + half, y + half)
-        if label == 0:
-            pen.rectangle(box, color)
-        elif label == 1:
-            pen.ellipse(box, color)
-        elif label == 2:
-            pen.polygon([(x, y - half), (x + half, y + half), (x - half, y + half)], color)
-        else:
-            arm = half // 3
-            pen.rectangle((x - arm, y - half, x + arm, y + half), color)
-            pen.rectangle((x - half, y - arm, x + half, y + arm), color)
+        label, radius = between(0, 4, 1)[0], between(8, 14, 1)[0]
+        center_x, center_y = between(radius, 64 - radius, 2)
+        y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing='ij')
+        rows, columns, diagonals = y // 2 % 2, x // 2 % 2, (x + y) // 2 % 2
+        texture = (rows, columns, diagonals, (rows + columns) % 2)[label]
+        inside = (x - center_x) ** 2 + (y - center_y) ** 2 <= radius**2
+        color = torch.tensor(between(128, 256, 3), dtype=torch.uint8)
+        noise = torch.randint(0, 128, (64, 64, 3), generator=draw, dtype=torch.uint8)
+        pixels = torch.where((inside & (texture == 1)).unsqueeze(-1), color, noise)
+        image = Image.fromarray(pixels.numpy())
         return image if self.transform is None else self.transform(image), label
 
 

@@ -2,6 +2,6 @@
 
 from .api import agglomerative_clustering, linkage, linkage_clustering
 from .finite import NonFiniteError
-from .forms import cpp as native  # by this name scripts ask whether it can be compiled
+from .forms import cpp as native  # noqa: F401 (scripts ask it whether it can be compiled)
 
-__all__ = ['NonFiniteError', 'agglomerative_clustering', 'linkage', 'linkage_clustering', 'native']
+__all__ = ['NonFiniteError', 'agglomerative_clustering', 'linkage', 'linkage_clustering']

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
-from .launchers import speak_torchrun
+from .launchers import set_torchrun_variables
 
 #: Arguments that AmpOptimWrapper has and OptimWrapper has not.
 _AMP_ARGS = ('loss_scale', 'dtype', 'use_fsdp')
@@ -53,7 +53,7 @@ def _join_processes(cfg: Config) -> None:
     and for the model's wrapper.
     """
     if not torch.distributed.is_initialized():
-        speak_torchrun(cfg.launcher)
+        set_torchrun_variables(cfg.launcher)
         torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',

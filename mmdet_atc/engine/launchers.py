@@ -45,7 +45,7 @@ def check_launched(launcher: str) -> None:
         )
 
 
-def speak_torchrun(launcher: str) -> None:
+def set_torchrun_variables(launcher: str) -> None:
     """Set torchrun's environment variables from those of another launcher.
 
     MMEngine does so too, but selects a CUDA device with it.

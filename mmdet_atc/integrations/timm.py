@@ -45,7 +45,8 @@ def apply_merging(
     """Merge tokens in a timm ViT from now on; its weights and state-dict keys stay as they are.
 
     Class token, distillation token and registers are never merged. ``forward_features`` gives all
-    patches: each the final token of its cluster, so that average pooling is weighted by size.
+    patches: each the final token of its cluster, so that average pooling is weighted by size;
+    ``forward_intermediates`` does with ``norm=True``.
     After a forward pass ``model.token_clusters`` holds one
     :class:`~mmdet_atc.merging.TokenClusters` per merging block. A model that merges already merges
     in the new way. Patch before ``torch.compile``. With gradient checkpointing run the backward
@@ -156,15 +157,14 @@ class _Merging:
         del model.token_clusters
 
     def unmerge(self, norm: nn.Module, args: tuple[Tensor], tokens: Tensor) -> Tensor | None:
-        """After the last block: give each patch its cluster's token."""
+        """After the blocks that ran so far: give each patch its cluster's token."""
+        left = [block for block in self.merging_blocks if block.clusters is not None]
         self.model.token_clusters = tuple(
-            block.clusters
-            for block in self.merging_blocks
-            if block.clusters is not None and self.counts[block.index] is not None
+            block.clusters for block in left if self.counts[block.index] is not None
         )
-        clusters = self.merging_blocks[-1].clusters if self.merging_blocks else None
-        if clusters is None or clusters.num_clusters == clusters.labels.shape[1]:
+        if not left or left[-1].clusters.num_clusters == left[-1].clusters.labels.shape[1]:
             return None
+        clusters = left[-1].clusters
         prefix, merged = tokens[:, : self.num_prefix], tokens[:, self.num_prefix :]
         return torch.cat([prefix, clusters.unmerge(merged)], dim=1)
 
@@ -209,7 +209,12 @@ class _MergingBlock:
         self.keys = self.queries = None
         merging, num_prefix = self.merging, self.merging.num_prefix
         num_tokens = tokens.shape[1] - num_prefix
-        clusters = None if self.before is None else self.before.clusters
+        if self.before is None:
+            for block in merging.merging_blocks:
+                block.clusters = None
+            clusters = None
+        else:
+            clusters = self.before.clusters
         if clusters is None:
             clusters = TokenClusters.identity(len(tokens), num_tokens, tokens.device)
             merging.counts = merging.plan(merging.depth, num_tokens, merging.merger)

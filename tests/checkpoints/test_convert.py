@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from mmdet_atc.checkpoints import load_safely, published, sha256_of, to_mmdet2, to_mmengine
+from mmdet_atc.checkpoints import load_safely, sha256_of, stripped, to_mmdet2, to_mmengine
 
 from ..backbones.micro import micro
 from ..conftest import ROOT
@@ -88,7 +88,7 @@ def test_the_released_layout_converts_to_what_a_backbone_wants(golden_dir, state
 def test_a_published_file_holds_weights_alone(mmengine, state):
     view = torch.zeros(1000, 1000)[:1]
     mmengine['state_dict'] = {**state, 'neck.weight': view}
-    found = published(mmengine)
+    found = stripped(mmengine)
     assert set(found) == {'meta', 'state_dict'}
     assert found['meta'] == mmengine['meta']
     assert_same_weights(found['state_dict'], {**state, 'neck.weight': view})

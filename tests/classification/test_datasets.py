@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmdet_atc.classification.datasets import NAMES, Shapes, build_dataset, build_transform
+from mmdet_atc.classification.datasets import NAMES, Textures, build_dataset, build_transform
 
 
 def picture(path):
@@ -78,7 +78,7 @@ def test_nuswide(tmp_path):
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('training', [True, False])
 def test_transforms_give_what_the_model_takes(name, training):
-    size = 64 if name == 'shapes' else 96
+    size = 64 if name == 'textures' else 96
     transform = build_transform(name, size, training, (0.5,) * 3, (0.5,) * 3)
     out = transform(Image.new('RGB', (64, 64), (255, 0, 0)))
     assert out.shape == (3, size, size)
@@ -95,16 +95,16 @@ def test_several_labels_are_evaluated_on_the_whole_image():
     assert build_transform('imagenet', 32, False, (0.0,) * 3, (1.0,) * 3)(wide).max() == 0
 
 
-def test_shapes_are_drawn_the_same_each_time():
-    data = Shapes('train', length=20)
+def test_textures_are_drawn_the_same_each_time():
+    data = Textures('train', length=20)
     assert data[3][0].tobytes() == data[3][0].tobytes()
-    assert data[3][0].tobytes() != Shapes('val')[3][0].tobytes()
+    assert data[3][0].tobytes() != Textures('val')[3][0].tobytes()
     assert {label for _, label in data} == {0, 1, 2, 3}
     assert len(list(data)) == 20
 
 
 def test_unknown_words_are_named(tmp_path):
     with pytest.raises(ValueError, match='split must be'):
-        build_dataset('shapes', '', 'test')
+        build_dataset('textures', '', 'test')
     with pytest.raises(ValueError, match='dataset must be'):
         build_dataset('cifar', '', 'val')

@@ -138,7 +138,7 @@ def run_tool(name: str, *args: str) -> subprocess.CompletedProcess:
 
 def test_tools(tmp_path):
     merging = ('--method', 'average', '--keep-rate', '0.5', '--merge-blocks', '1', '2', '3')
-    usual = ('any', '--dataset', 'shapes', '--model', 'test_vit', '--img-size', '64')
+    usual = ('any', '--dataset', 'textures', '--model', 'test_vit', '--img-size', '64')
     out = run_tool(
         'train',
         *usual,

@@ -93,3 +93,13 @@ def test_a_field_of_noise_at_full_size_equals_scikit_learn(linkage):
     for num_clusters in (1, 1050, 4199):
         expected = sklearn_oracle.cluster_features(features, num_clusters, linkage)
         assert torch.equal(cpp.cluster_features(features, num_clusters, linkage), expected)
+
+
+@form_and_linkage
+@pytest.mark.parametrize('scale', [5e-324, 1e-310, 1e-200, 1e200, 1e307])
+def test_features_of_any_magnitude(form, linkage, scale):
+    rng = np.random.default_rng(4)
+    features = torch.from_numpy(rng.integers(-9, 10, (1, 16, 5)) * scale)
+    for num_clusters in (2, 8, 13):
+        expected = naive.cluster_features(features, num_clusters, linkage)
+        assert torch.equal(form.cluster_features(features, num_clusters, linkage), expected)

@@ -233,6 +233,19 @@ def test_images_of_another_size():
     assert [stage.num_clusters for stage in model.token_clusters] == [12, 6]
 
 
+def test_intermediate_features_are_of_all_patches():
+    model, x = micro(), pictures()
+    apply_merging(model, AVERAGE, PLAN)
+    with torch.no_grad():
+        for _ in range(2):
+            final, maps = model.forward_intermediates(x, indices=[0, 1, 3], norm=True)
+        assert [tuple(level.shape) for level in maps] == [(2, 32, 4, 4)] * 3
+        assert torch.equal(final, model.forward_features(x))
+        apply_merging(model, AVERAGE, keep_rate_plan(0.5, (1,)))
+        first = model.forward_intermediates(x, indices=[1], norm=True)[1][0]
+    torch.testing.assert_close(maps[1], first)
+
+
 def test_training_with_stochastic_depth_and_recomputed_activations():
     model = micro(drop_path_rate=0.4, attn_drop_rate=0.2, proj_drop_rate=0.1).train()
     x = pictures(8)

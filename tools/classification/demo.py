@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""Train a tiny ViT on generated shapes and see what merging costs: minutes on a CPU, no files.
+"""Train a tiny ViT on generated textures and see what merging costs: minutes on a CPU, no files.
 
-    python tools/classification/demo.py --out-dir work_dirs/shapes
+    python tools/classification/demo.py --out-dir work_dirs/textures
 
-A dense model learns to tell squares, discs, triangles and crosses. Then ATC and ToMe keep half or
-a quarter of the tokens in three stages, in that model as it is and fine-tuned for some epochs.
+A dense model learns to tell discs with stripes of three directions from chessboards. Then ATC
+and ToMe keep half or a quarter of the tokens in three stages, in that model as it is and fine-tuned
+for some epochs.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from mmdet_atc.checkpoints import install
-from mmdet_atc.classification.datasets import Shapes, build_transform
+from mmdet_atc.classification.datasets import Textures, build_transform
 from mmdet_atc.classification.methods import CLASSIFIER_METHODS
 from mmdet_atc.classification.training import Recipe, Trainer
 from mmdet_atc.integrations.timm import apply_merging
@@ -26,21 +27,21 @@ BLOCKS = (1, 2, 3)
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--epochs', type=int, default=20, help='of the dense model')
-    parser.add_argument('--finetune-epochs', type=int, default=4)
-    parser.add_argument('--images', type=int, default=4000, help='to learn from')
+    parser.add_argument('--epochs', type=int, default=8, help='of the dense model')
+    parser.add_argument('--finetune-epochs', type=int, default=2)
+    parser.add_argument('--images', type=int, default=2000, help='to learn from')
     parser.add_argument(
         '--methods', nargs='+', choices=CLASSIFIER_METHODS, default=['average', 'tome']
     )
     parser.add_argument('--keep-rates', type=float, nargs='+', default=[0.5, 0.25])
-    parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/shapes'))
+    parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/textures'))
     return parser.parse_args()
 
 
 def train(model: VisionTransformer, args, name: str, epochs: int, lr: float) -> tuple[float, float]:
     """Accuracy before and after training."""
     half = [0.5] * 3
-    transform = build_transform('shapes', 64, False, half, half)
+    transform = build_transform('textures', 64, False, half, half)
     recipe = Recipe(
         epochs=epochs,
         warmup_epochs=min(2, epochs - 1),
@@ -55,9 +56,9 @@ def train(model: VisionTransformer, args, name: str, epochs: int, lr: float) -> 
     out_dir = args.out_dir / name
     trainer = Trainer(
         model,
-        Shapes('train', transform, args.images),
-        Shapes('val', transform),
-        Shapes.num_classes,
+        Textures('train', transform, args.images),
+        Textures('val', transform),
+        Textures.num_classes,
         recipe,
         workers=0,
         say=lambda line: print(f'{name:14} {line}', flush=True),

@@ -27,7 +27,7 @@ from mmdet_atc.classification.training import Recipe, Trainer
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('root', help='folder of the data set; any word for shapes')
+    parser.add_argument('root', help='folder of the data set; any word for textures')
     parser.add_argument('--dataset', choices=NAMES, default='imagenet')
     parser.add_argument('--model', default='deit_small_patch16_224', help="a timm model's name")
     parser.add_argument('--global-pool', help="'avg' for MAE's classifiers; default: the model's")

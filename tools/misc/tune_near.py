@@ -42,9 +42,9 @@ def main() -> None:
                 count = int(rate * len(image))
                 height = cpp.first_merges(image[None], count, linkage)[0, -1, 0]
                 quantiles.append((distances <= height).double().mean().item())
-                ((found, left),) = cpp.near_pairs(image[None], count, linkage).tolist()
+                ((limits, found, _),) = cpp.near_pairs(image[None], count, linkage).tolist()
                 pairs.append(found / len(image))
-                too_low += left > count
+                too_low += limits > 1
             print(
                 f'| {linkage} | {rate:g} | {min(quantiles):.3f} to {max(quantiles):.3f} '
                 f'| {rule.quantile(rate):.3f}, times {rule.stretch:g} '

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmdet_atc.checkpoints import published, sha256_of
+from mmdet_atc.checkpoints import sha256_of, stripped
 from mmdet_atc.engine import faults_in_one_line
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument('target', type=Path, help='file to write; the digest is added to its name')
     args = parser.parse_args()
     unnamed = args.target.with_suffix('.partial')
-    checkpoint = published(CheckpointLoader.load_checkpoint(args.source, 'cpu'))
+    checkpoint = stripped(CheckpointLoader.load_checkpoint(args.source, 'cpu'))
     # An open file: torch would store the name of a path in the content and so in the digest.
     with open(unnamed, 'wb') as file:
         torch.save(checkpoint, file)

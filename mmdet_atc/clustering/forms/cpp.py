@@ -36,9 +36,9 @@ class LimitRule:
 
 
 LIMIT_RULES = dict(
-    single=LimitRule(power=1.3, margin=0.04, stretch=1.03),
-    complete=LimitRule(power=2.5, margin=0.03, stretch=1.03),
-    average=LimitRule(power=2.0, margin=0.03, stretch=1.03),
+    single=LimitRule(power=1.3, margin=0.05, stretch=1.03),
+    complete=LimitRule(power=2.5, margin=0.03, stretch=1.12),
+    average=LimitRule(power=2.0, margin=0.05, stretch=1.03),
 )
 
 
@@ -115,11 +115,11 @@ def near_pairs(features: Tensor, num_clusters: int, linkage: str) -> Tensor:
         linkage (str): As there.
 
     Returns:
-        Tensor: ``(B, 2)`` int64: pairs of tokens within the limits that were tried, and clusters
+        Tensor: ``(B, 3)`` int64: limits that were tried, pairs of tokens within them, and clusters
         that were left when these were used up (``num_clusters`` where a limit was large enough).
     """
     labels = torch.empty(features.shape[:2], dtype=torch.int64)
-    reports = torch.zeros(len(features), 2, dtype=torch.int64)
+    reports = torch.zeros(len(features), 3, dtype=torch.int64)
     _call(features, num_clusters, linkage, labels, reports=reports)
     return reports
 

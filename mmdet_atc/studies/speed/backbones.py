@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.backbones.pretrained import load_pretrained_vit, vit_state_dict
+from mmdet_atc.merging import AgglomerativeMerging
 from mmdet_atc.studies.figures import Figure as CsvFigure
 from mmdet_atc.studies.tables import markdown_table
 
@@ -165,13 +166,14 @@ class Study:
 
     def authors_way(self, precision: str, batch: int) -> None:
         """One call with scikit-learn inside, image by image on the host, as the authors do it."""
-        model = self.models['average r=0.5']
-        backend, model.merger.backend = model.merger.backend, 'sklearn'
+        merger = self.models['average r=0.5'].merger
+        assert isinstance(merger, AgglomerativeMerging)
+        backend, merger.backend = merger.backend, 'sklearn'
         try:
             call = self._call('average r=0.5', precision, batch)
             (seconds,) = interleaved_times({'': call}, 1, self.images.device, warm_up=0)['']
         finally:
-            model.merger.backend = backend
+            merger.backend = backend
         setting = f'{precision}, batch {batch}, scikit-learn inside'
         self._add('average r=0.5', setting, 'ms an image', 1e3 * seconds / batch)
 
@@ -245,6 +247,11 @@ def _distributed_training(study: Study) -> None:
         torch.distributed.destroy_process_group()
 
 
+def _stages(study: Study) -> None:
+    for name in ('dense', 'average r=0.5'):
+        study.stages(name, 'fp16', 8)
+
+
 #: What :class:`Study` measures, in order.
 PARTS: dict[str, Callable[[Study], None]] = {
     'fp16-8': lambda study: study.inference('fp16', 8),
@@ -252,7 +259,7 @@ PARTS: dict[str, Callable[[Study], None]] = {
     'graphs-1': lambda study: study.inference('fp16', 1, captured=True),
     'graphs-8': lambda study: study.inference('fp16', 8, captured=True),
     'float32-8': lambda study: study.inference('float32', 8),
-    'stages': lambda study: [study.stages(name, 'fp16', 8) for name in ('dense', 'average r=0.5')],
+    'stages': _stages,
     'training': lambda study: study.training('fp16', 2),
     'ddp': _distributed_training,
     'authors': lambda study: study.authors_way('fp16', 8),
@@ -283,8 +290,12 @@ def images_of(folder: Path | None, height: int, width: int) -> Tensor:
         if len(files) < 8:
             raise ValueError(f'{folder}: eight .jpg files are wanted, found {len(files)}')
         decoded = [decode_jpeg(read_file(str(file)))[None].float() for file in files]
-        size = dict(size=(height, width), mode='bilinear', antialias=True)
-        images = torch.cat([F.interpolate(image, **size) for image in decoded])
+        images = torch.cat(
+            [
+                F.interpolate(image, (height, width), mode='bilinear', antialias=True)
+                for image in decoded
+            ]
+        )
     mean, std = (torch.tensor(x)[:, None, None] for x in _NORMALISATION)
     return F.pad((images - mean) / std, (0, -width % 32, 0, -height % 32))
 

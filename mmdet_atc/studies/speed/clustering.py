@@ -1,7 +1,7 @@
-"""Times of clustering: ours beside scikit-learn, SciPy, fastcluster and cuML.
+"""Times of clustering: ours beside scikit-learn, SciPy, fastcluster, cuML and cuhc.
 
-Features are 16x16 patches of real images, mean-free per channel, projected to 64 channels by one
-fixed random matrix: they stand for the keys of a trained ViT. Every method gets the same features;
+Features are the keys of a trained ViT from a file; or 16x16 patches of real images, mean-free per
+channel, projected to 64 channels by one fixed random matrix. Every method gets the same features;
 the methods take turns within a repeat, so that drifts of the machine hit all of them.
 """
 
@@ -27,6 +27,7 @@ from mmengine.utils import track_iter_progress
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mmdet_atc.clustering import agglomerative_clustering
+from mmdet_atc.clustering.forms import cpp
 from mmdet_atc.studies.figures import Figure
 from mmdet_atc.studies.tables import markdown_table
 
@@ -55,6 +56,20 @@ def patch_features(paths: list[Path], grid: tuple[int, int]) -> torch.Tensor:
     patches = patches - patches.mean(dim=(0, 1))
     projection = torch.randn(patches.shape[-1], 64, generator=torch.Generator().manual_seed(0))
     return patches @ projection
+
+
+def key_features(path: Path, block: int, batch: int, size: int) -> torch.Tensor:
+    """Every so many of a block's keys, ``(B, size, channels)`` float32.
+
+    The file is an npz with an array ``keys``, images x blocks x tokens x channels.
+    """
+    with np.load(path) as arrays:
+        keys = torch.from_numpy(arrays['keys'])[:, block]
+    if batch > len(keys) or size > keys.shape[1]:
+        raise ValueError(
+            f'{path} has {len(keys)} images of {keys.shape[1]} tokens, {batch} of {size} are wanted'
+        )
+    return keys[:batch, :: keys.shape[1] // size][:, :size].float()
 
 
 def distances_of(features: torch.Tensor) -> torch.Tensor:
@@ -96,7 +111,7 @@ def ours(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
 
 
 def ours_on_host(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
-    """The C++ engine, with the copies to the host and back."""
+    """C++, with the copies to the host and back."""
     _require_cuda(features)
     agglomerative_clustering(features, num_clusters, linkage, backend='cpu')
 
@@ -110,6 +125,15 @@ def ours_on_device(features: torch.Tensor, num_clusters: int, linkage: str, trit
 def _require_cuda(features: torch.Tensor) -> None:
     if not features.is_cuda:
         raise ValueError('for CUDA devices')
+
+
+def with_cuhc(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+    """On the GPU, the whole tree."""
+    import cuhc
+    from scipy.cluster import hierarchy
+
+    for image in F.normalize(features, dim=-1).cpu().numpy():
+        hierarchy.fcluster(cuhc.linkage(image, linkage, 'cosine'), num_clusters, 'maxclust')
 
 
 def with_cuml(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
@@ -130,11 +154,13 @@ METHODS: dict[str, Callable] = {
     'SciPy': with_scipy,
     'fastcluster': with_fastcluster,
     'cuML': with_cuml,
+    'cuhc': with_cuhc,
 }
 
 
 def measure(
-    images: str | Path,
+    source: str | Path,
+    block: int | None,
     sizes: Sequence[int],
     batches: Sequence[int],
     linkages: Sequence[str],
@@ -146,8 +172,9 @@ def measure(
     """Time every method on every case.
 
     Args:
-        images (str | Path): Folder of images.
-        sizes (Sequence[int]): Numbers of tokens, of :data:`GRIDS`.
+        source (str | Path): Folder of images, or file of keys (see :func:`key_features`).
+        block (int | None): Block of the file; None for images.
+        sizes (Sequence[int]): Numbers of tokens; for images of :data:`GRIDS`.
         batches (Sequence[int]): Numbers of images.
         linkages (Sequence[str]): Linkages.
         keep_rates (Sequence[float]): Shares of the tokens that are kept.
@@ -158,21 +185,29 @@ def measure(
 
     Returns:
         list[dict]: ``method``, ``tokens``, ``batch``, ``linkage``, ``keep_rate``, ``median_s``,
-        ``min_s``, ``max_s``, ``seconds`` of each call, ``peak_mib``.
+        ``min_s``, ``max_s``, ``seconds`` of each call, ``peak_mib``, and the ``near_pairs`` of
+        tokens that C++ looks at, of each image.
 
     Raises:
-        OSError: If the folder cannot be read.
-        ValueError: If it has too few images, or none of the methods can run.
+        OSError: If the source cannot be read.
+        ValueError: If it has too few images or tokens, or none of the methods can run.
     """
-    files = sorted(Path(images).iterdir())
-    paths = [path for path in files if path.suffix.lower() in IMG_EXTENSIONS]
-    if len(paths) < max(batches):
-        raise ValueError(f'{images} has {len(paths)} images, a batch {max(batches)}')
+    if block is None:
+        files = sorted(Path(source).iterdir())
+        paths = [path for path in files if path.suffix.lower() in IMG_EXTENSIONS]
+        if len(paths) < max(batches):
+            raise ValueError(f'{source} has {len(paths)} images, a batch {max(batches)}')
     names = _available(methods, device)
     cases = list(itertools.product(sizes, batches, linkages, keep_rates))
     rows = []
     for size, batch, linkage, rate in track_iter_progress(cases, file=sys.stderr):
-        features = patch_features(paths[:batch], GRIDS[size]).to(device)
+        if block is None:
+            features = patch_features(paths[:batch], GRIDS[size]).to(device)
+        else:
+            features = key_features(Path(source), block, batch, size).to(device)
+        near_pairs = None
+        if cpp.is_available():
+            near_pairs = cpp.near_pairs(features, int(rate * size), linkage)[:, 1].tolist()
         functions = {
             name: functools.partial(METHODS[name], features, int(rate * size), linkage)
             for name in names
@@ -193,6 +228,7 @@ def measure(
                     max_s=max(times[name]),
                     seconds=times[name],
                     peak_mib=memory.mebibytes,
+                    near_pairs=near_pairs,
                 )
             )
     return rows

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from mmdet.models.detectors import BaseDetector
-from torch import Tensor
 
-from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.backbones import ATCViTAdapter, ViTAdapter
 
 from .memory import PeakMemory
 from .stages import StageTimes
@@ -133,7 +132,9 @@ class Comparison:
         inputs = self._prepared(batch)
         size = len(batch['inputs'])
         rows = {
-            name: Row(name, size, tokens_per_block(model, inputs[name]['inputs'][:1]))
+            name: Row(
+                name, size, tokens_per_block(model.backbone, *inputs[name]['inputs'].shape[-2:])
+            )
             for name, model in self.models.items()
         }
         for kind in kinds:
@@ -214,25 +215,22 @@ class Comparison:
             model(**inputs, mode='tensor')
 
 
-@torch.inference_mode()
-def tokens_per_block(model: BaseDetector, image: Tensor) -> list[int]:
+def tokens_per_block(backbone: ViTAdapter, height: int, width: int) -> list[int]:
     """Tokens that the MLP of each Transformer block sees.
 
     Args:
-        model (BaseDetector): Detector on a ViT-Adapter.
-        image (Tensor): ``(1, 3, H, W)``.
+        backbone (ViTAdapter): A backbone that may merge.
+        height (int): Height of the padded images in pixels.
+        width (int): Width likewise.
 
     Returns:
         list[int]: One number per block.
     """
-    backbone = model.backbone
-    current = (image.shape[-2] // 16) * (image.shape[-1] // 16)
-    stages = iter(
-        backbone.forward_with_clusters(image)[1] if isinstance(backbone, ATCViTAdapter) else ()
-    )
+    tokens = (height // backbone.patch_size) * (width // backbone.patch_size)
     counts = []
     for index in range(len(backbone.blocks)):
-        if index in getattr(backbone, 'keep_rates', {}):
-            current = next(stages).num_clusters
-        counts.append(current)
+        merger = backbone.merger if isinstance(backbone, ATCViTAdapter) else None
+        if merger is not None and index in backbone.keep_rates:
+            tokens = merger.num_clusters(tokens, backbone.keep_rates[index])
+        counts.append(tokens)
     return counts

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -87,7 +86,7 @@ struct Sums {
     std::vector<std::int64_t> size, nonzero;
 };
 
-// Calls visit(lower, higher, distances) ... see below.
+// All pairs of clusters, by number; for single linkage by the tokens of their lowest edge.
 inline Pairs AllPairs(
     const Directions& directions, const Clusters& clusters, Linkage linkage, Index threads) {
     const Index count = clusters.size(), n = directions.size();

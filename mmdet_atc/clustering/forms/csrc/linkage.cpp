@@ -24,9 +24,9 @@ struct Wanted {
     Index threads;
 };
 
-// Pairs of tokens within the limits that were tried, and clusters left when these were used up.
+// Limits that were tried, pairs of tokens within them, clusters left when these were used up.
 struct Report {
-    Index pairs, clusters;
+    Index limits, pairs, clusters;
 };
 
 class Image {
@@ -86,7 +86,12 @@ class Image {
         if (kept.size() < 2) return true;
         NearPairs near(directions_, kept, wanted_.threads);
         const Clusters clusters(directions_.size(), equal);
-        for (const Distance limit : Limits(near, kept)) {
+        std::vector<Distance> nearest = near.NearestOfSample();
+        // Nothing is nearer to a zero vector than 1: these merge last.
+        nearest.erase(std::lower_bound(nearest.begin(), nearest.end(), kOne), nearest.end());
+        if (nearest.empty()) nearest.push_back(0);
+        for (int attempt = 0; attempt < 2; ++attempt) {
+            const Distance limit = Limit(attempt, near, nearest, kept);
             constexpr double kFew = 0.02;
             if (near.ShareWithin(limit) > kFew) near.ProjectOnAll();
             Pairs pairs = near.Within(limit);
@@ -95,6 +100,7 @@ class Image {
                     if (pair.distance == 0) return false;
                 }
             }
+            ++report_.limits;
             report_.pairs += pairs.size();
             if (Index(equal.size()) >= count_) break;
             merges_ = equal;
@@ -125,32 +131,28 @@ class Image {
         }
     }
 
-    // Guesses of the last merge's height, the second where the first is too low. Wrong ones cost
-    // time only.
-    std::vector<Distance> Limits(const NearPairs& near, const std::vector<Token>& kept) const {
+    // A guess of the last merge's height, and a second one where the first was too low. Wrong ones
+    // cost time only.
+    Distance Limit(
+        int attempt, const NearPairs& near, const std::vector<Distance>& nearest,
+        const std::vector<Token>& kept) const {
         const auto at = [](const std::vector<Distance>& sorted, double quantile) {
             return static_cast<double>(sorted[static_cast<Index>(quantile * (sorted.size() - 1))]);
         };
-        // Nothing is nearer to a zero vector than 1: these merge last.
         const Index zeros = std::count_if(
             kept.begin(), kept.end(), [&](Token token) { return directions_.IsZero(token); });
-        std::vector<Distance> nearest = near.NearestOfSample();
-        nearest.erase(std::lower_bound(nearest.begin(), nearest.end(), kOne), nearest.end());
-        if (nearest.empty()) return {};
-        const Index left = std::max<Index>(wanted_.num_clusters - zeros, 0);
-        const double rate = static_cast<double>(left) / (kept.size() - zeros);
+        const auto left = static_cast<double>(std::max<Index>(wanted_.num_clusters - zeros, 0));
+        const double rate = left / (kept.size() - zeros);
         const double quantile =
             std::clamp(1 - std::pow(rate, wanted_.power) + wanted_.margin, 0.0, 1.0);
-        std::vector<double> limits{wanted_.stretch * at(nearest, quantile)};
-        // Few clusters are far apart; where a tenth of the pairs would not do, better all.
-        const double share = 24.0 / std::max<Index>(left, 1);
-        if (share < 0.1) {
-            limits.push_back(std::max(1.3 * wanted_.stretch * at(nearest, (1 + quantile) / 2),
-                                      at(near.Sample(), share)));
+        double limit = wanted_.stretch * at(nearest, quantile);
+        if (attempt) {
+            // Few clusters are far apart; where a tenth of the pairs would not do, all are taken.
+            const double share = 24 / std::max(left, 1.0);
+            limit = 1.3 * wanted_.stretch * at(nearest, (1 + quantile) / 2);
+            if (share < 0.1) limit = std::max(limit, at(near.Sample(), share));
         }
-        std::vector<Distance> below;
-        for (const double limit : limits) below.push_back(std::min<double>(limit, 0.99 * kOne));
-        return below;
+        return static_cast<Distance>(std::min(limit, 0.99 * kOne));
     }
 
     Directions directions_;

@@ -127,9 +127,7 @@ class ClosestPairs {
         const Token slot = nodes_[x].slot;
         nodes_[merged].slot = slot;
         nodes_[x].is_gone = nodes_[y].is_gone = true;
-        if (linkage_ == kAverage) {
-            sums_.Merge(slot, nodes_[y].slot);
-        }
+        if (linkage_ == kAverage) sums_.Merge(slot, nodes_[y].slot);
         for (const Neighbour neighbour : nodes_[x].neighbours) {
             if (nodes_[neighbour.node].is_gone) continue;
             seen_[neighbour.node] = merged;
