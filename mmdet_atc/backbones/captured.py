@@ -122,7 +122,8 @@ class CapturedForward:
             self._graphs.popitem(last=False)
 
     def _captured(self, run: Run, image: Tensor) -> _Graph:
-        static = image.clone()
+        with torch.inference_mode(False):  # or it could not be written to outside of it
+            static = image.clone()
         graph = torch.cuda.CUDAGraph()
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         with torch.cuda.graph(graph, pool=self._pool):

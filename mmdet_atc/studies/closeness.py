@@ -13,7 +13,13 @@ from torch import Tensor
 
 from mmdet_atc.classification.methods import CLASSIFIER_METHODS
 from mmdet_atc.integrations.timm import apply_merging, remove_merging
-from mmdet_atc.merging import TOKEN_MERGERS, TokenMerger, build_merger, keep_rate_plan
+from mmdet_atc.merging import (
+    TOKEN_MERGERS,
+    TokenClusters,
+    TokenMerger,
+    build_merger,
+    keep_rate_plan,
+)
 
 #: Config of what is compared, by name.
 COMPARED: dict[str, dict] = {**CLASSIFIER_METHODS, 'random': dict(type='RandomMerging')}
@@ -99,7 +105,8 @@ def closeness(
             cosines, clusters = [], 0
             for image, features in zip(images, dense, strict=True):
                 merged = model.forward_features(image)[0, num_prefix:]
-                clusters = clusters or model.token_clusters[-1].num_clusters
+                stages: Sequence[TokenClusters] = model.token_clusters  # type: ignore[assignment]
+                clusters = clusters or stages[-1].num_clusters
                 cosines.append(F.cosine_similarity(merged, features, dim=-1).mean().item())
             remove_merging(model)
             yield Closeness(method, keep_rate, clusters, tuple(cosines))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -236,14 +236,15 @@ def test_published_digests_are_of_released_files():
     released = {cell.checkpoint({}, 'hf://joakimbh') for cell in all_cells(regimes=['fine-tuned'])}
     for name, digest in PUBLISHED_SHA256.items():
         assert HubFile.parse(f'hf://{name}#sha256={digest}').sha256 == digest
-        assert f'hf://{name}' in released
+        # Classifiers are not in Table 3.
+        assert f'hf://{name}' in released or '-coco17' not in name
     assert len(set(PUBLISHED_SHA256.values())) == len(PUBLISHED_SHA256)
 
 
 def test_a_refused_class_is_named_with_a_way_out(hub):
-    content = packed(dict(state_dict={}, args=argparse.Namespace(lr=1)))
+    content = packed(dict(state_dict={}, args=SimpleNamespace(lr=1)))
     message = refusal(hub.publish(REPO, FILE, content), CheckpointError)
-    assert f'hf://{REPO}/{FILE}: the checkpoint holds argparse.Namespace' in message
+    assert f'hf://{REPO}/{FILE}: the checkpoint holds types.SimpleNamespace' in message
     assert 'write the weights alone' in message
 
 

@@ -6,7 +6,8 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from ..kernels import can_run_triton
+from mmdet_atc.native import can_run_triton
+
 from ..residual import add_residual
 from .api import add_layer_norm, layer_norm
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..kernels import can_run_triton
+from mmdet_atc.native import can_run_triton
+
 from . import plain
 from .plain import BatchNormParts
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +79,7 @@ def build_backbones(size: str, vit: str | None, device: torch.device) -> dict[st
         CheckpointError: If the file does not fit a ViT of this size.
     """
     dim, heads = SIZES[size]
-    kwargs = dict(embed_dim=dim, num_heads=heads, drop_path_rate=0.1)
+    kwargs: dict[str, Any] = dict(embed_dim=dim, num_heads=heads, drop_path_rate=0.1)
     if vit is not None:
         state = vit_state_dict(torch.load(vit, map_location='cpu', weights_only=True))
         side = 16 * round((state['pos_embed'].shape[1] - 1) ** 0.5)
