@@ -50,7 +50,7 @@ def allow_mmengine_checkpoints() -> None:
 def load_safely(
     path: str, map_location: str | None = None, source: str | None = None, mmap: bool = False
 ) -> dict:
-    """``torch.load`` with ``weights_only=True`` and a clear refusal.
+    """``torch.load`` with ``weights_only=True`` and a clear refusal; safetensors files too.
 
     Args:
         path (str): Local file.
@@ -65,6 +65,9 @@ def load_safely(
         CheckpointError: If the file holds a class that is not allowed, or is no checkpoint.
         OSError: If the file cannot be read.
     """
+    _refuse_other_formats(path, source or path)
+    if _is_safetensors(path):
+        return _load_safetensors(path, map_location, source or path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises what a damaged file makes it stumble over
@@ -76,6 +79,31 @@ def load_safely(
             f'{source or path} holds a {type(checkpoint).__name__}, not a dict of tensors'
         )
     return checkpoint
+
+
+def _is_safetensors(path: str) -> bool:
+    """By the header: its length in 8 bytes, then JSON; whatever the name is."""
+    with open(path, 'rb') as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b'{' and start[7] == 0
+
+
+def _load_safetensors(path: str, map_location: str | None, source: str) -> dict:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device=map_location or 'cpu')
+    except Exception as error:  # the package's own class, which is no public name
+        raise CheckpointError(f'{source}: no complete safetensors file ({error})') from error
+
+
+def _refuse_other_formats(path: str, source: str) -> None:
+    """Name what is whole but no checkpoint of PyTorch, and what to do with it."""
+    if osp.splitext(path)[1] in ('.npz', '.npy'):
+        raise CheckpointError(
+            f'{source} is a NumPy file, as JAX publishes weights: load it with timm '
+            '(timm.create_model(NAME, checkpoint_path=FILE)) and save state_dict() with torch.save'
+        )
 
 
 def verify_checkpoint(filename: str) -> None:

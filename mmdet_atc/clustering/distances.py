@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -59,9 +60,14 @@ def fixed_point(features: Tensor) -> Tensor:
     while width > 1:
         width //= 2
         square = square[..., :width] + square[..., width:]
-    norm = square.sqrt()
+    norm = _square_root(square)
     direction = x / torch.where(norm == 0, 1, norm)
     return (direction * 2**SHIFT + 0.5).floor().long()
+
+
+def _square_root(x: Tensor) -> Tensor:
+    """Correctly rounded, as IEEE wants it: torch's own is not on CPUs, where MKL computes it."""
+    return torch.from_numpy(np.sqrt(x.detach().numpy())) if x.device.type == 'cpu' else x.sqrt()
 
 
 def excess(q: Tensor) -> Tensor:

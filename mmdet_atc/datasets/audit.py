@@ -99,18 +99,19 @@ def audit(
     images = {image['id']: image for image in content.get('images', ())}
     _check_categories(path, annotations, content.get('categories', ()))
     found = Audit(path, list(labels.values()), len(images))
+    num_objects, num_used = dict.fromkeys(labels, 0), dict.fromkeys(labels, 0)
     of_classes = set()
     for annotation in annotations:
-        image = images.get(annotation['image_id'])
-        name = labels.get(annotation['category_id'])
-        rule = _rule(annotation, image, name, with_mask)
-        if name is not None:
-            of_classes.add(annotation['image_id'])
-            found.num_objects[name] += 1
-            if rule is None:
-                found.num_used[name] += 1
+        category, image = annotation['category_id'], annotation['image_id']
+        rule = _rule(annotation, images.get(image), category in labels, with_mask)
+        if category in labels:
+            of_classes.add(image)
+            num_objects[category] += 1
+            num_used[category] += rule is None
         if rule is not None:
             _note(found, rule, 'annotation', annotation.get(ID_IN_FILE, annotation.get('id')))
+    found.num_objects = Counter({name: num_objects[number] for number, name in labels.items()})
+    found.num_used = Counter({name: num_used[number] for number, name in labels.items()})
     filter_cfg = filter_cfg or {}
     min_size = filter_cfg.get('min_size', 0)
     for image in images.values():
@@ -152,18 +153,18 @@ def require_objects(found: Audit, objects: bool, with_mask: bool) -> None:
     )
 
 
-def _rule(annotation: dict, image: dict | None, name: str | None, with_mask: bool) -> str | None:
+def _rule(annotation: dict, image: dict | None, is_class: bool, with_mask: bool) -> str | None:
     """Which rule leaves an object out, in the order of MMDetection's; None if none does."""
     if image is None:
         return UNKNOWN_IMAGE
-    if name is None:
+    if not is_class:
         return OTHER_CLASS
     if annotation.get('ignore'):
         return 'marked with ignore'
     x, y, width, height = annotation['bbox']
     if width <= 0 or height <= 0:
         return 'box without area'
-    if min(x + width, image['width']) <= max(x, 0) or min(y + height, image['height']) <= max(y, 0):
+    if x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0:
         return 'box outside of the image'
     if annotation['area'] <= 0:
         return 'area 0'
@@ -175,7 +176,7 @@ def _rule(annotation: dict, image: dict | None, name: str | None, with_mask: boo
         mask = annotation.get('segmentation')
         if not mask or mask == [[]]:
             return NO_MASK
-        if isinstance(mask, list) and not any(map(is_polygon, mask)):
+        if isinstance(mask, list) and not (is_polygon(mask[0]) or any(map(is_polygon, mask))):
             return 'polygon of less than three points'
     return None
 

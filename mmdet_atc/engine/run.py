@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+import logging
 import os.path as osp
 from typing import Any
 
@@ -12,6 +13,7 @@ from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -20,6 +22,7 @@ from mmdet_atc.shipped import shipped
 
 from .classes import follow_classes
 from .device import adapt_to_device
+from .evaluated_file import check_evaluated_files
 from .launchers import check_launched, world_size
 from .private import values_of
 from .total_batch_size import set_total_batch_size
@@ -31,6 +34,8 @@ _OPTIONAL_KEYS = {
     *('find_unused_parameters', 'model_wrapper_cfg'),
     *('new_classes', 'runner_type', 'sync_bn', 'total_batch_size'),
 }
+#: How much of a key has to be that of another one to be taken for it misspelt.
+_SAME_WORD = 0.9
 
 
 def prepare_training(args: argparse.Namespace) -> Config:
@@ -112,7 +117,8 @@ def load_config(
     """Config of a run.
 
     Args:
-        path (str): Config file, or the name of one of ours.
+        path (str): Config file, or the name of one of ours. ``~`` is the home folder, as in every
+            path of the config.
         cfg_options (dict, optional): Dotted keys and their values, which win over the file;
             ``data_root`` moves every path below the file's data root.
         work_dir (str, optional): Where the run writes; wins over the file. Without either it is
@@ -125,8 +131,10 @@ def load_config(
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no config, ``data_root`` is given for a config that has none, a
-            key begins with what nothing reads, or classes contradict each other.
+            key begins with what nothing reads, classes contradict each other, or an evaluator
+            reads another file than its data set (:func:`check_evaluated_files`).
     """
+    path = osp.expanduser(path)
     # Ours are not in the working directory where a wheel was installed.
     places = [path, str(shipped(path)), str(shipped(f'configs/{path}.py'))]
     if not any(map(osp.isfile, places)):
@@ -141,10 +149,12 @@ def load_config(
         if 'data_root' not in cfg:
             raise ValueError(f'data_root is given, but {path} has no top-level data_root')
         cfg = Config(_moved(values_of(cfg), cfg.data_root, options['data_root']), filename=path)
-    _check_top_level(options, cfg, path)
+    _check_keys(options, cfg, path)
     cfg.merge_from_dict(options)
+    cfg = Config(_moved(values_of(cfg), '~', osp.expanduser('~')), filename=path)
     follow_classes(cfg, path)
-    cfg.work_dir = (
+    check_evaluated_files(cfg, options)
+    cfg.work_dir = osp.expanduser(
         work_dir
         or cfg.get('work_dir')
         or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
@@ -152,11 +162,14 @@ def load_config(
     return cfg
 
 
-def _check_top_level(options: dict[str, Any], cfg: Config, path: str) -> None:
-    """That each key begins with one that something reads: MMEngine ignores any other."""
+def _check_keys(options: dict[str, Any], cfg: Config, path: str) -> None:
+    """That each key begins with one that something reads: MMEngine ignores any other.
+
+    Below the top only a name that is close to one that is there is taken for a mistake.
+    """
     known = _OPTIONAL_KEYS.union(cfg)
     for key in options:
-        name = key.partition('.')[0]
+        name, *rest = key.split('.')
         if name not in known:
             similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
             advice = (
@@ -165,6 +178,17 @@ def _check_top_level(options: dict[str, Any], cfg: Config, path: str) -> None:
                 else 'give the whole name, such as model.backbone.merging.keep_rate'
             )
             raise ValueError(f'{path} has no {name!r} (in {key!r}): {advice}')
+        node = cfg.get(name)
+        for part in rest:
+            if not isinstance(node, dict):
+                break
+            similar = difflib.get_close_matches(part, node, n=1, cutoff=_SAME_WORD)
+            if part not in node and similar:
+                raise ValueError(
+                    f'{path} has no {part!r} in {key!r}: did you mean {similar[0]!r}? If not, '
+                    'write it into a config file'
+                )
+            node = node.get(part)
 
 
 def choose_start(cfg: Config, resume: str | None) -> None:
@@ -183,7 +207,14 @@ def choose_start(cfg: Config, resume: str | None) -> None:
     """
     if resume == 'auto':
         resume = find_resumable_checkpoint(cfg.work_dir)
+        if resume is None:
+            print_log(
+                f'--resume: no checkpoint in {cfg.work_dir}; training starts anew',
+                logger='current',
+                level=logging.WARNING,
+            )
     if resume is not None:
+        resume = osp.expanduser(resume)
         cfg.resume, cfg.load_from = True, resume
         _require_checkpoint(
             resume,
@@ -191,6 +222,7 @@ def choose_start(cfg: Config, resume: str | None) -> None:
             f'whole one in {cfg.work_dir}',
         )
     elif start := cfg.get('load_from'):
+        cfg.load_from = start = osp.expanduser(start)
         _require_checkpoint(
             start,
             f'load_from: no checkpoint at {start!r}. Train the dense model first, name another '
@@ -210,7 +242,7 @@ def choose_weights(cfg: Config, checkpoint: str) -> None:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is damaged or holds code.
     """
-    cfg.load_from = checkpoint
+    cfg.load_from = checkpoint = osp.expanduser(checkpoint)
     _require_checkpoint(
         checkpoint, f'no checkpoint at {checkpoint!r}: give a file, a URL or hf://ORG/REPO/FILE'
     )

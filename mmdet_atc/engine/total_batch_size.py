@@ -7,13 +7,19 @@ from mmengine.logging import print_log
 
 #: Arguments of a by-iteration scheduler that count iterations.
 _ITERATION_ARGS = ('begin', 'end', 'T_max')
+#: Arguments of a loop, and of a hook, that count iterations in training by iterations.
+_LOOP_ARGS = ('max_iters', 'val_begin', 'val_interval')
+_HOOK_ARGS = ('interval', 'save_begin')
+#: Of an IterBasedTrainLoop that names none.
+_MMENGINE_VAL_INTERVAL = 1000
 
 
 def set_total_batch_size(cfg: Config, world_size: int) -> None:
     """Accumulate gradients so that ``cfg.total_batch_size`` images make an optimizer step.
 
     By-iteration schedules (warm-up) count optimizer steps in the recipe but iterations in
-    MMEngine, so they are stretched by the same factor. Nothing changes where the config has no
+    MMEngine, so they are stretched by the same factor; in training by iterations so are its length
+    and the intervals of validation and of checkpoints. Nothing changes where the config has no
     ``total_batch_size``, sets ``accumulative_counts`` itself, or scales the learning rate instead
     (``auto_scale_lr.enable``).
 
@@ -46,9 +52,31 @@ def set_total_batch_size(cfg: Config, world_size: int) -> None:
                 scheduler[name] *= factor
         if 'milestones' in scheduler:
             scheduler['milestones'] = [step * factor for step in scheduler['milestones']]
+    _stretch_loop(cfg, factor)
     if factor > 1:
         print_log(
             f"Accumulating {factor} iterations of {per_iteration} images to the recipe's "
             f'{total} per optimizer step; by-iteration schedules are {factor} times as long',
             logger='current',
         )
+
+
+def _stretch_loop(cfg: Config, factor: int) -> None:
+    """Lengths of training by iterations, which the recipe counts in optimizer steps."""
+    loop = cfg.get('train_cfg') or {}
+    if loop.get('type') != 'IterBasedTrainLoop' and loop.get('by_epoch', True):
+        return
+    loop.setdefault('val_interval', _MMENGINE_VAL_INTERVAL)
+    for name in _LOOP_ARGS:
+        if name in loop:
+            loop[name] *= factor
+    if 'dynamic_intervals' in loop:
+        loop.dynamic_intervals = [
+            (begin * factor, interval * factor) for begin, interval in loop.dynamic_intervals
+        ]
+    checkpoint = cfg.get('default_hooks', {}).get('checkpoint') or {}
+    if checkpoint.get('by_epoch', True):
+        return
+    for name in _HOOK_ARGS:
+        if checkpoint.get(name, -1) > 0:
+            checkpoint[name] *= factor

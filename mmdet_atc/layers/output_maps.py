@@ -79,7 +79,9 @@ def _normed(out: Tensor, feature: Tensor | None, norm: nn.Module) -> Tensor:
 
 def _with_feature(out: Tensor, feature: Tensor) -> Tensor:
     """The sum of a map and the resized feature, in inference in the place of one of them."""
-    scale = out.shape[-1] / feature.shape[-1]
+    # A trace's lengths are tensors, which no scale can be.
+    widths = [x.shape[-1] for x in (out, feature)]
+    scale = float(widths[0] / widths[1])
     if scale == 1:
         return add_residual(feature, out)
     resized = F.interpolate(feature, scale_factor=scale, mode='bilinear', align_corners=False)

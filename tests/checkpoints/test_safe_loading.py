@@ -8,11 +8,13 @@ import pickle
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors.torch import save_file
 
-from mmdet_atc.checkpoints import CheckpointError, DownloadError, verify_checkpoint
+from mmdet_atc.checkpoints import CheckpointError, DownloadError, load_safely, verify_checkpoint
 
 
 class Malicious:
@@ -123,3 +125,30 @@ def test_a_missing_file_is_named(tmp_path):
     for load in (verify_checkpoint, CheckpointLoader.load_checkpoint):
         with pytest.raises(FileNotFoundError, match=r'no/such\.pth'):
             load('no/such.pth')
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'model.pth'])
+def test_safetensors_files_load_whatever_they_are_called(tmp_path, name):
+    path = str(tmp_path / name)
+    weights = {'patch_embed.proj.weight': torch.arange(6.0).reshape(2, 3)}
+    save_file(weights, path)
+    loaded = load_safely(path)
+    assert list(loaded) == list(weights)
+    assert torch.equal(loaded['patch_embed.proj.weight'], weights['patch_embed.proj.weight'])
+    verify_checkpoint(path)
+
+
+def test_a_safetensors_file_that_was_cut_off_is_named(tmp_path):
+    path = tmp_path / 'model.safetensors'
+    save_file({'weight': torch.zeros(100)}, str(path))
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(CheckpointError, match=r'model\.safetensors: no complete safetensors file'):
+        verify_checkpoint(str(path))
+
+
+@pytest.mark.parametrize('check', [load_safely, verify_checkpoint])
+def test_numpy_archives_are_named_for_what_they_are(tmp_path, check):
+    np.savez(tmp_path / 'vit.npz', weight=np.zeros(3))
+    with pytest.raises(CheckpointError, match=r'vit\.npz is a NumPy file') as error:
+        check(str(tmp_path / 'vit.npz'))
+    assert 'delete' not in str(error.value)

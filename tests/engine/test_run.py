@@ -91,3 +91,36 @@ def test_remote_checkpoints_are_left_to_mmengine():
     cfg = Config(dict(load_from='https://example.org/a.pth', work_dir='w'))
     choose_start(cfg, None)
     assert cfg.load_from == 'https://example.org/a.pth'
+
+
+@pytest.mark.parametrize(
+    ('key', 'meant'),
+    [
+        ('model.backbone.mergin.linkage', 'merging'),
+        ('model.backbone.merging.keep_rates', 'keep_rate'),
+        ('train_dataloader.batchsize', 'batch_size'),
+    ],
+)
+def test_a_nested_key_that_is_nearly_another_is_refused(key, meant):
+    with pytest.raises(ValueError, match=f'did you mean {meant!r}'):
+        load_config(CONFIG, {key: 1})
+
+
+def test_the_home_folder_is_followed_wherever_a_path_is_given(monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'c.py').write_text(f"_base_ = '{CONFIG}'\nwork_dir = '~/runs'\n")
+    cfg = load_config('~/c.py', {'data_root': '~/coco', 'load_from': '~/a.pth'})
+    assert cfg.train_dataloader.dataset.data_root == f'{tmp_path}/coco'
+    assert cfg.val_evaluator.ann_file == f'{tmp_path}/coco/annotations/instances_val2017.json'
+    assert cfg.work_dir == f'{tmp_path}/runs'
+    torch.save({}, tmp_path / 'a.pth')
+    for resume in (None, '~/a.pth'):
+        choose_start(cfg, resume)
+        assert cfg.load_from == f'{tmp_path}/a.pth'
+
+
+def test_resume_with_nothing_to_resume_says_so(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmdet_atc.engine.run.print_log', lambda text, **kwargs: said.append(text))
+    choose_start(Config(dict(work_dir=str(tmp_path), resume=False)), 'auto')
+    assert said == [f'--resume: no checkpoint in {tmp_path}; training starts anew']

@@ -46,3 +46,46 @@ def test_it_stays_out_of_the_way(kwargs):
     before = cfg.optim_wrapper.get('accumulative_counts')
     set_total_batch_size(cfg, 2)
     assert cfg.optim_wrapper.get('accumulative_counts') == before
+
+
+def by_iterations(**loop) -> Config:
+    return Config(
+        dict(
+            total_batch_size=16,
+            train_dataloader=dict(batch_size=2),
+            optim_wrapper=dict(),
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=900, **loop),
+            param_scheduler=[
+                dict(type='LinearLR', by_epoch=False, begin=0, end=50),
+                dict(type='MultiStepLR', by_epoch=False, begin=50, end=900, milestones=[600, 800]),
+            ],
+            default_hooks=dict(checkpoint=dict(by_epoch=False, interval=100, save_begin=200)),
+        )
+    )
+
+
+@pytest.mark.parametrize(('gpus', 'factor'), [(1, 8), (4, 2), (8, 1)])
+def test_training_by_iterations_is_as_many_optimizer_steps(gpus, factor):
+    cfg = by_iterations(val_interval=300, val_begin=600, dynamic_intervals=[(700, 50)])
+    set_total_batch_size(cfg, gpus)
+    assert cfg.train_cfg.max_iters == 900 * factor == cfg.param_scheduler[1].end
+    assert cfg.param_scheduler[1].milestones == [600 * factor, 800 * factor]
+    assert (cfg.train_cfg.val_begin, cfg.train_cfg.val_interval) == (600 * factor, 300 * factor)
+    assert cfg.train_cfg.dynamic_intervals == [(700 * factor, 50 * factor)]
+    checkpoint = cfg.default_hooks.checkpoint
+    assert (checkpoint.interval, checkpoint.save_begin) == (100 * factor, 200 * factor)
+
+
+def test_the_interval_that_is_not_given_is_mmengines():
+    cfg = by_iterations()
+    set_total_batch_size(cfg, 1)
+    assert cfg.train_cfg.val_interval == 1000 * 8
+
+
+def test_what_counts_epochs_is_not_stretched():
+    cfg = by_iterations()
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
+    cfg.default_hooks.checkpoint = dict(interval=1)
+    set_total_batch_size(cfg, 1)
+    assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval) == (12, 1)
+    assert cfg.default_hooks.checkpoint.interval == 1

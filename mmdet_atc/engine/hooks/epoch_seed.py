@@ -1,15 +1,17 @@
-"""Randomness that depends on the epoch and not on how training got there."""
+"""Randomness that depends on the epoch or iteration and not on how training got there."""
 
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS, HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from .orphans import end_with_parent
 
@@ -21,16 +23,37 @@ class EpochSeedHook(Hook):
     MMEngine does not save the state of random generators, so a resumed run would augment and
     sample otherwise than an uninterrupted one. With this hook, and data loader workers that are
     started anew each epoch with :func:`seed_worker`, both see the same numbers.
+
+    Training by iterations is one long epoch: there each iteration is seeded, and a resumed run
+    loads, in the same order, what it has trained on already. What the main process itself loads,
+    or what comes after a finite sampler's end, is not the same then; a warning says so.
     """
 
     priority = 'VERY_HIGH'
 
+    def before_train(self, runner: Runner) -> None:
+        loader = runner.train_dataloader
+        alike = loader.num_workers and isinstance(loader.sampler, InfiniteSampler)
+        if isinstance(runner.train_loop, IterBasedTrainLoop) and not alike:
+            runner.logger.warning(
+                'Training by iterations, once resumed, goes on with other random numbers unless '
+                "train_dataloader has num_workers of at least 1 and sampler=dict(type='"
+                "InfiniteSampler')"
+            )
+
     def before_train_epoch(self, runner: Runner) -> None:
-        entropy = [runner.seed, runner.epoch, get_rank()]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
+        _seed(runner.seed, runner.epoch, get_rank())
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            _seed(runner.seed, runner.iter, get_rank())
+
+
+def _seed(*entropy: int) -> None:
+    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 @FUNCTIONS.register_module()
