@@ -165,7 +165,7 @@ def cluster_kernel(
                     programs,
                     num_tokens,
                     num_channels,
-                    LINKAGE == 'single',
+                    LINKAGE,
                     TOKENS,
                     WIDTH,
                     BLOCK,

@@ -35,7 +35,7 @@ def merge_equal(
     programs,
     num_tokens,
     num_channels,
-    IS_SINGLE: tl.constexpr,
+    LINKAGE: tl.constexpr,
     TOKENS: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -108,7 +108,7 @@ def merge_equal(
         tl.store(nodes + HEIGHT * num_tokens + i, zero, mask=is_equal)
         tl.store(nodes + PAIR * num_tokens + i, (equal << POSITION) | i, mask=is_equal)
         tl.store(nodes + OWNER * num_tokens + i, equal, mask=is_equal)
-        if IS_SINGLE:
+        if LINKAGE == 'single':
             tl.store(nodes + MATE * num_tokens + i, equal, mask=is_equal)
         one = tl.full((TOKENS,), 1, tl.int64)
         tl.atomic_add(nodes + SIZE * num_tokens + equal, one, mask=is_equal, sem='relaxed')
@@ -116,7 +116,7 @@ def merge_equal(
     if found > 0:
         tl.atomic_add(counters + MERGED, found.to(tl.int64), sem='relaxed')
     wait_for_group(counters, programs)
-    if not IS_SINGLE:
+    if LINKAGE == 'average':
         for s in range(first, last, TOKENS):
             i = s + rows
             size = load_fresh(nodes + SIZE * num_tokens + i, i < last, 1)
