@@ -28,7 +28,7 @@ def check_evaluated_files(cfg: Config, stated: Collection[str] = ()) -> None:
     for split in _SPLITS:
         name = f'{split}_evaluator'
         dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
-        if not dataset or any(key.startswith(name) for key in stated):
+        if not dataset or not {name, f'{name}.ann_file'}.isdisjoint(stated):
             continue
         read = _annotation_file(dataset)
         for evaluated in _evaluated_files(cfg.get(name)):

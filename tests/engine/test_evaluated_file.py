@@ -23,6 +23,8 @@ def test_another_split_without_its_evaluator_is_refused(split):
     key = f'{split}_dataloader.dataset.ann_file'
     with pytest.raises(ValueError, match=rf'{split}_evaluator reads .*val2017\.json.*/b\.json'):
         load_config(CONFIG, {key: 'b.json'})
+    with pytest.raises(ValueError, match='would be by other images'):
+        load_config(CONFIG, {key: 'b.json', f'{split}_evaluator.classwise': True})
     both = {key: 'b.json', f'{split}_evaluator.ann_file': 'data/shapes/b.json'}
     assert load_config(CONFIG, both)[f'{split}_evaluator'].ann_file == 'data/shapes/b.json'
 
