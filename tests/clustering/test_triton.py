@@ -5,6 +5,7 @@ Where there is no GPU Triton's interpreter runs the kernels (``tests/conftest.py
 
 from __future__ import annotations
 
+import inspect
 import threading
 
 import pytest
@@ -16,6 +17,8 @@ from mmdet_atc.clustering.forms import plain
 from .families import FAMILIES, LINKAGES, clustered, features_of, nearly_flat, noise
 
 pytest.importorskip('triton', reason='Triton is not installed')
+import triton.language as tl  # noqa: F401  (the interpreter looks for it where a kernel lies)
+
 from mmdet_atc.clustering.forms.triton import engine
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -102,15 +105,20 @@ def test_larger_images_equal_plain_torch(linkage):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='programs run together on a GPU anyway')
 @pytest.mark.parametrize('linkage', LINKAGES)
-def test_programs_of_an_image_wait_for_each_other(linkage, monkeypatch):
+@pytest.mark.parametrize('room', [2**15, 16], ids=['near pairs', 'full lists'])
+def test_programs_of_an_image_wait_for_each_other(linkage, room, monkeypatch):
     """Each program in a thread of its own, at the real barrier."""
     run_together(engine.cluster_kernel, monkeypatch)
+    monkeypatch.setattr(engine, 'ROOM', room)
+    monkeypatch.setattr(engine, 'PAIRS_PER_TOKEN', 1)
     features = torch.cat([features_of(family, 4, 12, 5) for family in (clustered, nearly_flat)])
+    features[:, 7:9] = features[:, 2:3]
     expected = naive.cluster_features(features, 4, linkage)
     assert torch.equal(labels_of(features, 4, linkage, programs=3), expected)
 
 
 def run_together(kernel, monkeypatch):
+    """All programs of a launch at once: the interpreter runs one after the other."""
     from triton.runtime.interpreter import interpreter_builder as builder
 
     index = threading.local()
@@ -146,4 +154,6 @@ def run_together(kernel, monkeypatch):
         assert not failures
         assert not any(thread.is_alive() for thread in threads)
 
+    start.__signature__ = inspect.signature(program)
+    start.__annotations__ = program.__annotations__
     monkeypatch.setattr(kernel, 'rewrite', lambda: start)
