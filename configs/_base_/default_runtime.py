@@ -12,6 +12,8 @@ default_hooks = dict(
     epoch_seed=dict(type='EpochSeedHook'),
     # Says which module and which image NaN comes from.
     finite_check=dict(type='FiniteCheckHook'),
+    # Says that a run is shorter than its warm-up.
+    warm_up=dict(type='WarmUpCheckHook'),
     # Draws nothing until `draw=True` (tools/test.py --show-dir sets it).
     visualization=dict(type='DetVisualizationHook'),
     # Likewise: pictures of token clusters during validation.

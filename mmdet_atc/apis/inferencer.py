@@ -6,6 +6,7 @@ import difflib
 import os.path as osp
 from typing import Any
 
+import numpy as np
 from mmdet import apis
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -15,6 +16,8 @@ from mmdet_atc.checkpoints import fitted
 from mmdet_atc.engine import load_config
 from mmdet_atc.shipped import shipped
 
+from .pixels import as_8_bit_colour
+
 
 class DetInferencer(apis.DetInferencer):
     """:class:`mmdet.apis.DetInferencer` for the models of this package.
@@ -22,7 +25,8 @@ class DetInferencer(apis.DetInferencer):
     It is called alike and gives the same. What it adds: models by name; heads with as many classes
     as the data (:func:`mmdet_atc.engine.follow_classes`); a checkpoint that does not fit the model
     is an error instead of a warning and bad boxes; where the checkpoint does not name its classes,
-    the config does, not COCO.
+    the config does, not COCO; arrays of pixels are taken as from files, grey, 16-bit and RGBA ones
+    too.
 
     Args:
         model (str | Config, optional): Config file, name of a model in ``MODEL_ZOO.md``, or a
@@ -49,6 +53,10 @@ class DetInferencer(apis.DetInferencer):
             model, weights = _resolved(model, weights)
         self._source = weights
         super().__init__(model, weights, **kwargs)
+
+    def _inputs_to_list(self, inputs: Any) -> list:
+        images = super()._inputs_to_list(inputs)
+        return [as_8_bit_colour(x) if isinstance(x, np.ndarray) else x for x in images]
 
     def _load_weights_to_model(self, model: Any, checkpoint: dict | None, cfg: Config) -> None:
         classes = ()

@@ -9,6 +9,7 @@ from .hooks import (
     EpochSeedHook,
     FiniteCheckHook,
     MainProcessLoggerHook,
+    WarmUpCheckHook,
     seed_worker,
 )
 from .launchers import check_launched, world_size
@@ -25,6 +26,7 @@ __all__ = [
     'MainProcessLoggerHook',
     'RunParser',
     'Variant',
+    'WarmUpCheckHook',
     'adapt_to_device',
     'build',
     'check_launched',

@@ -5,6 +5,7 @@ from .checkpoint_fit import CheckpointFitHook
 from .epoch_seed import EpochSeedHook, seed_worker
 from .finite_check import FiniteCheckHook
 from .logger import MainProcessLoggerHook
+from .warm_up import WarmUpCheckHook
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -12,5 +13,6 @@ __all__ = [
     'EpochSeedHook',
     'FiniteCheckHook',
     'MainProcessLoggerHook',
+    'WarmUpCheckHook',
     'seed_worker',
 ]
