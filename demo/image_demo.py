@@ -44,8 +44,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def detect(args: argparse.Namespace) -> str:
-    """Write pictures and detections of all images; returns what was written."""
+def detect(args: argparse.Namespace) -> tuple[str, list[str]]:
+    """Write pictures and detections of all images; returns what was written and what could not."""
     paths = find_images(args.images)
     inferencer = DetInferencer(
         args.config,
@@ -55,10 +55,14 @@ def detect(args: argparse.Namespace) -> str:
     )
     classes = inferencer.model.dataset_meta['classes']
     out_dir = Path(args.out_dir)
-    drawn = 0
+    drawn, unreadable = 0, []
     pictures = list(zip(paths, picture_names(paths), strict=True))
     for path, name in track_iter_progress(pictures, file=sys.stderr):
-        image = read_image(path)
+        try:
+            image = read_image(path)
+        except ValueError as error:
+            unreadable.append(str(error))
+            continue
         (sample,) = inferencer(str(path), return_datasamples=True, no_save_vis=True)['predictions']
         picture, count = draw_detections(inferencer.visualizer, image, sample, args.score_thr)
         found = inferencer.pred2dict(sample)
@@ -68,8 +72,11 @@ def detect(args: argparse.Namespace) -> str:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         mmengine.dump(found, json_path)
         drawn += count
-    written = f'{len(paths)} pictures with {drawn} objects in {out_dir / "vis"}'
-    return written if drawn else f'{written}: none scores above --score-thr {args.score_thr:g}'
+    read = len(paths) - len(unreadable)
+    written = f'{read} pictures with {drawn} objects in {out_dir / "vis"}'
+    if read and not drawn:
+        written += f': none scores above --score-thr {args.score_thr:g}'
+    return written, unreadable
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -85,8 +92,10 @@ def read_image(path: Path) -> np.ndarray:
 
 def main() -> None:
     args = parse_args()
-    written = detect(args)
+    written, unreadable = detect(args)
     print(f'\n{written}')
+    if unreadable:
+        sys.exit('\n'.join(f'error: {reason}' for reason in unreadable))
 
 
 if __name__ == '__main__':

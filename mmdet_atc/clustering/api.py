@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .distances import FRACTION_BITS, MOST_TOKENS
 from .finite import require_finite, require_finite_on_device
-from .forms import cpp, plain, sklearn_oracle
+from .forms import cpp, plain, sklearn_oracle, triton
 
 LINKAGES = ('single', 'complete', 'average')
 BACKENDS = ('auto', 'cpu', 'cuda', 'sklearn')
@@ -166,7 +166,7 @@ def _features_op(
 ) -> Tensor:
     limit = torch.finfo(features.dtype).max
     _require_finite(features, 'features', limit, backend, check_finite)
-    form = _form(_stays_on_device(features, backend), backend)
+    form = _form(features, backend)
     with torch.autocast(features.device.type, enabled=False):
         if form is plain and not _stays_on_device(features, backend):
             return plain.cluster_features(features.cpu(), num_clusters, linkage).to(features.device)
@@ -221,16 +221,16 @@ def _require_finite(x: Tensor, name: str, limit: float, backend: str, check: boo
         require_finite(x, name, limit)
 
 
-def _form(on_device: bool, backend: str) -> ModuleType:
+def _form(features: Tensor, backend: str) -> ModuleType:
     """The fastest form that can run."""
     if backend == 'sklearn':
         return sklearn_oracle
-    if on_device:
-        return plain
-    reason = cpp.why_not()
-    if reason and not cpp.is_refused():
+    on_device = _stays_on_device(features, backend)
+    form = triton if on_device else cpp
+    reason = triton.why_not(features.device) if on_device else cpp.why_not()
+    if reason and not form.is_refused():
         _warn_once(f'{reason}: clustering runs as plain torch, exact but many times slower')
-    return plain if reason else cpp
+    return plain if reason else form
 
 
 @functools.cache

@@ -106,3 +106,10 @@ def test_a_config_file_needs_a_checkpoint(model, images, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         demo(monkeypatch, images / 'a', *model[:2])
     assert '--checkpoint is needed with a config file' in capsys.readouterr().err
+
+
+def test_an_unreadable_image_does_not_end_the_others(model, images, tool):
+    pictures = (images / 'a' / 'notes.txt', images / 'a' / 'x.png')
+    line = tool(DEMO, *pictures, *model, '--out-dir', images / 'o')
+    assert line.endswith('notes.txt cannot be read as an image')
+    assert [path.name for path in (images / 'o' / 'vis').iterdir()] == ['x.png']

@@ -1,0 +1,223 @@
+"""The pairs of tokens within a limit: tensor cores select, whole numbers decide.
+
+A product of half-precision directions is off by at most ``2**-10 + C * 2**-22``: what it finds
+above the limit plus that much is beyond the limit. What is left is computed exactly.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .exact import largest_within, mean_distances, token_distances
+from .fixed_point import HALF_SCALE
+from .group import (
+    DISTANCE,
+    ENDS,
+    HEIGHT,
+    NEARNESS,
+    NEVER,
+    OWNER,
+    POSITION,
+    POSITIONS,
+    SAMPLES,
+    SELECTED,
+    load_fresh,
+)
+
+#: Of float distances in the sample.
+SAMPLE_UNIT = tl.constexpr(2.0**28)
+#: More than any sampled distance.
+FAR = tl.constexpr(2**30)
+#: Of exact distances.
+DISTANCE_UNIT = tl.constexpr(2.0**61)
+
+
+@triton.jit
+def approximate_distances(
+    half,
+    single,
+    i,
+    j,
+    num_tokens,
+    ACCURATE: tl.constexpr,
+    HALF_WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+):
+    """Distances ``(len(i), len(j))`` from half-precision or, accurate, from split directions."""
+    cosine = tl.zeros((i.shape[0], j.shape[0]), tl.float32)
+    for start in tl.static_range(0, HALF_WIDTH, STEP):
+        c = start + tl.arange(0, STEP)
+        rows = i[:, None] * HALF_WIDTH + c[None, :]
+        columns = j[:, None] * HALF_WIDTH + c[None, :]
+        if ACCURATE:
+            x = tl.load(single + rows, mask=i[:, None] < num_tokens, other=0.0)
+            y = tl.load(single + columns, mask=j[:, None] < num_tokens, other=0.0)
+            cosine = tl.dot(x, tl.trans(y), cosine, input_precision='tf32x3')
+        else:
+            x = tl.load(half + rows, mask=i[:, None] < num_tokens, other=0.0)
+            y = tl.load(half + columns, mask=j[:, None] < num_tokens, other=0.0)
+            cosine = tl.dot(x, tl.trans(y), cosine)
+    if ACCURATE:
+        return 1 - cosine
+    else:
+        return 1 - cosine / (HALF_SCALE * HALF_SCALE)
+
+
+@triton.jit
+def sample_nearest(
+    half,
+    single,
+    counters,
+    program,
+    programs,
+    num_tokens,
+    HALF_WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """The distance of some tokens, evenly spread, to their nearest neighbours."""
+    stride = tl.maximum(num_tokens // SAMPLES, 1)
+    columns = tl.cdiv(num_tokens, TILE)
+    for job in range(program, columns * (SAMPLES // TILE), programs):
+        s = (job // columns) * TILE + tl.arange(0, TILE)
+        i = s * stride
+        j = (job % columns) * TILE + tl.arange(0, TILE)
+        distance = approximate_distances(half, single, i, j, num_tokens, False, HALF_WIDTH, STEP)
+        is_other = (i[:, None] != j[None, :]) & (j[None, :] < num_tokens)
+        distance = tl.where(is_other, tl.maximum(distance, 0.0), 2.0)
+        nearness = 0 - (tl.min(distance, axis=1) * SAMPLE_UNIT).to(tl.int64) + FAR
+        tl.atomic_max(counters + NEARNESS + s, nearness, mask=i < num_tokens, sem='relaxed')
+
+
+@triton.jit
+def sampled_limit(counters, num_tokens, share, factor):
+    """The distance that a share of the sampled tokens has a neighbour within, times a factor."""
+    stride = tl.maximum(num_tokens // SAMPLES, 1)
+    s = tl.arange(0, SAMPLES)
+    is_sample = s * stride < num_tokens
+    count = tl.sum(is_sample.to(tl.int32), axis=0)
+    value = (0 - load_fresh(counters + NEARNESS + s, is_sample, 0) + FAR).to(tl.int32)
+    below = tl.zeros((SAMPLES,), tl.int32)
+    for first in range(0, SAMPLES, 32):
+        t = first + tl.arange(0, 32)
+        nearness = load_fresh(counters + NEARNESS + t, t * stride < num_tokens, 0)
+        other = (0 - nearness + FAR).to(tl.int32)
+        below += tl.sum((other[None, :] < value[:, None]).to(tl.int32), axis=1)
+    wanted = tl.minimum((share * count).to(tl.int32), count - 1)
+    found = tl.max(tl.where(is_sample & (below <= wanted), value, 0), axis=0)
+    return tl.minimum(found.to(tl.float32) / SAMPLE_UNIT * factor + 5e-5, 2.0)
+
+
+@triton.jit
+def select_pairs(
+    half,
+    single,
+    nodes,
+    edges,
+    counters,
+    program,
+    programs,
+    num_tokens,
+    capacity,
+    threshold,
+    LINKAGE: tl.constexpr,
+    ACCURATE: tl.constexpr,
+    HALF_WIDTH: tl.constexpr,
+    STEP: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Write the pairs whose approximate distance is within a threshold, in any order.
+
+    Of tokens, or, accurate, of the clusters that there are (single linkage: of tokens of different
+    trees).
+
+    Rows of tiles of the triangle are taken in twos, the first with the last, so that all twos are
+    equally long.
+    """
+    tiles = tl.cdiv(num_tokens, TILE)
+    # Loads that ran ahead would take the shared memory of another program.
+    jobs = tl.cdiv(tiles, 2) * (tiles + 1)
+    for job in tl.range(program, jobs, programs, num_stages=1):
+        first = job // (tiles + 1)
+        place = job % (tiles + 1)
+        is_first = place < tiles - first
+        row = tl.where(is_first, first, tiles - 1 - first)
+        column = tl.where(is_first, first + place, row + place - (tiles - first))
+        # The middle row of an odd number has no partner: nothing twice.
+        column = tl.where(is_first | (row != first), column, tiles)
+        i = row * TILE + tl.arange(0, TILE)
+        j = column * TILE + tl.arange(0, TILE)
+        distance = approximate_distances(half, single, i, j, num_tokens, ACCURATE, HALF_WIDTH, STEP)
+        is_near = (distance <= threshold) & (i[:, None] < j[None, :]) & (j[None, :] < num_tokens)
+        if tl.max(tl.max(is_near.to(tl.int32), axis=1), axis=0) > 0:
+            if ACCURATE:
+                if LINKAGE == 'single':
+                    rows = load_fresh(nodes + OWNER * num_tokens + i, i < num_tokens, 0)
+                    columns = load_fresh(nodes + OWNER * num_tokens + j, j < num_tokens, 0)
+                    is_near &= rows[:, None] != columns[None, :]
+                else:
+                    rows = load_fresh(nodes + HEIGHT * num_tokens + i, i < num_tokens, 0)
+                    columns = load_fresh(nodes + HEIGHT * num_tokens + j, j < num_tokens, 0)
+                    is_near &= (rows == NEVER)[:, None] & (columns == NEVER)[None, :]
+            # A list that is full already is of no use. (Threads may see different numbers here: no
+            # branch may depend on it.)
+            selected = tl.load(counters + SELECTED, cache_modifier='.cg')
+            is_near &= (selected + tl.zeros((TILE,), tl.int64) <= capacity)[:, None]
+            one = tl.full((TILE, TILE), 1, tl.int64)
+            counter = counters + SELECTED + tl.zeros((TILE, TILE), tl.int32)
+            at = tl.atomic_add(counter, one, mask=is_near, sem='relaxed')
+            ends = (i[:, None].to(tl.int64) << POSITION) | j[None, :]
+            tl.store(edges + ENDS * capacity + at, ends, mask=is_near & (at < capacity))
+
+
+@triton.jit
+def keep_near(
+    directions,
+    nodes,
+    edges,
+    start,
+    stop,
+    limit,
+    num_tokens,
+    num_channels,
+    capacity,
+    DISTANCES: tl.constexpr,
+    PAIRS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Exact distances of a program's share of the selected pairs; those beyond the limit go.
+
+    Args:
+        DISTANCES: ``'token'``, ``'mean'`` or ``'largest'``.
+
+    Returns:
+        The number of edges that stay, from ``start`` on.
+    """
+    kept = 0
+    for s in range(start, stop, PAIRS):
+        e = s + tl.arange(0, PAIRS)
+        is_edge = e < stop
+        ends = load_fresh(edges + ENDS * capacity + e, is_edge, 0)
+        u = ends >> POSITION
+        v = ends & POSITIONS
+        if DISTANCES == 'token':
+            distance = token_distances(
+                directions, nodes, u, v, is_edge, num_tokens, num_channels, PAIRS, WIDTH
+            )
+        elif DISTANCES == 'mean':
+            distance = mean_distances(
+                directions, nodes, u, v, is_edge, num_tokens, num_channels, PAIRS, WIDTH
+            )
+        else:
+            distance = largest_within(
+                directions, nodes, u, v, is_edge, limit, num_tokens, num_channels, PAIRS, WIDTH
+            )
+        stays = is_edge & (distance <= limit)
+        at = start + kept + tl.cumsum(stays.to(tl.int32), axis=0) - 1
+        tl.debug_barrier()
+        tl.store(edges + ENDS * capacity + at, ends, mask=stays)
+        tl.store(edges + DISTANCE * capacity + at, distance, mask=stays)
+        kept += tl.sum(stays.to(tl.int32), axis=0)
+    tl.debug_barrier()
+    return kept
