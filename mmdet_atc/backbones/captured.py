@@ -94,7 +94,7 @@ class CapturedForward:
         return dict(module=self.module, constants=self.constants, sizes=self.sizes)
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(**state)
+        CapturedForward.__init__(self, **state)
 
     def _can_capture(self, image: Tensor) -> bool:
         if self.sizes < 1 or torch.is_grad_enabled() or not self._has_graphs(image):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmdet.registry import MODELS
@@ -132,7 +132,7 @@ class _SelectiveBlocks:
                 share = selected.unsqueeze(-1)
                 patches = share * block(patches, selected.bool()) + (1 - share) * patches
             else:
-                patches = block.on_selected(patches, selected)
+                patches = cast(SelectiveBlock, block).on_selected(patches, selected)
         return patches
 
     def ratio_loss(self) -> Tensor:

@@ -29,7 +29,7 @@ def valid_sizes(samples: Any) -> ValidSizes | None:
     """
     if not isinstance(samples, (list, tuple)) or not samples:
         return None
-    shapes = [getattr(sample, 'img_shape', None) for sample in samples]
+    shapes: list[Any] = [getattr(sample, 'img_shape', None) for sample in samples]
     if any(shape is None for shape in shapes):
         return None
     return tuple((int(height), int(width)) for height, width, *_ in shapes)

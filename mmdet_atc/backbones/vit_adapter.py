@@ -314,7 +314,7 @@ class ViTAdapter(BaseModule):
 
     def _patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches with their position embedding, ``(B, N, C)``."""
-        projection = self.patch_embed.proj
+        projection = cast(nn.Conv2d, self.patch_embed.proj)
         embed = resized_pos_embed(self.pos_embed, grid).to(projection.weight.dtype)
         return add_residual(embed, patch_tokens(projection, image))
 

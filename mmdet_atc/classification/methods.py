@@ -63,7 +63,7 @@ def tokens_per_block(model: VisionTransformer, args: argparse.Namespace) -> list
     """How many tokens each block leaves, class token and registers included."""
     depth, patches = len(model.blocks), model.patch_embed.num_patches
     plan = _plan(args)[0]
-    counts = [None] * depth
+    counts: list[int | None] = [None] * depth
     if plan is not None:
         counts = list(plan(depth, patches, build_merger(CLASSIFIER_METHODS[args.method])))
     tokens = []

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.data import Mixup
@@ -103,6 +103,7 @@ class Trainer:
         self.rank = rank
         self.say = say
         self.wrapped = model
+        self.sampler: DistributedSampler | RepeatAugSampler | RandomSampler
         if world_size > 1:
             ids = [self.device.index] if self.device.type == 'cuda' else None
             self.wrapped = DistributedDataParallel(model, device_ids=ids)
@@ -114,8 +115,8 @@ class Trainer:
             )
         else:
             self.generator = torch.Generator()
-            self.sampler = RandomSampler(train_data, generator=self.generator)
-        usual = dict(num_workers=workers, pin_memory=self.device.type == 'cuda')
+            self.sampler = RandomSampler(cast(Sized, train_data), generator=self.generator)
+        usual: dict[str, Any] = dict(num_workers=workers, pin_memory=self.device.type == 'cuda')
         self.train_loader = DataLoader(
             train_data, recipe.batch_size, sampler=self.sampler, drop_last=True, **usual
         )

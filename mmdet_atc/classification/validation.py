@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from typing import Any
 
 import timm
 import torch
@@ -31,8 +32,8 @@ def validate(args: argparse.Namespace) -> dict:
         OSError: If data or checkpoint cannot be read.
     """
     options = {k: v for k in ('img_size', 'global_pool') if (v := getattr(args, k)) is not None}
-    probe = build_dataset(args.dataset, args.root, 'val')
-    model = timm.create_model(
+    probe: Any = build_dataset(args.dataset, args.root, 'val')
+    model: Any = timm.create_model(
         args.model, pretrained=args.checkpoint is None, num_classes=probe.num_classes, **options
     )
     if args.checkpoint:
@@ -44,7 +45,7 @@ def validate(args: argparse.Namespace) -> dict:
     transform = build_transform(
         args.dataset, config['input_size'][-1], False, config['mean'], config['std']
     )
-    data = build_dataset(args.dataset, args.root, 'val', transform)
+    data: Any = build_dataset(args.dataset, args.root, 'val', transform)
     if args.limit:
         data = Subset(data, range(min(args.limit, len(data))))
     loader = DataLoader(data, args.batch_size, num_workers=args.workers)

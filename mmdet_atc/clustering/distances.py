@@ -12,6 +12,7 @@ from 1 - cosine of the features by at most ``sqrt(2 D C) * 2**-47`` and some 2â
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -129,7 +130,7 @@ def _products(x: Tensor, y: Tensor, bits: int) -> Tensor:
     """
     step = 2 ** (53 - bits)
     parts = zip(x.double().split(step, dim=-1), y.double().split(step, dim=-1))
-    return sum(torch.matmul(p, r.mT).long() for p, r in parts)
+    return cast(Tensor, sum(torch.matmul(p, r.mT).long() for p, r in parts))
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def mean_distances(x: Sums, y: Sums) -> Tensor:
     Returns:
         Tensor: ``(..., N, M)`` int64.
     """
-    limbs = [0] * 5
+    limbs = cast(list[Tensor], [0] * 5)  # each becomes a tensor in its first addition
     for i, part in enumerate(_limbs(x.q)):
         for j, other in enumerate(_limbs(y.q)):
             limbs[i + j] = limbs[i + j] - 2 * _products(part, other, 2 * _LIMB)

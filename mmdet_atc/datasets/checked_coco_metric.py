@@ -22,6 +22,8 @@ class CheckedCocoMetric(CocoMetric):
     data set reads it, see :class:`~mmdet_atc.datasets.coco_file.CheckedCOCO`.
     """
 
+    _coco_api: COCO | None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self._coco_api is not None:

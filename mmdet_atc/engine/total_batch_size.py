@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.config import Config
 from mmengine.logging import print_log
 
@@ -63,7 +65,7 @@ def set_total_batch_size(cfg: Config, world_size: int) -> None:
 
 def _stretch_loop(cfg: Config, factor: int) -> None:
     """Lengths of training by iterations, which the recipe counts in optimizer steps."""
-    loop = cfg.get('train_cfg') or {}
+    loop: Any = cfg.get('train_cfg') or {}
     if loop.get('type') != 'IterBasedTrainLoop' and loop.get('by_epoch', True):
         return
     loop.setdefault('val_interval', _MMENGINE_VAL_INTERVAL)

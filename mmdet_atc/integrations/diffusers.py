@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -108,14 +108,14 @@ class _Merging:
         keep_rate: float,
         max_downsample: int,
     ) -> None:
-        self.unet = unet
+        self.unet = cast(Any, unet)  # which declares no token_clusters
         self.merger = merger
         self.keep_rate = keep_rate
         self.max_downsample = max_downsample
         self.size: tuple[int, int] | None = None
         self.merged: list[TokenClusters] = []
         self.warned = False
-        unet.token_clusters = ()
+        self.unet.token_clusters = ()
         self.handles = [unet.register_forward_pre_hook(self.begin, with_kwargs=True)]
         for block in blocks:
             self.handles += _MergingBlock(self).hooks(block)
@@ -132,7 +132,7 @@ class _Merging:
         self.size = tuple(sample.shape[-2:]) if sample.ndim == 4 else None
         self.merged = []
 
-    def end(self, unet: nn.Module, args: tuple, out: Any) -> None:
+    def end(self, unet: Any, args: tuple, out: Any) -> None:
         unet.token_clusters = tuple(self.merged)
         self.merged = []
         if not unet.token_clusters and not self.warned:

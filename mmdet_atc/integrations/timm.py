@@ -14,7 +14,8 @@ this relies on is written down in ``tests/integrations/test_timm_internals.py``.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -127,6 +128,7 @@ class _Merging:
         proportional_attn: bool,
         size_weighted: bool,
     ) -> None:
+        self.model = cast(Any, model)  # which declares no token_clusters
         self.merger = merger
         self.plan = plan
         self.depth = len(model.blocks)
@@ -137,17 +139,17 @@ class _Merging:
         self.counts: tuple[int | None, ...] = ()
         self.handles = []
         self.merging_blocks: list[_MergingBlock] = []
-        model.token_clusters = ()
-        for index, block in enumerate(model.blocks):
+        self.model.token_clusters = ()
+        for index, block in enumerate(cast(Iterable[Block], model.blocks)):
+            attn: Any = block.attn
             before = self.merging_blocks[-1] if self.merging_blocks else None
             if before is not None and proportional_attn:
-                block.attn.forward = _ProportionalForward(self, before, block.attn.forward)
+                attn.forward = _ProportionalForward(self, before, attn.forward)
             if index in blocks:
-                merging_block = _MergingBlock(self, index, before, block.attn)
+                merging_block = _MergingBlock(self, index, before, attn)
                 self.merging_blocks.append(merging_block)
                 self.handles += merging_block.hooks(block)
         self.handles.append(model.norm.register_forward_hook(self.unmerge))
-        self.model = model
 
     def remove(self, model: VisionTransformer) -> None:
         for handle in self.handles:
@@ -162,9 +164,9 @@ class _Merging:
         self.model.token_clusters = tuple(
             block.clusters for block in left if self.counts[block.index] is not None
         )
-        if not left or left[-1].clusters.num_clusters == left[-1].clusters.labels.shape[1]:
+        clusters = left[-1].clusters if left else None
+        if clusters is None or clusters.num_clusters == clusters.labels.shape[1]:
             return None
-        clusters = left[-1].clusters
         prefix, merged = tokens[:, : self.num_prefix], tokens[:, self.num_prefix :]
         return torch.cat([prefix, clusters.unmerge(merged)], dim=1)
 
@@ -173,7 +175,7 @@ class _MergingBlock:
     """The hooks of a block that merges."""
 
     def __init__(
-        self, merging: _Merging, index: int, before: _MergingBlock | None, attn: nn.Module
+        self, merging: _Merging, index: int, before: _MergingBlock | None, attn: Any
     ) -> None:
         self.merging = merging
         self.index = index
@@ -187,14 +189,15 @@ class _MergingBlock:
         self.mlp_branch: Tensor | None = None
 
     def hooks(self, block: Block) -> list:
+        attn: Any = block.attn
         handles = [
-            block.attn.k_norm.register_forward_hook(self.keep_keys),
+            attn.k_norm.register_forward_hook(self.keep_keys),
             block.norm2.register_forward_pre_hook(self.merge),
             block.drop_path2.register_forward_hook(self.catch_mlp_branch),
             block.register_forward_hook(self.leave),
         ]
         if self.merging.merger.needs_attention:
-            handles.append(block.attn.q_norm.register_forward_hook(self.keep_queries))
+            handles.append(attn.q_norm.register_forward_hook(self.keep_queries))
         return handles
 
     def keep_keys(self, k_norm: nn.Module, args: tuple[Tensor], keys: Tensor) -> None:
@@ -222,10 +225,12 @@ class _MergingBlock:
         count = merging.counts[self.index]
         if count is None or count == num_tokens:
             return None
+        assert keys is not None
         metric = keys[:, :, num_prefix:].to(torch.promote_types(keys.dtype, torch.float32)).mean(1)
-        attention = (
-            self.attention(queries, keys, clusters) if merging.merger.needs_attention else None
-        )
+        attention = None
+        if merging.merger.needs_attention:
+            assert queries is not None
+            attention = self.attention(queries, keys, clusters)
         merged, self.clusters = merging.merger.merge_to(
             tokens[:, num_prefix:],
             metric,
@@ -241,7 +246,7 @@ class _MergingBlock:
     def attention(self, queries: Tensor, keys: Tensor, clusters: TokenClusters) -> Tensor:
         """Mean attention that each patch token gets from the class token, or else from all."""
         merging = self.merging
-        bias = 0.0
+        bias: Tensor | float = 0.0
         if merging.proportional_attn:
             bias = _with_prefix(clusters.sizes, merging.num_prefix).log()[:, None, None]
         if merging.has_class_token:
@@ -266,6 +271,7 @@ class _MergingBlock:
     def leave(self, block: Block, args: tuple[Tensor], tokens: Tensor) -> Tensor | None:
         if self.merged is None:
             return None
+        assert self.mlp_branch is not None
         out = self.merged + self.mlp_branch
         self.merged = self.mlp_branch = None
         return out

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import TypeGuard
+from collections.abc import Callable
+from typing import TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from mmdet_atc.native import can_run_triton
 
 from .precision import autocast_dtype
+
+_Fold = Callable[..., tuple[Tensor, Tensor]]
 
 
 class ConvNormSequential(nn.Sequential):
@@ -33,7 +36,10 @@ class ConvNormSequential(nn.Sequential):
             if module not in foldable:
                 x = module(x)
                 continue
-            weight, bias = folded(module, next(modules), dtype)
+            norm = next(modules)
+            assert isinstance(module, nn.Conv2d)
+            assert isinstance(norm, _BatchNorm)
+            weight, bias = folded(module, norm, dtype)
             following = next(modules, None)
             if isinstance(following, nn.ReLU):
                 x = _conv_relu(x.to(dtype), weight, bias, module)
@@ -53,12 +59,12 @@ def folded(conv: nn.Conv2d, norm: _BatchNorm, dtype: torch.dtype) -> tuple[Tenso
     """Weight and bias of a convolution with the batch norm after it."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    parameters = (conv.weight, conv.bias, norm.running_mean, norm.running_var)
-    parameters = *parameters, norm.weight, norm.bias
+    statistics = norm.running_mean, norm.running_var
+    parameters = conv.weight, conv.bias, *statistics, norm.weight, norm.bias
     # Autocast would keep a copy of each, as of any parameter, until its block ends.
     tensors = [None if x is None else x.detach() for x in parameters]
     form = _folded if can_run_triton(conv.weight) else folded_plain
-    return form(*tensors, norm.eps, dtype)
+    return cast(_Fold, form)(*tensors, norm.eps, dtype)
 
 
 def folded_plain(
@@ -99,7 +105,8 @@ def _(weight, conv_bias, mean, var, gain, shift, eps, dtype):
 
 def _conv_relu(x: Tensor, weight: Tensor, bias: Tensor, conv: nn.Conv2d) -> Tensor:
     if x.is_cuda and x.dtype.itemsize < 4 and torch.backends.cudnn.is_available():
-        options = conv.stride, conv.padding, conv.dilation, conv.groups
+        padding = cast(tuple[int, ...], conv.padding)
+        options = conv.stride, padding, conv.dilation, conv.groups
         return torch.cudnn_convolution_relu(x, weight, bias, *options)
     return F.conv2d(x, weight, bias, conv.stride, conv.padding).relu_()
 

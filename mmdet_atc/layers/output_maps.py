@@ -16,7 +16,7 @@ from .convolutions import pointwise, upsampled_onto
 from .maps import to_map, to_tokens
 from .precision import autocast_dtype
 from .residual import add_residual
-from .resize import resized_sum
+from .resize import BatchNormParts, resized_sum
 
 Shape = tuple[int, int]
 
@@ -97,10 +97,12 @@ def _is_one_pass(level: Tensor) -> bool:
 def _in_one_pass(
     base: Tensor, shape: Shape, quads: Tensor | None, feature: Tensor | None, norm: nn.Module
 ) -> Tensor:
-    parts = None
+    parts: BatchNormParts | None = None
     if is_foldable(norm):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         parts = norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps
-    grid = shape if feature is None else tuple(feature.shape[-2:])
+    grid = shape if feature is None else (feature.shape[-2], feature.shape[-1])
     tokens = None if feature is None else to_tokens(feature)
     dtype = autocast_dtype(base.device.type) or base.dtype
     out = to_map(resized_sum(base, tokens, shape, grid, quads, parts, dtype), shape)

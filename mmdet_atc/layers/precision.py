@@ -44,8 +44,8 @@ def as_half(module: nn.Module, x: Tensor, keep: Collection[nn.Parameter] = ()) -
     """
     dtype = autocast_dtype(x.device.type)
     # One thread at a time: another one of the same model goes the way of autocast.
-    can = dtype is not None and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if not can or not _running.acquire(blocking=False):
+    can = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if dtype is None or not can or not _running.acquire(blocking=False):
         yield x
         return
     try:
@@ -74,7 +74,7 @@ def _places(module: nn.Module, kept: set[int]) -> list[tuple[dict, str, nn.Param
         for part in parts
     ]
     rest = ((owner, name) for owner in owners for name in owner._parameters)
-    found = {}
+    found: dict[tuple[int, str], tuple[dict, str, nn.Parameter]] = {}
     for owner, name in (*together, *rest):
         parameter = owner._parameters.get(name)
         if parameter is not None and id(parameter) not in kept:

@@ -140,7 +140,9 @@ def _call(
         **vars(rule),
         threads=torch.get_num_threads(),
     )
-    failed = _library().atc_cluster_features(
+    library = _library()
+    assert isinstance(library, ctypes.CDLL), library
+    failed = library.atc_cluster_features(
         ctypes.c_void_p(values.data_ptr()),
         *(ctypes.c_int64(size) for size in values.shape),
         ctypes.byref(wanted),

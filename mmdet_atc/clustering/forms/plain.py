@@ -66,7 +66,9 @@ def cluster_distances(distances: Tensor, num_clusters: int, linkage: str) -> Ten
             merges = _spanning_tree(square)
         else:
             rows = _Matrix(square, linkage)
-            merges = _merge_in_rounds(rows, torch.inf, len(square) - num_clusters)
+            found = _merge_in_rounds(rows, torch.inf, len(square) - num_clusters)
+            assert found is not None  # no rounding, nothing unsure
+            merges = found
         labels[image] = _cut(merges, len(square), num_clusters)
     return labels
 
@@ -211,7 +213,7 @@ def _merge_in_rounds(rows: _Rows, gone: float, num_merges: int) -> _Merges | Non
         of merges.
     """
     clusters = _Nearest(rows, gone)
-    found = []
+    found: list[_Merges] = []
     while True:
         clusters.look_up()
         if clusters.unsure.any():
