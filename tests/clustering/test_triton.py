@@ -5,9 +5,6 @@ Where there is no GPU Triton's interpreter runs the kernels (``tests/conftest.py
 
 from __future__ import annotations
 
-import inspect
-import threading
-
 import pytest
 import torch
 
@@ -17,8 +14,6 @@ from mmdet_atc.clustering.forms import plain
 from .families import FAMILIES, LINKAGES, clustered, features_of, nearly_flat, noise
 
 pytest.importorskip('triton', reason='Triton is not installed')
-import triton.language as tl  # noqa: F401  (the interpreter looks for it where a kernel lies)
-
 from mmdet_atc.clustering.forms.triton import engine
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -101,59 +96,3 @@ def test_larger_images_equal_plain_torch(linkage):
     features = features_of(clustered, 9, 100, 16, torch.float32)
     expected = plain.cluster_features(features, 40, linkage)
     assert torch.equal(labels_of(features, 40, linkage), expected)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason='programs run together on a GPU anyway')
-@pytest.mark.parametrize('linkage', LINKAGES)
-@pytest.mark.parametrize('room', [2**15, 16], ids=['near pairs', 'full lists'])
-def test_programs_of_an_image_wait_for_each_other(linkage, room, monkeypatch):
-    """Each program in a thread of its own, at the real barrier."""
-    run_together(engine.cluster_kernel, monkeypatch)
-    monkeypatch.setattr(engine, 'ROOM', room)
-    monkeypatch.setattr(engine, 'PAIRS_PER_TOKEN', 1)
-    features = torch.cat([features_of(family, 4, 12, 5) for family in (clustered, nearly_flat)])
-    features[:, 7:9] = features[:, 2:3]
-    expected = naive.cluster_features(features, 4, linkage)
-    assert torch.equal(labels_of(features, 4, linkage, programs=3), expected)
-
-
-def run_together(kernel, monkeypatch):
-    """All programs of a launch at once: the interpreter runs one after the other."""
-    from triton.runtime.interpreter import interpreter_builder as builder
-
-    index = threading.local()
-    monkeypatch.setattr(
-        type(builder),
-        'grid_idx',
-        property(lambda _: index.value, lambda _, value: setattr(index, 'value', value)),
-        raising=False,
-    )
-    program = kernel.rewrite()
-    waiting = []
-
-    def start(**arguments):
-        waiting.append(builder.grid_idx)
-        if len(waiting) < builder.grid_dim[0]:
-            return
-        failures = []
-
-        def run(place):
-            index.value = place
-            try:
-                program(**arguments)
-            except Exception as error:  # or the others wait for ever
-                failures.append(error)
-                raise
-
-        threads = [threading.Thread(target=run, args=(place,), daemon=True) for place in waiting]
-        waiting.clear()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout=120)
-        assert not failures
-        assert not any(thread.is_alive() for thread in threads)
-
-    start.__signature__ = inspect.signature(program)
-    start.__annotations__ = program.__annotations__
-    monkeypatch.setattr(kernel, 'rewrite', lambda: start)

@@ -114,7 +114,7 @@ def merge_equal(
         tl.atomic_add(nodes + SIZE * num_tokens + equal, one, mask=is_equal, sem='relaxed')
         found += tl.sum(is_equal.to(tl.int32), axis=0)
     if found > 0:
-        tl.atomic_add(counters + MERGED, found.to(tl.int64), sem='relaxed')
+        tl.atomic_add(counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
     wait_for_group(counters, programs)
     if LINKAGE == 'average':
         for s in range(first, last, TOKENS):

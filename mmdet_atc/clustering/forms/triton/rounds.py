@@ -200,7 +200,7 @@ def merge_nodes(
                     total = load_fresh(own, inside, 0) + load_fresh(other, inside, 0)
                     tl.store(own, total, mask=inside)
     if found > 0:
-        tl.atomic_add(counters + MERGED, found.to(tl.int64), sem='relaxed')
+        tl.atomic_add(counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
 
 
 @triton.jit

@@ -96,7 +96,7 @@ def grow_trees(
         tl.store(nodes + PAIR * num_tokens + i, pair, mask=hooks)
         found += tl.sum(hooks.to(tl.int32), axis=0)
     if found > 0:
-        tl.atomic_add(counters + MERGED, found.to(tl.int64), sem='relaxed')
+        tl.atomic_add(counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
     wait_for_group(counters, programs)
     for s in range(first, last, BLOCK):
         i = s + lanes
