@@ -1,5 +1,5 @@
 """Triton's interpreter under numpy >= 2.4, as for the kernels of clustering."""
 
-from ..clustering.device.conftest import _interpreter_works_with_numpy
+from ..clustering.conftest import _interpreter_works_with_numpy
 
 __all__ = ['_interpreter_works_with_numpy']

@@ -103,7 +103,7 @@ def test_cluster_pictures_and_detections(data, trained, tmp_path):
         ),
         (
             [CONFIG, '--cfg-options', 'model.backbone.merging.keeprate=0.5'],
-            "unexpected keyword argument 'keeprate'",
+            "did you mean 'keep_rate'",
         ),
         ([CONFIG, '--cfg-options', 'model.neck.type=NoSuch'], 'NoSuch is not in the'),
         ([CONFIG, '--cfg-options', 'data_root=no/where'], 'with COCO_ROOT for the configs of COCO'),
