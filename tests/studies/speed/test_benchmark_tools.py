@@ -109,7 +109,7 @@ def test_counter_writes_parameters_and_multiply_adds(tmp_path: Path):
         (
             ['get_flops.py', f'{CONFIG},model.backbone.merging.linkag=single'],
             1,
-            "argument 'linkag'",
+            "did you mean 'linkage'",
         ),
         (['benchmark_clustering.py', 'no/where'], 1, 'No such file'),
         (['benchmark.py', CONFIG, '--repeats', '0'], 2, '--repeats: must be a whole number'),
