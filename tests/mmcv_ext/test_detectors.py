@@ -116,7 +116,7 @@ def test_losses_and_gradients(detector, variants):
             assert difference <= 1e-5 * gradient.norm() + 1e-6, name
 
 
-@pytest.mark.parametrize('name', ['mask_rcnn', 'retinanet'])  # DINO's matching turns on rounding
+@pytest.mark.parametrize('name', ['mask_rcnn', 'retinanet'])
 def test_losses_of_a_short_training(name, variants):
     losses = []
     for variant in variants:
