@@ -25,6 +25,7 @@ RATES = st.floats(0.01, 1)
 MERGERS: dict[str, dict[str, st.SearchStrategy]] = dict(
     AgglomerativeMerging=dict(linkage=st.sampled_from(['single', 'complete', 'average'])),
     BipartiteMerging={},
+    EViTMerging={},
     DPCKNNMerging=dict(num_neighbors=st.integers(1, 30)),
     KMedoidsMerging=dict(num_iterations=st.integers(0, 3)),
     TopKMerging={},
@@ -89,7 +90,7 @@ def test_every_merger_is_drawn():
     ours = [
         name
         for name, kind in TOKEN_MERGERS.module_dict.items()
-        if kind.__module__.startswith('mmdet_atc.')
+        if kind.__module__.startswith('mmdet_atc.merging.')
     ]
     assert sorted(MERGERS) == sorted(ours)
 
