@@ -194,7 +194,7 @@ class _MergingBlocks:
         clusters = (
             self.stages[-1]
             if self.stages
-            else TokenClusters.identity(len(tokens), tokens.shape[1], tokens.device)
+            else TokenClusters.identity(tokens.shape[0], tokens.shape[1], tokens.device)
         )
         tokens, clusters = merger.merge(
             tokens,
