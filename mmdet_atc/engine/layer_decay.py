@@ -27,10 +27,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     MMDetection's own constructor of this kind knows ConvNeXt alone.
 
-    Args:
-        optim_wrapper_cfg (dict): As of MMEngine's ``DefaultOptimWrapperConstructor``.
-        paramwise_cfg (dict): ``layer_decay_rate`` in (0, 1], and whatever the default constructor
-            takes: a ``lr_mult`` and the rate multiply.
+    ``paramwise_cfg`` takes ``layer_decay_rate`` in (0, 1] and whatever the default constructor
+    takes; a ``lr_mult`` and the rate multiply.
 
     Raises:
         ValueError: If there is no ``layer_decay_rate``, it is out of range, or the model's backbone

@@ -3,7 +3,8 @@
 
     models() { ls -U configs/vit_adapter_$1_* configs/atc_*_$1_*average_* \
         configs/{tome,dpcknn,kmedoids,topk}_*_$1_r*; }
-    python tools/analysis_tools/get_flops.py $(models t) $(models s) $(models b) $(models l) --out flops.json
+    python tools/analysis_tools/get_flops.py $(models t) $(models s) $(models b) $(models l) \
+        --out flops.json
     python tools/misc/make_model_zoo.py --flops flops.json
 
 Figures of other configs in the metafile that is there stay; weights and AP are renewed.
@@ -66,8 +67,8 @@ as `load_from`; names and layout are read as they are.
 
 [1] Google Drive, linked from the README of [SViT](https://github.com/uzh-rpg/svit) (its AP). SViT
 of its paper runs 22.3 images a second (T, dense 18.5) and 15.8 (S, dense 11.7) there.
-[2] The GitHub releases of [ViT-Adapter](https://github.com/czczup/ViT-Adapter) (its AP), where there
-are weights.
+[2] The GitHub releases of [ViT-Adapter](https://github.com/czczup/ViT-Adapter) (its AP), where
+there are weights.
 [3] No weights: AP that its authors give in
 [issue 108](https://github.com/czczup/ViT-Adapter/issues/108)."""
 
