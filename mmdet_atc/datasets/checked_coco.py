@@ -77,9 +77,7 @@ class CheckedCocoDataset(CocoDataset):
         file = CheckedCOCO(path)
         with_mask = any(getattr(t, 'with_mask', False) for t in self.pipeline.transforms)
         rules = None if self.test_mode else self.filter_cfg
-        self._found = Audit(
-            self.ann_file, file.dataset, self.metainfo['classes'], with_mask, rules
-        )
+        self._found = Audit(self.ann_file, file.dataset, self.metainfo['classes'], with_mask, rules)
         return file
 
     def load_data_list(self) -> list[dict]:

@@ -32,7 +32,7 @@ class CheckedCOCO(COCO):
     - One flat list of coordinates, as VIA writes, is one polygon.
     - A category without objects that has the name of another, as the root of Roboflow's exports, is
       none.
-    - Annotations without ids that are different positive numbers are numbered anew: pycocotools takes
+    - Annotations whose ids are not different positive numbers are numbered anew: pycocotools takes
       a match with id 0 for none, and one of two objects with the same id for both.
 
     Raises:
@@ -164,7 +164,7 @@ def _nest_polygons(annotations: Sequence[dict]) -> None:
 
 
 def _number_anew(annotations: list[dict]) -> None:
-    ids = {annotation.get('id') for annotation in annotations}
+    ids: set[Any] = {annotation.get('id') for annotation in annotations}
     if len(ids) == len(annotations) and set(map(type, ids)) == {int} and min(ids) > 0:
         return
     for number, annotation in enumerate(annotations, 1):

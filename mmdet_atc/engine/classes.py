@@ -21,8 +21,8 @@ def follow_classes(cfg: Config, path: str) -> None:
     """Set ``num_classes`` of the heads to the number of ``metainfo['classes']`` of the data.
 
     In heads of MaskFormer's kind, without stuff, ``num_things_classes`` is that number, and their
-    list of a weight for each class is as long. Only a number that the config file has from its ``_base_`` follows; one that the file
-    or the command line states must agree.
+    list of a weight for each class is as long. Only a number that the config file has from its
+    ``_base_`` follows; one that the file or the command line states must agree.
 
     Args:
         cfg (Config): Config of a run, changed in place.

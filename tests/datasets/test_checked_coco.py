@@ -309,3 +309,45 @@ def test_classes_are_categories_in_the_order_of_the_file(make, tmp_path, classes
         type(dataset)(
             ann_file=str(tmp_path / 'a.json'), metainfo=dict(classes=classes), pipeline=[]
         )
+
+
+@pytest.mark.parametrize('classes', [('other', 'thing'), ('thing', 'fourth')])
+def test_an_evaluator_of_other_classes_is_refused_before_the_first_image(make, tmp_path, classes):
+    make()
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['categories'].append(dict(id=2, name='other'))
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    metric = METRICS.build(dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json')))
+    with pytest.raises(DataError, match=r'a\.json, which the evaluator reads: '):
+        metric.dataset_meta = dict(classes=classes)
+
+
+def test_objects_of_images_that_were_not_run_are_not_missed(make, tmp_path):
+    make()
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['images'].append({**content['images'][0], 'id': 4})
+    content['annotations'].append(annotation(id=9, image_id=4))
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    metric = METRICS.build(dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json')))
+    metric.dataset_meta = dict(classes=('thing',))
+    found = dict(
+        bboxes=torch.tensor([[4.0, 4, 20, 20]]), scores=torch.ones(1), labels=torch.zeros(1).long()
+    )
+    for images, ap in (([3], 1), ([3, 4], 0.505)):
+        for image in images:
+            none = {key: value[:0] for key, value in found.items()}
+            prediction = found if image == 3 else none
+            metric.process({}, [dict(img_id=image, ori_shape=(32, 48), pred_instances=prediction)])
+        assert metric.evaluate(len(images))['coco/bbox_mAP'] == pytest.approx(ap, abs=1e-3)
+
+
+def test_categories_may_be_sorted_as_in_mmdetection(make, tmp_path):
+    make()
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['categories'].insert(0, dict(id=2, name='other'))
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    config = dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'))
+    metric = METRICS.build(dict(config, sort_categories=True))
+    metric.dataset_meta = dict(classes=('thing', 'other'))
+    with pytest.raises(DataError, match='another order'):
+        METRICS.build(config).dataset_meta = dict(classes=('thing', 'other'))
