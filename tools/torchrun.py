@@ -1,11 +1,8 @@
 #!/usr/bin/env python
 """``torchrun``, of which a run that fails shows one line: ``tools/torchrun.py [its arguments]``."""
 
-import os
+import logging
 import sys
-
-# What a process says of its end is enough; read when torch's launcher is imported.
-os.environ.setdefault('LOGLEVEL', 'CRITICAL')
 
 from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -29,6 +26,7 @@ def reason(rank: int, failure: ProcessFailure) -> str:
 
 
 if __name__ == '__main__':
+    logging.disable(logging.ERROR)  # what a process says of its end is enough
     try:
         main()
     except ChildFailedError as error:

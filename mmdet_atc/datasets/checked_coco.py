@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os.path as osp
+from glob import glob
 from typing import Any
 
 import cv2
@@ -92,10 +93,13 @@ class CheckedCocoDataset(CocoDataset):
                 raise
             raise DataError(f'{self.ann_file}: {error}') from error
         except FileNotFoundError as error:
-            raise DataError(
-                f'no annotations at {self.ann_file}: set the data root, with COCO_ROOT for the '
-                'configs of COCO or with --cfg-options data_root=FOLDER'
-            ) from error
+            advice = (
+                'set the data root, with COCO_ROOT for the configs of COCO or with --cfg-options '
+                'data_root=FOLDER'
+            )
+            if there := glob(osp.join(osp.dirname(osp.abspath(self.ann_file)), '*.json')):
+                advice = f'there are {", ".join(sorted(map(osp.basename, there))[:8])}'
+            raise DataError(f'no annotations at {self.ann_file}: {advice}') from error
         except (ValueError, AssertionError, KeyError, TypeError, AttributeError) as error:
             reason = f'no {error}' if isinstance(error, KeyError) else _first_line(error)
             raise DataError(f'{self.ann_file} is no COCO annotation file: {reason}') from error

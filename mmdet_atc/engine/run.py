@@ -29,6 +29,7 @@ from .evaluated_file import check_evaluated_files
 from .launchers import check_launched, world_size
 from .limit import limit_images
 from .private import values_of
+from .quiet_runner import QuietRunner
 from .total_batch_size import set_total_batch_size
 from .tta import augment_test
 
@@ -103,10 +104,10 @@ def build(cfg: Config, predictions: str | None = None) -> Runner:
         predictions (str, optional): ``.pkl`` file that a test writes all predictions to.
 
     Returns:
-        Runner: MMEngine's, or the config's ``runner_type``.
+        Runner: :class:`QuietRunner`, or the config's ``runner_type``.
     """
     setup_cache_size_limit_of_dynamo()
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else QuietRunner.from_cfg(cfg)
     if predictions is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=predictions))
     return runner

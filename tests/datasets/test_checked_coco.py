@@ -234,6 +234,13 @@ def test_images_outside_the_data_root_are_refused_unless_asked_for(make, name):
     assert make(name=name, allow_outside_root=True).get_data_info(0)['img_path'].endswith(name)
 
 
+def test_a_misspelt_annotation_file_is_told_from_a_wrong_root(make, tmp_path):
+    dataset = make()
+    for name, advice in (('b.json', 'there are a.json'), ('no/a.json', 'set the data root')):
+        with pytest.raises(DataError, match=f'no annotations at .*{name}: {advice}'):
+            type(dataset)(ann_file=str(tmp_path / name), pipeline=[])
+
+
 def test_a_switch_that_is_no_bool_is_refused(make):
     with pytest.raises(ValueError, match="allow_outside_root must be True or False, got 'no'"):
         make(allow_outside_root='no')
