@@ -179,7 +179,9 @@ def test_a_fault_of_several_processes_is_one_line(data, tmp_path):
 def test_torchrun_says_in_a_line_how_it_failed(data, tmp_path, arguments, line):
     script = tmp_path / 'killed.py'
     script.write_text(
-        'import os, time\nif os.environ["RANK"] == "1":\n    os.kill(os.getpid(), 9)\ntime.sleep(99)'
+        'import os, time\n'
+        'if os.environ["RANK"] == "1":\n    os.kill(os.getpid(), 9)\n'
+        'time.sleep(99)'
     )
     arguments = [str(script) if value == 'KILLED' else value for value in arguments]
     result = run_afresh(
