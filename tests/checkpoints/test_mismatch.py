@@ -54,7 +54,7 @@ def test_files_in_the_layout_of_released_ones_fit_the_larger_models(states, mode
     wanted = states(f'atc_vit_adapter_{model}_average_r50')
     assert fitted(file, wanted, 'released.pth.tar').keys() == state.keys()
     del state['backbone.blocks.11.attn.qkv.bias']
-    with pytest.raises(CheckpointError, match='missing: backbone.blocks, 1 tensors'):
+    with pytest.raises(CheckpointError, match=r'missing: backbone\.blocks, 1 tensors'):
         fitted(file, wanted, 'released.pth.tar')
 
 
