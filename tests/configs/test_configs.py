@@ -27,6 +27,11 @@ OTHERS = dict(dpcknn='DPCKNNMerging', kmedoids='KMedoidsMerging', topk='TopKMerg
 CENTERED = [f'{other}_vit_adapter_{s}_r50' for s in SIZES for other in OTHERS]
 DENSE = [f'vit_adapter_{s}_{kind}_3x' for s in SIZES for kind in ('global', 'window')]
 SVIT = [f'svit_vit_adapter_{s}' for s in SIZES]
+ALIKE = ('cascade_mask_rcnn', 'atss', 'gfl')
+QUERIES = ('dino', 'mask2former', 'mask2former_panoptic')
+OTHER_HEADS = [f'{head}_vit_adapter_s_{kind}_3x' for head in ALIKE for kind in ('global', 'window')]
+OTHER_HEADS += [f'{head}_vit_adapter_s_{12 if head == "dino" else 50}e' for head in QUERIES]
+OTHER_HEADS_ATC = [f'{head}_atc_vit_adapter_s_average_r50' for head in (*ALIKE, *QUERIES)]
 #: One of each kind for what takes longer.
 KINDS = [f'atc_vit_adapter_{s}_{k}_r50' for s in SIZES for k in LINKAGES]
 KINDS += [f'tome_vit_adapter_{s}_r50' for s in SIZES] + DENSE
@@ -46,7 +51,8 @@ def build(cfg: Config) -> torch.nn.Module:
 def test_the_contract_is_complete():
     names = {path.stem for path in CONFIGS.glob('*.py')}
     assert len(ATC + TOME + DENSE) == 34
-    assert names == {*ATC, *TOME, *DENSE, *CENTERED, *SVIT, 'atc_vit_adapter_micro_shapes'}
+    mask_rcnn = {*ATC, *TOME, *DENSE, *CENTERED, *SVIT, 'atc_vit_adapter_micro_shapes'}
+    assert names == {*mask_rcnn, *OTHER_HEADS, *OTHER_HEADS_ATC}
 
 
 @pytest.mark.parametrize('name', ATC)

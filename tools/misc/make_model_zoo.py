@@ -6,7 +6,8 @@
     python tools/analysis_tools/get_flops.py $(models t) $(models s) --out flops.json
     python tools/misc/make_model_zoo.py --flops flops.json
 
-Without ``--flops`` the figures of the metafile that is there stay; weights and AP are renewed.
+Figures of configs that were not measured anew stay as they are in the metafile; weights and AP are
+renewed.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from mmdet_atc.studies.table3 import all_cells, paper_values
 from mmdet_atc.studies.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
-METAFILE = ROOT / 'configs' / 'metafile.yml'
+CONFIGS = ROOT / 'configs'
+METAFILE = CONFIGS / 'metafile.yml'
 MODEL_ZOO = ROOT / 'MODEL_ZOO.md'
 RELEASED = 'hf://joakimbh'
 TASKS = (('Object Detection', 'box AP'), ('Instance Segmentation', 'mask AP'))
@@ -43,7 +45,7 @@ DENSE = Method(
     'dense', {}, 'ViT-Adapter', 'Vision Transformer Adapter for Dense Predictions',
     'https://arxiv.org/abs/2205.08534',
 )  # fmt: skip
-#: By the first word of a config's name.
+#: By the first of these words in a config's name.
 BY_WORD = {'atc': METHODS['average'], 'vit': DENSE} | {
     name: method for name, method in METHODS.items() if method.family != 'ATC'
 }
@@ -82,6 +84,11 @@ def collections() -> list[dict]:
     ]
 
 
+def method_of(name: str) -> Method:
+    """How the backbone of a config merges."""
+    return next(BY_WORD[word] for word in name.split('_') if word in BY_WORD)
+
+
 def models(flops: dict) -> list[dict]:
     """Entries of the metafile in the order of the measured configs.
 
@@ -92,11 +99,12 @@ def models(flops: dict) -> list[dict]:
     rows = []
     for row in flops['rows']:
         linkages = ('average', 'single', 'complete') if '_average_' in row['name'] else ('',)
-        rows += [{**row, 'name': row['name'].replace('average', one)} for one in linkages]
+        names = [row['name'].replace('average', one) for one in linkages]
+        rows += [{**row, 'name': name} for name in names if (CONFIGS / f'{name}.py').is_file()]
     return [
         {
             'Name': row['name'],
-            'In Collection': BY_WORD[row['name'].partition('_')[0]].family,
+            'In Collection': method_of(row['name']).family,
             'Config': f'configs/{row["name"]}.py',
             'Metadata': {
                 'Parameters': row['parameters'],
@@ -156,11 +164,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--flops', type=Path, help='what get_flops.py --out wrote')
     args = parser.parse_args()
-    entries = (
-        models(json.loads(args.flops.read_text()))
-        if args.flops
-        else yaml.safe_load(METAFILE.read_text())['Models']
-    )
+    entries = yaml.safe_load(METAFILE.read_text())['Models']
+    if args.flops:
+        measured = {entry['Name']: entry for entry in models(json.loads(args.flops.read_text()))}
+        entries = [measured.pop(entry['Name'], entry) for entry in entries]
+        entries += measured.values()
     add_published(entries)
     metafile = dict(Collections=collections(), Models=entries)
     METAFILE.write_text(yaml.safe_dump(metafile, sort_keys=False, width=100))

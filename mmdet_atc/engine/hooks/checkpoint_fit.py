@@ -16,8 +16,11 @@ from mmdet_atc.checkpoints import CheckpointError, check_fit, fit_state_dict, fl
 
 from ..private import checkpoint_of, starts_training, unwrapped
 
-#: Layers of MMDetection's heads that have outputs for each class.
-_PER_CLASS = (['fc_cls'], ['fc_reg'], ['conv_logits'])
+#: Layers of MMDetection's and MMSegmentation's heads that have outputs for each class.
+_PER_CLASS = {
+    *('fc_cls', 'fc_reg', 'conv_logits', 'atss_cls', 'gfl_cls'),
+    *('cls_branches', 'label_embedding', 'cls_embed', 'conv_seg'),
+}
 _SELECTS = 'backbone.selective_modules.'
 _OFF = '--cfg-options default_hooks.checkpoint_fit.strict=False'
 
@@ -84,7 +87,7 @@ def _drop_other_classes(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> 
         for name in wanted
         if name in state
         and state[name].shape != wanted[name].shape
-        and name.split('.')[-2:-1] in _PER_CLASS
+        and not _PER_CLASS.isdisjoint(name.split('.'))
     ]
     for name in names:
         del state[name]
