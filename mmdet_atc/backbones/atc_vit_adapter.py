@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Sequence
 from typing import cast
 
+import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from mmdet_atc.layers import Block
 from mmdet_atc.merging import TokenClusters, TokenMerger, build_merger, padded_patches
 
 from .block_layout import checked_merge_blocks
+from .blocks_of_pass import BlocksOfPass
 from .valid_sizes import TakesValidSizes, ValidSizes
 from .vit_adapter import Features, ViTAdapter
 
@@ -160,8 +163,8 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
         return padded_patches(sizes, (height, width), self.patch_size, image.device)
 
 
-class _MergingBlocks:
-    """The blocks of one forward pass, full patch grid in and out.
+class _MergingBlocks(BlocksOfPass):
+    """The blocks of one forward pass, full patch grid in and out; registers are not merged.
 
     Args:
         backbone (ATCViTAdapter): Whose blocks.
@@ -171,38 +174,46 @@ class _MergingBlocks:
         stages (tuple[TokenClusters, ...]): The clusters after each merge so far.
     """
 
+    backbone: ATCViTAdapter
+
     def __init__(self, backbone: ATCViTAdapter, padding: Tensor | None) -> None:
-        self.backbone = backbone
+        super().__init__(backbone)
         self.padding = padding
         self.stages: tuple[TokenClusters, ...] = ()
 
     def __call__(self, patches: Tensor, indices: range, grid: tuple[int, int]) -> Tensor:
-        tokens = self.stages[-1].merge(patches) if self.stages else patches
-        for index in indices:
-            tokens = self._run(index, tokens, grid)
-        return self.stages[-1].unmerge(tokens) if self.stages else tokens
+        patches = self.stages[-1].merge(patches) if self.stages else patches
+        patches = super().__call__(patches, indices, grid)
+        return self.stages[-1].unmerge(patches) if self.stages else patches
 
-    def _run(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    def run(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         backbone, merger = self.backbone, self.backbone.merger
         block = cast(Block, backbone.blocks[index])
-        sizes = self.stages[-1].sizes if self.stages and backbone.proportional_attn else None
+        sizes = self._sizes() if self.stages and backbone.proportional_attn else None
         if merger is None or index not in backbone.keep_rates:
             return block(tokens, grid, sizes)
         attention = block.received_attention(tokens, sizes) if merger.needs_attention else None
         tokens, keys = block.attend(tokens, grid, sizes, need_keys=True)
         assert keys is not None
+        first = backbone.num_registers  # of the patches
         clusters = (
             self.stages[-1]
             if self.stages
-            else TokenClusters.identity(len(tokens), tokens.shape[1], tokens.device)
+            else TokenClusters.identity(len(tokens), tokens.shape[1] - first, tokens.device)
         )
-        tokens, clusters = merger.merge(
-            tokens,
-            keys,
+        patches, clusters = merger.merge(
+            tokens[:, first:],
+            keys[:, first:],
             clusters,
             backbone.keep_rates[index],
-            attention=attention,
+            attention=None if attention is None else attention[:, first:],
             padding=self.padding,
         )
         self.stages = (*self.stages, clusters)
+        tokens = torch.cat([tokens[:, :first], patches], dim=1) if first else patches
         return block.feed_forward(tokens)
+
+    def _sizes(self) -> Tensor:
+        """Patches per token, ``(B, R + K)``; a register counts as one."""
+        sizes, first = self.stages[-1].sizes, self.backbone.num_registers
+        return F.pad(sizes, (first, 0), value=1.0) if first else sizes

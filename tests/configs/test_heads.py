@@ -181,7 +181,7 @@ def test_each_head_learns_real_images(name, coco_tiny, request, panopticapi, tmp
     is_panoptic = 'panoptic' in name
     root = request.getfixturevalue('panoptic_coco') if is_panoptic else coco_tiny
     of_two_images(cfg, root, panoptic(PIPELINE) if is_panoptic else PIPELINE)
-    steps = 4 if 'cascade' in name else 12
+    steps = dict(cascade=4, dino=24).get(name.partition('_')[0], 12)
     cfg.merge_from_dict(
         {
             'work_dir': str(tmp_path),

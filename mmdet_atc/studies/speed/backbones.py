@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.backbones.blocks_of_pass import BlocksOfPass
 from mmdet_atc.backbones.pretrained import load_pretrained_vit, vit_state_dict
 from mmdet_atc.merging import AgglomerativeMerging
 from mmdet_atc.studies.figures import Figure as CsvFigure
@@ -182,7 +183,7 @@ class Study:
         """The dense model through ``torch.compile``; compiling takes about a minute."""
         run = torch.compile(self.models['dense']._run)
         model = self.models['dense']
-        call = self._call('dense', precision, batch, lambda x: run(x, model._run_blocks))
+        call = self._call('dense', precision, batch, lambda x: run(x, BlocksOfPass(model)))
         times = interleaved_times({'': call}, self.repeats, self.images.device, warm_up=2)['']
         setting = f'{precision}, batch {batch}, torch.compile'
         self._add('dense', setting, 'ms an image', 1e3 * statistics.median(times) / batch)
