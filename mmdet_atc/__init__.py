@@ -15,11 +15,11 @@ import importlib.util
 import warnings
 
 from .account import stand_in_for_account
-from .first_line import say_that_a_tool_loads
+from .begin import begin
 from .version import __version__
 
 stand_in_for_account()
-say_that_a_tool_loads()
+begin()
 # Of MMEngine's imports, at the head of every tool; nobody who reads it can do anything about it.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 # Only an absent OpenMMLab is fine; a broken one raises.

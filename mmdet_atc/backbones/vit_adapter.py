@@ -364,7 +364,13 @@ class ViTAdapter(BaseModule):
 
         Raises:
             ValueError: If H or W is not a multiple of 32.
+            RuntimeError: If ONNX is exported by tracing, the exporter of old.
         """
+        if torch.onnx.is_in_onnx_export() and torch.jit.is_tracing():
+            raise RuntimeError(
+                'ONNX cannot be exported by tracing (dynamo=False), which knows no operators of '
+                'ours: export with torch.export.export, as torch.onnx.export(..., dynamo=True) does'
+            )
         if self.captured is None:
             return self._run(image, BlocksOfPass(self))
         return self.captured(lambda image: self._run(image, BlocksOfPass(self)), image)

@@ -108,11 +108,14 @@ def unnamed_traits(block: nn.Module) -> dict[str, Any]:
         block (nn.Module): One of a plain ViT's, of timm's class or ours.
 
     Returns:
-        dict: The class of the block, the number of heads, the activation and the norms' epsilon.
+        dict: The class of the block, the number of heads, the activation and the norms' epsilon;
+        of other blocks than a plain one the class alone.
     """
     parts: Any = block
-    return dict(
-        block=type(block).__name__,
+    traits = dict(block=type(block).__name__)
+    if traits['block'] != 'Block':
+        return traits
+    return traits | dict(
         num_heads=parts.attn.num_heads,
         activation=type(parts.mlp.act).__name__,
         norm_eps=parts.norm1.eps,

@@ -25,7 +25,7 @@ _FOREIGN = (
         'its attention has relative positions (as BEiT and SAM), which this ViT has not',
     ),
     (r'\brope|rotary|\bfreqs', 'its positions are rotary (as in DINOv3), which this ViT has not'),
-    (r'\.mlp\.(w\d+|fc1_[gx]|gate\w*)\.', _GATED),
+    (r'\.mlp\.(w\d+|fc1_[gx]|gate\w*|weights_in)\.', _GATED),
     (r'\.attn\.[qk]_norm\.', 'it normalises queries and keys, which this ViT does not'),
     (r'\.(attn|mlp)\.norm\.', 'it has norms inside of attention or MLPs, which this ViT has not'),
     (r'\.attn\.[qv]_bias$', 'only queries and values have a bias (as in BEiT and EVA)'),
@@ -34,9 +34,8 @@ _FOREIGN = (
         'its patch embedding is more than one convolution (a hybrid with a convolutional network)',
     ),
     (
-        r'^(\w+\.)*encoder\.layers?\.',
-        "it has the names of another library (Hugging Face's transformers?): take timm's file of "
-        'the model, or the original one',
+        r'^(\w+\.)*(encoder\.layers?|embeddings)\.',
+        "it has another library's names: take timm's file of the model, or the original one",
     ),
 )
 _BLOCK = re.compile(r'^blocks\.(\d+)\.(?:attn|TransformerEncoderLayer)\.')

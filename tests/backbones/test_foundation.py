@@ -51,6 +51,8 @@ def reference(source: Source, path: str, side: int, grid: tuple[int, int]) -> to
             torch.nn.init.zeros_(parameter)
         whole.load_pretrained(path)
         state = dict(whole.state_dict())
+    elif not source.is_read_by_timm:
+        state = dict(source.made(SIDE).state_dict())
     else:
         read = load_file if source.suffix == '.safetensors' else torch.load
         state = dict(read(path))
@@ -215,9 +217,13 @@ REFUSED = {
         {'conv_stem.weight': (32, 3, 3, 3), 'blocks.0.0.conv_dw.weight': (32, 1, 3, 3)},
         'it is a convolutional network',
     ),
-    'transformers': (
-        {'embeddings.cls_token': (1, 1, 48), 'encoder.layer.0.norm1.weight': (48,)},
-        'names of another library',
+    "CLIP, transformers'": (
+        {'vision_model.embeddings.patch_embedding.weight': (48, 3, 16, 16)},
+        "another library's names",
+    ),
+    "DINOv3, transformers'": (
+        {'embeddings.patch_embeddings.weight': (48, 3, 16, 16), 'layer.0.norm1.weight': (48,)},
+        "another library's names",
     ),
     'another width': (
         {**_BLOCK, 'patch_embed.proj.weight': (192, 3, 16, 16)},
