@@ -90,7 +90,7 @@ def load_from_timm(filename: str, map_location: str | None = None) -> dict:
     try:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # of the hub, of the network, or timm's own
-        reason = ' '.join(str(error).split())
+        reason = ' '.join(str(error).split()).rstrip('.')
         raise DownloadError(
             f'cannot load {filename!r}: {reason}; without a connection give a local file instead'
         ) from error
