@@ -5,6 +5,8 @@ IMAGE is a file, a folder or a quoted pattern. Each gives a picture with boxes a
 and its detections as JSON (boxes in pixels, masks as COCO's RLE) in D/preds/.
 """
 
+import mmdet_atc  # noqa: F401  # isort: skip; says at once that it loads
+
 import argparse
 import sys
 from pathlib import Path

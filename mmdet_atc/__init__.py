@@ -12,11 +12,16 @@ Without OpenMMLab :mod:`mmdet_atc.clustering` (torch and numpy alone), :mod:`mmd
 """
 
 import importlib.util
+import warnings
 
 from .account import stand_in_for_account
+from .begin import begin
 from .version import __version__
 
 stand_in_for_account()
+begin()
+# Of MMEngine's imports, at the head of every tool; nobody who reads it can do anything about it.
+warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 # Only an absent OpenMMLab is fine; a broken one raises.
 if all(importlib.util.find_spec(name) for name in ('mmengine', 'mmcv', 'mmdet')):
     from .torch_version import require_torch

@@ -5,16 +5,14 @@ from __future__ import annotations
 import runpy
 import sys
 
-from .shipped import shipped
-
-_SCRIPTS = {'train': 'tools/train.py', 'test': 'tools/test.py', 'demo': 'demo/image_demo.py'}
+from .shipped import SCRIPTS, shipped
 
 
 def main() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else None
-    if command not in _SCRIPTS:
-        sys.exit(f'usage: python -m mmdet_atc {{{",".join(_SCRIPTS)}}} ARGUMENTS (or --help)')
-    sys.argv[:2] = [str(shipped(_SCRIPTS[command]))]
+    if command not in SCRIPTS:
+        sys.exit(f'usage: python -m mmdet_atc {{{",".join(SCRIPTS)}}} ARGUMENTS (or --help)')
+    sys.argv[:2] = [str(shipped(SCRIPTS[command]))]
     runpy.run_path(sys.argv[0], run_name='__main__')
 
 

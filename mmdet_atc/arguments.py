@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -45,6 +46,20 @@ def check_finite(**arguments: Any) -> None:
     for name, value in arguments.items():
         if not _is_number(value):
             raise ValueError(f'{name} must be a finite number, got {value!r}')
+
+
+def check_up_to(most: int, **arguments: Any) -> None:
+    """Raise ``ValueError`` that names the first argument which is no integer in 0..``most``."""
+    for name, value in arguments.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+            raise ValueError(f'{name} must be an integer in 0..{most}, got {value!r}')
+
+
+def check_choice(choices: Sequence[Any], **arguments: Any) -> None:
+    """Raise ``ValueError`` that names the first argument which is none of ``choices``."""
+    for name, value in arguments.items():
+        if value not in choices:
+            raise ValueError(f'{name} must be one of {tuple(choices)}, got {value!r}')
 
 
 def _is_number(value: Any) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: By command of ``python -m mmdet_atc``.
+SCRIPTS = {'train': 'tools/train.py', 'test': 'tools/test.py', 'demo': 'demo/image_demo.py'}
 _PACKAGE = Path(__file__).parent
 
 

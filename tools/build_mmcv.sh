@@ -37,7 +37,8 @@ toolkit() {
 
 if ! has_ops; then
     if ! ls "$wheels/$wheel"-*.whl >/dev/null 2>&1; then
-        command -v "${CXX:-g++}" >/dev/null || die "mmcv's ops need a C++ compiler (Debian: apt install g++)"
+        cxx=${CXX:-g++}
+        command -v "${cxx%% *}" >/dev/null || die "mmcv's ops need a C++ compiler (Debian: apt install g++)"
         case $abi in *-cu*)
             CUDA_HOME=$(toolkit) ||
                 die "mmcv's ops for GPUs need the toolkit of CUDA $("$py" -c 'import torch; print(torch.version.cuda)') with bin/nvcc and include/crt: set CUDA_HOME to its folder (CUDA_VISIBLE_DEVICES= builds for the CPU alone)"
@@ -48,7 +49,6 @@ if ! has_ops; then
         build=$(mktemp -d "$wheels/.build-XXXXXX")
         trap 'rm -rf "$build"' EXIT
         site=$("$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-        cxx=${CXX:-g++}
         # mmcv asks for C++17, the headers of torch from some version on for C++20: the last one counts.
         if grep -q 'C++20 or later' "$site/torch/include/ATen/ATen.h"; then
             printf '#!/bin/sh\nexec %s "$@" -std=c++20\n' "$cxx" >"$build/cxx"

@@ -6,7 +6,7 @@ config=${1:?usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools
 checkpoint=${2:?usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]}
 gpus=${3:?usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]}
 
-"${PYTHON:-python}" -m torch.distributed.run \
+"${PYTHON:-python}" "$(dirname "${BASH_SOURCE[0]}")/torchrun.py" \
     --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
     --nproc_per_node="$gpus" \

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.engine import faults_in_one_line, load_config, positive_int
+from mmdet_atc.engine import faults_in_one_line, positive_int
 from mmdet_atc.studies.table3 import (
     Sweep,
     all_cells,
-    limit_annotations,
     paper_values,
     plot,
     write_csv,
@@ -45,16 +44,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def limited(args: argparse.Namespace, config: str) -> list[str]:
-    """Options that leave the first images only, in the data and in the evaluation."""
-    cfg = load_config(str(ROOT / config))
-    dataset = cfg.test_dataloader.dataset
-    target = args.out_dir.resolve() / f'first_{args.limit_images}.json'
-    limit_annotations(Path(dataset.data_root) / dataset.ann_file, target, args.limit_images)
-    keys = ('test_dataloader.dataset.ann_file', 'test_evaluator.ann_file')
-    return [f'{key}={target}' for key in keys]
-
-
 def main() -> None:
     args = parse_args()
     given = dict(tiny=args.dense_tiny, small=args.dense_small)
@@ -64,9 +53,14 @@ def main() -> None:
     try:
         for cell in cells:
             cell.checkpoint(dense, args.released)
-        options = limited(args, cells[0].config) if args.limit_images else []
         sweep = Sweep(
-            ROOT, args.out_dir, dense, args.released, args.gpus, [*options, *args.cfg_options]
+            ROOT,
+            args.out_dir,
+            dense,
+            args.released,
+            args.gpus,
+            args.cfg_options,
+            args.limit_images,
         )
         figures = {
             cell: sweep.evaluate(cell) for cell in track_iter_progress(cells, file=sys.stderr)

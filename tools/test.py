@@ -13,6 +13,11 @@ def main() -> None:
     parser = RunParser('Evaluate a detector', example='test_dataloader.batch_size=8')
     parser.add_argument('checkpoint', help='file, URL or hf://ORG/REPO/FILE[@REVISION]')
     parser.add_argument('--out', help='write all predictions to this .pkl file')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='run each image and its mirror image too; detectors of boxes only',
+    )
     parser.add_argument('--show', action='store_true', help='show detections in a window')
     parser.add_argument('--show-dir', help='write pictures of detections below the work dir')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds per shown picture')

@@ -55,6 +55,8 @@ class DetInferencer(apis.DetInferencer):
         super().__init__(model, weights, **kwargs)
 
     def _inputs_to_list(self, inputs: Any) -> list:
+        if isinstance(inputs, str):
+            inputs = osp.expanduser(inputs)
         images = super()._inputs_to_list(inputs)
         return [as_8_bit_colour(x) if isinstance(x, np.ndarray) else x for x in images]
 

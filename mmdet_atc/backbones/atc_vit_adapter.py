@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Sequence
 from typing import cast
 
+import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from mmdet_atc.merging import (
 )
 
 from .block_layout import checked_merge_blocks
+from .blocks_of_pass import BlocksOfPass
 from .valid_sizes import TakesValidSizes, ValidSizes
 from .vit_adapter import Features, ViTAdapter
 
@@ -196,8 +199,8 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
         return padded_patches(sizes, (height, width), self.patch_size, image.device)
 
 
-class _MergingBlocks:
-    """The blocks of one forward pass, full patch grid in and out.
+class _MergingBlocks(BlocksOfPass):
+    """The blocks of one forward pass, full patch grid in and out; registers are not merged.
 
     Args:
         backbone (ATCViTAdapter): Whose blocks.
@@ -209,8 +212,10 @@ class _MergingBlocks:
         kept (list[tuple[int | None, ...]]): Likewise for each image's picture without padding.
     """
 
+    backbone: ATCViTAdapter
+
     def __init__(self, backbone: ATCViTAdapter, padding: Tensor | None) -> None:
-        self.backbone = backbone
+        super().__init__(backbone)
         self.padding = padding
         self.stages: tuple[TokenClusters, ...] = ()
         self.counts: tuple[int | None, ...] = ()
@@ -219,10 +224,9 @@ class _MergingBlocks:
     def __call__(self, patches: Tensor, indices: range, grid: tuple[int, int]) -> Tensor:
         if not self.counts:
             self._follow_plan(patches.shape[1])
-        tokens = self.stages[-1].merge(patches) if self.stages else patches
-        for index in indices:
-            tokens = self._run(index, tokens, grid)
-        return self.stages[-1].unmerge(tokens) if self.stages else tokens
+        patches = self.stages[-1].merge(patches) if self.stages else patches
+        patches = super().__call__(patches, indices, grid)
+        return self.stages[-1].unmerge(patches) if self.stages else patches
 
     def _follow_plan(self, num_patches: int) -> None:
         plan, merger = self.backbone.plan, self.backbone.merger
@@ -232,27 +236,39 @@ class _MergingBlocks:
             pictures = (num_patches - self.padding.sum(1)).tolist()
             self.kept = [plan(depth, count, merger) for count in pictures]
 
-    def _run(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    def run(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         backbone, merger = self.backbone, self.backbone.merger
         block = cast(Block, backbone.blocks[index])
-        sizes = self.stages[-1].sizes if self.stages and backbone.proportional_attn else None
+        sizes = self._sizes() if self.stages and backbone.proportional_attn else None
         count = self.counts[index]
         if merger is None or count is None:
             return block(tokens, grid, sizes)
         attention = block.received_attention(tokens, sizes) if merger.needs_attention else None
         tokens, keys = block.attend(tokens, grid, sizes, need_keys=True)
         assert keys is not None
+        first = backbone.num_registers  # of the patches
         clusters = (
             self.stages[-1]
             if self.stages
-            else TokenClusters.identity(len(tokens), tokens.shape[1], tokens.device)
+            else TokenClusters.identity(tokens.shape[0], tokens.shape[1] - first, tokens.device)
         )
         beside = None
         if self.padding is not None:
             padded = padded_tokens(clusters, self.padding)
             beside = padded, [counts[index] or 0 for counts in self.kept]
-        tokens, clusters = merger.merge_to(
-            tokens, keys, clusters, count, attention=attention, beside=beside
+        patches, clusters = merger.merge_to(
+            tokens[:, first:],
+            keys[:, first:],
+            clusters,
+            count,
+            attention=None if attention is None else attention[:, first:],
+            beside=beside,
         )
         self.stages = (*self.stages, clusters)
+        tokens = torch.cat([tokens[:, :first], patches], dim=1) if first else patches
         return block.feed_forward(tokens)
+
+    def _sizes(self) -> Tensor:
+        """Patches per token, ``(B, R + K)``; a register counts as one."""
+        sizes, first = self.stages[-1].sizes, self.backbone.num_registers
+        return F.pad(sizes, (first, 0), value=1.0) if first else sizes

@@ -1,38 +1,53 @@
-"""Initialisation of a backbone from a ViT classifier (DeiT and timm files)."""
+"""Initialisation of a backbone from a plain ViT: timm's files and the original ones."""
 
 from __future__ import annotations
 
-import re
+from typing import TYPE_CHECKING
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
-from torch import Tensor, nn
 
-from mmdet_atc.checkpoints import check_fit, fit_state_dict, flat_state_dict
+from mmdet_atc.checkpoints import (
+    CheckpointError,
+    check_fit,
+    fit_state_dict,
+    unnamed_traits,
+    vit_state_dict,
+    why_no_vit,
+)
+from mmdet_atc.layers import Block
+
+if TYPE_CHECKING:
+    from .vit_adapter import ViTAdapter
 
 #: Parts of an adapter that a plain ViT has too.
-_VIT_PARTS = ('patch_embed.', 'pos_embed', 'blocks.')
-#: Layer scales in timm (``ls1.gamma``) and in facebookresearch (``gamma_1``).
-_LAYER_SCALE = re.compile(r'(blocks\.\d+)\.(?:ls|gamma_)(\d)(?:\.gamma)?')
+_VIT_PARTS = ('patch_embed.', 'pos_embed', 'reg_token', 'norm_pre.', 'blocks.')
 
 
-def load_pretrained_vit(backbone: nn.Module, source: str) -> None:
-    """Load a ViT classifier into the patch embedding, position embedding and blocks.
+def load_pretrained_vit(backbone: ViTAdapter, source: str) -> None:
+    """Load a plain ViT into the patch embedding, position embedding, registers and blocks.
 
-    Tensors of the adapter are loaded too where the file has them. Layer scales start at one where
-    it has none.
+    Patches of other sizes and other grids are resized (:func:`fit_state_dict`). Tensors of the
+    adapter are loaded too where the file has them. Layer scales start at one where it has none.
 
     Args:
-        backbone (nn.Module): A :class:`ViTAdapter`.
+        backbone (ViTAdapter): Whose ViT.
         source (str): Local file, URL, or any scheme of MMEngine's CheckpointLoader such as
-            ``timm://deit_tiny_patch16_224`` or ``hf://ORG/REPO/FILE``.
+            ``timm://vit_small_patch14_dinov2.lvd142m`` or ``hf://ORG/REPO/FILE``.
+
+    Warns:
+        UserWarning: If the position embedding is shrunk.
 
     Raises:
-        CheckpointError: If the file lacks a tensor of the ViT, has one of another shape, or has
-            one that the backbone has no use for.
+        CheckpointError: If the file is of another architecture, lacks a tensor of the ViT, has one
+            of another shape, or has one that the backbone has no use for.
     """
-    given = vit_state_dict(CheckpointLoader.load_checkpoint(source, map_location='cpu'))
+    checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    given = vit_state_dict(checkpoint)
     model = backbone.state_dict()
+    reason = why_no_vit(given, model) or _other_traits(checkpoint, backbone)
+    if reason is not None:
+        raise CheckpointError(f'{source} does not fit the ViT of this backbone: {reason}')
     fit_state_dict(given, model)
     wanted = {
         k: v
@@ -44,7 +59,12 @@ def load_pretrained_vit(backbone: nn.Module, source: str) -> None:
     print_log(f'Loaded {len(given)} tensors of a pretrained ViT from {source}', logger='current')
 
 
-def vit_state_dict(checkpoint: dict) -> dict[str, Tensor]:
-    """The tensors of a ViT's checkpoint under the names of :class:`ViTAdapter`."""
-    state = flat_state_dict(checkpoint, prefixes=('module.', 'backbone.'))
-    return {_LAYER_SCALE.sub(r'\1.gamma\2', name): tensor for name, tensor in state.items()}
+def _other_traits(checkpoint: dict, backbone: ViTAdapter) -> str | None:
+    """What the tensors do not tell, where the source does (timm)."""
+    given, block = checkpoint.get('traits'), backbone.blocks[0]
+    if given is None or not isinstance(block, Block):
+        return None
+    for name, here in unnamed_traits(block).items():
+        if given[name] != here:
+            return f'its {name} is {given[name]!r}, but {here!r} here'
+    return None

@@ -15,6 +15,11 @@ from mmdet_atc.layers.selective import SelectiveBlock, SelectiveModule
 
 from .vit_adapter import Features, ViTAdapter
 
+#: Arguments of a ViT that PyTorch's encoder layers have one value of.
+_OF_ENCODER_LAYERS = dict(
+    layer_scale=False, qkv_bias=True, num_registers=0, activation='gelu', norm_eps=1e-6
+)
+
 
 @MODELS.register_module()
 class SViTAdapter(ViTAdapter):
@@ -35,7 +40,8 @@ class SViTAdapter(ViTAdapter):
         ratio_loss_weight (float): Factor of the loss. Default: 4.
         ratio_per_image (bool): Whether the share is of each image rather than of the batch.
             Default: False.
-        **kwargs: Arguments of :class:`ViTAdapter`, without windows and layer scales.
+        **kwargs: Arguments of :class:`ViTAdapter`, without windows, layer scales, registers,
+            and other activations.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
@@ -64,8 +70,8 @@ class SViTAdapter(ViTAdapter):
             raise ValueError(
                 f'keep_ratios must be at most {depth} numbers in (0, 1], got {keep_ratios!r}'
             )
-        for name, default in (('layer_scale', False), ('qkv_bias', True)):
-            if kwargs.get(name, default) is not default:
+        for name, default in _OF_ENCODER_LAYERS.items():
+            if kwargs.get(name, default) != default:
                 raise ValueError(f'{name} must be {default}: blocks are PyTorch encoder layers')
         if any(self.window_sizes):
             raise ValueError('window_attn must be False: selected tokens have no grid')
@@ -87,6 +93,7 @@ class SViTAdapter(ViTAdapter):
         )
         self.selective_modules = nn.ModuleList(SelectiveModule(self.embed_dim) for _ in ratios)
         self._reset_parameters()
+        self._freeze()
 
     def forward(self, image: Tensor) -> Features:
         """Feature maps as :meth:`ViTAdapter.forward`; sets :attr:`ratio_loss` in training."""

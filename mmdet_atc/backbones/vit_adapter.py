@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from mmdet_atc.arguments import (
     check_bools,
+    check_choice,
     check_counts,
     check_drop_rate,
     check_finite,
     check_ratios,
+    check_up_to,
 )
 from mmdet_atc.checkpoints import CLASSIFIER_KEYS
 from mmdet_atc.layers import (
@@ -27,6 +29,7 @@ from mmdet_atc.layers import (
     Extractor,
     Injector,
     Interaction,
+    LayerNorm,
     MSDeformAttn,
     SpatialPriorModule,
     add_residual,
@@ -38,6 +41,7 @@ from mmdet_atc.layers import (
 )
 
 from .block_layout import groups_of_blocks, windows_per_block
+from .blocks_of_pass import BlocksOfPass
 from .captured import compiled_forward
 from .geometry import Geometry
 from .pos_embed import resized_pos_embed
@@ -47,6 +51,12 @@ from .pretrained import load_pretrained_vit
 Features = tuple[Tensor, ...]
 #: Runs some of the blocks on the patch grid: patches ``(B, N, C)``, indices, grid to patches.
 RunBlocks = Callable[[Tensor, range, tuple[int, int]], Tensor]
+
+
+#: Of the MLPs, by timm's names.
+ACTIVATIONS = ('gelu', 'gelu_tanh', 'quick_gelu')
+#: More are a mistake: published models have four to sixteen.
+_MOST_REGISTERS = 64
 
 
 @MODELS.register_module()
@@ -90,9 +100,18 @@ class ViTAdapter(BaseModule):
             ``dict(mode='reduce-overhead')`` runs inference on a GPU as CUDA graphs, one a padded
             size, of which ``sizes=16`` are kept; all else runs as without. Other modes are those
             of ``torch.compile``, which takes the rest of the dict too. Default: None.
-        init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint=...)`` with a DeiT/ViT
-            classifier (local file, URL, ``timm://MODEL``, ``hf://ORG/REPO/FILE``) initialises the
-            ViT. Default: None.
+        num_registers (int): Register tokens beside the patches: they take part in attention, are
+            never merged, and the adapter does not see them. Default: 0.
+        pre_norm (bool): Whether tokens are normalised before the first block, as in CLIP; the patch
+            embedding then has no bias. Default: False.
+        activation (str): Of the MLPs: ``'gelu'``, ``'gelu_tanh'`` (SigLIP) or ``'quick_gelu'``
+            (OpenAI's CLIP). Default: ``'gelu'``.
+        norm_eps (float): Epsilon of the ViT's norms; CLIP has 1e-5. Default: 1e-6.
+        frozen_blocks (int): How many blocks, from the first on, and with them the embedding, are
+            neither trained nor dropped by stochastic depth. Default: 0.
+        init_cfg (dict, optional): ``dict(type='Pretrained', checkpoint=...)`` with a plain ViT
+            such as DeiT, DINOv2, AugReg or MAE (local file, URL, ``timm://MODEL``,
+            ``hf://ORG/REPO/FILE``) initialises the ViT. Default: None.
 
     Raises:
         ValueError: If an argument is out of range; the message names it.
@@ -136,6 +155,11 @@ class ViTAdapter(BaseModule):
         with_cp: bool = False,
         norm_cfg: dict | None = None,
         compile: dict | None = None,
+        num_registers: int = 0,
+        pre_norm: bool = False,
+        activation: str = 'gelu',
+        norm_eps: float = 1e-6,
+        frozen_blocks: int = 0,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -160,9 +184,15 @@ class ViTAdapter(BaseModule):
             add_vit_feature=add_vit_feature,
             use_extra_extractor=use_extra_extractor,
             with_cp=with_cp,
+            pre_norm=pre_norm,
         )
+        check_up_to(depth, frozen_blocks=frozen_blocks)
+        check_up_to(_MOST_REGISTERS, num_registers=num_registers)
+        check_choice(ACTIVATIONS, activation=activation)
         check_drop_rate(drop_path_rate=drop_path_rate)
-        check_finite(init_values=init_values)
+        check_finite(init_values=init_values, norm_eps=norm_eps)
+        if norm_eps <= 0:
+            raise ValueError(f'norm_eps must be positive, got {norm_eps!r}')
         if patch_size != 16:
             raise ValueError(
                 f'patch_size must be 16 (the adapter has strides 8, 16, 32), got {patch_size!r}'
@@ -173,6 +203,10 @@ class ViTAdapter(BaseModule):
                 f'got img_size={img_size!r}, pretrain_size={pretrain_size!r}'
             )
         windows = windows_per_block(window_attn, window_size, depth)
+        if num_registers and any(windows):
+            raise ValueError(
+                'window_attn must be False with num_registers: a window has patches alone'
+            )
         groups = groups_of_blocks(interaction_indexes, depth)
         self.set_compile(compile)
         norm_cfg = dict(type='BN') if norm_cfg is None else norm_cfg
@@ -183,15 +217,32 @@ class ViTAdapter(BaseModule):
         self.add_vit_feature = add_vit_feature
         self.interaction_indexes = groups
         self.window_sizes = windows
+        self.num_registers = num_registers
+        self.frozen_blocks = frozen_blocks
         self.pretrain_grid = pretrain_size // patch_size
 
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.pretrain_grid**2, embed_dim))
+        self.reg_token = (
+            nn.Parameter(torch.zeros(1, num_registers, embed_dim)) if num_registers else None
+        )
         self.level_embed = nn.Parameter(torch.zeros(3, embed_dim))
-        projection = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size)
+        projection = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size, bias=not pre_norm)
         self.patch_embed = nn.Sequential(OrderedDict(proj=projection))
+        self.norm_pre = LayerNorm(embed_dim, eps=norm_eps) if pre_norm else nn.Identity()
         rates = [drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
         self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio, qkv_bias, rate, layer_scale, window, with_cp)
+            Block(
+                embed_dim,
+                num_heads,
+                mlp_ratio,
+                qkv_bias,
+                rate,
+                layer_scale,
+                window,
+                with_cp,
+                activation,
+                norm_eps,
+            )
             for rate, window in zip(rates, windows, strict=True)
         )
 
@@ -221,6 +272,7 @@ class ViTAdapter(BaseModule):
             self.add_module(f'norm{level}', build_norm_layer(norm_cfg, embed_dim)[1])
         self._reset_parameters()
         self._register_load_state_dict_pre_hook(_drop_classifier_keys)
+        self._freeze()
 
     def set_compile(self, compile: dict | None) -> None:
         """Run in another way from now on.
@@ -248,7 +300,25 @@ class ViTAdapter(BaseModule):
             if isinstance(module, MSDeformAttn):
                 module.init_weights()
         trunc_normal_(self.pos_embed, std=0.02)
+        if self.reg_token is not None:
+            nn.init.normal_(self.reg_token, std=1e-6)
         nn.init.normal_(self.level_embed)
+
+    def _freeze(self) -> None:
+        if not self.frozen_blocks:
+            return
+        frozen = [self.patch_embed, self.norm_pre, *self.blocks[: self.frozen_blocks]]
+        for module in frozen:
+            module.eval().requires_grad_(False)
+        for token in (self.pos_embed, self.reg_token):
+            if token is not None:
+                token.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> ViTAdapter:
+        """As of any module, but frozen blocks stay in evaluation."""
+        super().train(mode)
+        self._freeze()
+        return self
 
     def init_weights(self) -> None:
         """Load ``init_cfg``'s pretrained ViT, if any, into the patch embedding and the blocks.
@@ -277,10 +347,16 @@ class ViTAdapter(BaseModule):
 
         Raises:
             ValueError: If H or W is not a multiple of 32.
+            RuntimeError: If ONNX is exported by tracing, the exporter of old.
         """
+        if torch.onnx.is_in_onnx_export() and torch.jit.is_tracing():
+            raise RuntimeError(
+                'ONNX cannot be exported by tracing (dynamo=False), which knows no operators of '
+                'ours: export with torch.export.export, as torch.onnx.export(..., dynamo=True) does'
+            )
         if self.captured is None:
-            return self._run(image, self._run_blocks)
-        return self.captured(lambda image: self._run(image, self._run_blocks), image)
+            return self._run(image, BlocksOfPass(self))
+        return self.captured(lambda image: self._run(image, BlocksOfPass(self)), image)
 
     def _run(self, image: Tensor, run_blocks: RunBlocks) -> Features:
         """:meth:`forward`, with the blocks between an Injector and its Extractor as given."""
@@ -316,12 +392,14 @@ class ViTAdapter(BaseModule):
         """Patches with their position embedding, ``(B, N, C)``."""
         projection = cast(nn.Conv2d, self.patch_embed.proj)
         embed = resized_pos_embed(self.pos_embed, grid).to(projection.weight.dtype)
-        return add_residual(embed, patch_tokens(projection, image))
+        patches = add_residual(embed, patch_tokens(projection, image))
+        return self.norm_pre(patches).to(patches.dtype)
 
-    def _run_blocks(self, patches: Tensor, indices: range, grid: tuple[int, int]) -> Tensor:
-        for index in indices:
-            patches = self.blocks[index](patches, grid)
-        return patches
+    def register_tokens(self, patches: Tensor) -> Tensor:
+        """The register tokens that go with patches into the first block, ``(B, R, C)``."""
+        assert self.reg_token is not None
+        registers = self.norm_pre(self.reg_token).to(patches.dtype)
+        return registers.expand(len(patches), -1, -1)
 
     def _finest_output(
         self, stem: list[Tensor], pyramid: Tensor, feature: Tensor | None, geometry: Geometry

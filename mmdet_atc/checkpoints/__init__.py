@@ -13,7 +13,9 @@ from .safe import (
     load_safely,
     verify_checkpoint,
 )
-from .sources import install
+from .sources import install, unnamed_traits
+from .vit_layouts import vit_state_dict
+from .vit_refusal import why_no_vit
 
 __all__ = [
     'ATOMIC_BACKEND',
@@ -34,5 +36,8 @@ __all__ = [
     'stripped',
     'to_mmdet2',
     'to_mmengine',
+    'unnamed_traits',
     'verify_checkpoint',
+    'vit_state_dict',
+    'why_no_vit',
 ]

@@ -7,12 +7,14 @@ name the tensors of a Mask R-CNN alike, timm and facebookresearch (DeiT) classif
 from __future__ import annotations
 
 import math
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
 from .safe import CheckpointError
@@ -78,9 +80,11 @@ def flat_state_dict(
 
 
 def fit_state_dict(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the classifier's leftovers and resize position embeddings of other grids, in place.
+    """Drop the classifier's leftovers and resize the embeddings of other grids, in place.
 
-    Blocks of a dense ViT get the names of SViT's where those are wanted.
+    A patch embedding of other patches is resized by timm's ``resample_patch_embed`` (FlexiViT's
+    pseudo-inverse: a patch that is resized as well gives the same token). Blocks of a dense ViT
+    get the names of SViT's where those are wanted.
 
     Args:
         state (dict[str, Tensor]): Of a checkpoint.
@@ -94,6 +98,9 @@ def fit_state_dict(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> di
     for name in ('pos_embed', 'backbone.pos_embed'):
         if name in state and name in wanted and state[name].shape != wanted[name].shape:
             state[name] = resized_pos_embed(state[name], wanted[name].shape[1] - 1)
+    for name in ('patch_embed.proj.weight', 'backbone.patch_embed.proj.weight'):
+        if name in state and name in wanted and state[name].ndim == 4:
+            state[name] = resample_patch_embed(state[name], list(wanted[name].shape[2:]))
     as_encoder_layers(state, wanted)
     return state
 
@@ -107,7 +114,11 @@ def resized_pos_embed(pos_embed: Tensor, num_patches: int) -> Tensor:
         num_patches (int): Patches of the new grid, a square number.
 
     Returns:
-        Tensor: ``(1, 1 + num_patches, C)``, bicubic where the grid differs.
+        Tensor: ``(1, 1 + num_patches, C)``; where the grid differs, bicubic with antialiasing
+        (``align_corners=False``), by timm's ``resample_abs_pos_embed``.
+
+    Warns:
+        UserWarning: If the new grid is the smaller one, which loses detail.
 
     Raises:
         CheckpointError: If the tokens are no square grid.
@@ -124,9 +135,12 @@ def resized_pos_embed(pos_embed: Tensor, num_patches: int) -> Tensor:
         # No class token: detection never reads its place, which only keeps the shape.
         pos_embed = F.pad(pos_embed, (0, 0, 1, 0))
         extra = 1
+    if new_side < side:
+        warnings.warn(
+            f'a position embedding of {side}x{side} patches is shrunk to {new_side}x{new_side}: '
+            f'img_size={16 * side}, pretrain_size={16 * side} of the backbone keep it',
+            stacklevel=2,
+        )
     class_token, patches = pos_embed[:, :1], pos_embed[:, extra:]
-    if side != new_side:
-        patches = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        patches = F.interpolate(patches, (new_side, new_side), mode='bicubic', align_corners=False)
-        patches = patches.flatten(2).transpose(1, 2)
+    patches = resample_abs_pos_embed(patches, [new_side, new_side], num_prefix_tokens=0)
     return torch.cat([class_token, patches], dim=1)

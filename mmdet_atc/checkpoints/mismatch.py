@@ -109,11 +109,11 @@ class Mismatch:
                 if of_detector
                 else 'the file is a detector, which is loaded through load_from'
             )
-        found, here = _width(given), _width(wanted)
+        found, here = width_of(given), width_of(wanted)
         if found and here and found != here:
             return (
-                f'the file has {_size(found)}, the config {_size(here)}: take the config of the '
-                "file's size"
+                f'the file has {size_of(found)}, the config {size_of(here)}: take the config of '
+                "the file's size"
             )
         parts = {part for part, _ in _by_part((*self.missing, *self.unexpected))}
         if parts & {'backbone.interactions', 'backbone.spm', 'interactions', 'spm'}:
@@ -140,12 +140,13 @@ def _part(name: str) -> str:
     return '.'.join(parts[: 2 if parts[0] in ('backbone', 'roi_head') else 1])
 
 
-def _size(channels: int) -> str:
+def size_of(channels: int) -> str:
+    """Channels of a ViT, with the letter of its size where there is one."""
     name = _SIZES.get(channels)
     return f'{channels} channels (size {name})' if name else f'{channels} channels'
 
 
-def _width(state: State) -> int | None:
+def width_of(state: State) -> int | None:
     """Channels of a ViT's tokens."""
     for name in ('backbone.patch_embed.proj.weight', 'patch_embed.proj.weight'):
         if name in state:

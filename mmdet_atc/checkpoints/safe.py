@@ -50,7 +50,7 @@ def allow_mmengine_checkpoints() -> None:
 def load_safely(
     path: str, map_location: str | None = None, source: str | None = None, mmap: bool = False
 ) -> dict:
-    """``torch.load`` with ``weights_only=True`` and a clear refusal; safetensors files too.
+    """``torch.load`` with ``weights_only=True`` and a clear refusal; safetensors and npz files too.
 
     Args:
         path (str): Local file.
@@ -65,7 +65,8 @@ def load_safely(
         CheckpointError: If the file holds a class that is not allowed, or is no checkpoint.
         OSError: If the file cannot be read.
     """
-    _refuse_other_formats(path, source or path)
+    if osp.splitext(path)[1] in ('.npz', '.npy'):
+        return _load_npz(path, source or path)
     if _is_safetensors(path):
         return _load_safetensors(path, map_location, source or path)
     try:
@@ -97,13 +98,16 @@ def _load_safetensors(path: str, map_location: str | None, source: str) -> dict:
         raise CheckpointError(f'{source}: no complete safetensors file ({error})') from error
 
 
-def _refuse_other_formats(path: str, source: str) -> None:
-    """Name what is whole but no checkpoint of PyTorch, and what to do with it."""
-    if osp.splitext(path)[1] in ('.npz', '.npy'):
+def _load_npz(path: str, source: str) -> dict:
+    """Arrays of an npz archive, as JAX publishes weights; never pickled objects."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except Exception as error:  # a damaged archive, pickled objects, dtypes that torch has not
+        reason = ' '.join(str(error).split())
         raise CheckpointError(
-            f'{source} is a NumPy file, as JAX publishes weights: load it with timm '
-            '(timm.create_model(NAME, checkpoint_path=FILE)) and save state_dict() with torch.save'
-        )
+            f'{source}: no complete NumPy archive of numbers ({reason})'
+        ) from error
 
 
 def verify_checkpoint(filename: str) -> None:
@@ -145,6 +149,11 @@ def _history_method(owner: object, name: str) -> Callable:
 def explain_load_error(error: Exception) -> str:
     """What ``torch.load`` stumbled over and what to do, in one line."""
     text = ' '.join(str(error).split())
+    if 'TorchScript' in text:
+        return (
+            'it is a TorchScript program, as OpenAI publishes CLIP, which could run code and is '
+            'not loaded: take the same weights from timm (timm://vit_base_patch16_clip_quickgelu_224)'
+        )
     refused = re.search(r'GLOBAL (\S+)', text)
     if refused is not None:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import os.path as osp
 from typing import Any
 
@@ -9,6 +10,7 @@ import mmengine.runner.checkpoint
 import torch
 from mmengine.fileio import register_backend
 from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
 
 from .atomic import ATOMIC_BACKEND, AtomicLocalBackend
 from .hub import load_from_hub
@@ -70,10 +72,10 @@ def load_from_timm(filename: str, map_location: str | None = None) -> dict:
         map_location (str, optional): Ignored, timm loads to the CPU.
 
     Returns:
-        dict: The model's state dict.
+        dict: The model's ``state_dict``, and the ``traits`` (:func:`unnamed_traits`) of a ViT.
 
     Raises:
-        CheckpointError: If timm has no pretrained model of that name.
+        CheckpointError: If timm has no model of that name, or no pretrained weights.
         DownloadError: If the weights cannot be downloaded.
     """
     import timm
@@ -81,19 +83,52 @@ def load_from_timm(filename: str, map_location: str | None = None) -> dict:
     name = filename.removeprefix('timm://')
     if not timm.list_models(name.split('.')[0], pretrained=False):
         raise CheckpointError(f'timm has no model {name!r} (in checkpoint {filename!r})')
+    tags = {weights.partition('.')[2] for weights in timm.list_pretrained(name.split('.')[0])}
+    if not tags or name.partition('.')[2] not in {'', *tags}:
+        known = ', '.join(sorted(tags)) or 'none'
+        raise CheckpointError(f'timm has no weights {name!r}; those of this model are: {known}')
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
-    except Exception as error:
+        model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # of the hub, of the network, or timm's own
+        reason = ' '.join(str(error).split())
         raise DownloadError(
-            f'cannot load {filename!r}: {error}; without a connection give a local file instead'
+            f'cannot load {filename!r}: {reason}; without a connection give a local file instead'
         ) from error
+    checkpoint = dict(state_dict=model.state_dict())
+    blocks = getattr(model, 'blocks', None)
+    if isinstance(model, timm.models.VisionTransformer) and blocks:
+        checkpoint['traits'] = unnamed_traits(blocks[0])
+    return checkpoint
+
+
+def unnamed_traits(block: nn.Module) -> dict[str, Any]:
+    """What changes a ViT's results, but no name or shape of its tensors.
+
+    Args:
+        block (nn.Module): One of a plain ViT's, of timm's class or ours.
+
+    Returns:
+        dict: The class of the block, the number of heads, the activation and the norms' epsilon.
+    """
+    parts: Any = block
+    return dict(
+        block=type(block).__name__,
+        num_heads=parts.attn.num_heads,
+        activation=type(parts.mlp.act).__name__,
+        norm_eps=parts.norm1.eps,
+    )
 
 
 def _load_url(url: str, model_dir: str | None = None, **kwargs: Any) -> dict:
     """Torch's function of this name, which unpickles anything by default, without running code."""
     folder = model_dir or osp.join(torch.hub.get_dir(), 'checkpoints')
+    path = osp.join(folder, osp.basename(url))
     try:
-        return torch.hub.load_state_dict_from_url(url, folder, weights_only=True, **kwargs)
+        if not url.endswith(('.npz', '.safetensors')):
+            return torch.hub.load_state_dict_from_url(url, folder, weights_only=True, **kwargs)
+        if not osp.exists(path):
+            os.makedirs(folder, exist_ok=True)
+            torch.hub.download_url_to_file(url, path)
     except OSError as error:
         raise DownloadError(
             f'cannot load {url}: {error}; check the address and the connection, or give a local '
@@ -103,3 +138,4 @@ def _load_url(url: str, model_dir: str | None = None, **kwargs: Any) -> dict:
         raise CheckpointError(
             f'{url}, downloaded to {folder}: {explain_load_error(error)}'
         ) from error
+    return load_safely(path, kwargs.get('map_location'), f'{url}, downloaded to {folder}')

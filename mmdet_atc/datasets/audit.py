@@ -8,11 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .coco_file import ID_IN_FILE
+from .coco_file import ID_IN_FILE, is_polygon
 from .errors import DataError
 
-#: Coordinates of a triangle, the smallest polygon.
-MIN_COORDINATES = 6
 UNKNOWN_IMAGE = 'image_id of no image'
 NO_MASK = 'no mask'
 OTHER_CLASS = 'category not among the classes'
@@ -20,27 +18,103 @@ OTHER_CLASS = 'category not among the classes'
 
 @dataclass
 class Audit:
-    """Counts of one annotation file.
+    """Counts of one annotation file, image by image as MMDetection reads it.
+
+    COCO has 860,000 objects: rules are looked at only where something is left out.
 
     Args:
         path (str): The file.
+        content (dict): It, as :class:`~mmdet_atc.datasets.coco_file.CheckedCOCO` has put it in
+            order.
         classes (Sequence[str]): Names of the classes.
-        num_images (int): Images in the file.
+        with_mask (bool): Whether objects without a mask are of no use. Default: False.
+        filter_cfg (dict, optional): ``filter_empty_gt`` and ``min_size`` of a training set; None
+            keeps all images. Default: None.
         num_objects (Counter): By class, objects in the file.
         num_used (Counter): By class, objects that are trained on and looked for in evaluation.
         left_out (Counter): By rule, objects (or images) that are not.
         examples (dict): By rule, the id of one of them in the file.
+        num_images (int): Images in the file.
         num_images_left (int): Images that training uses.
+
+    Raises:
+        DataError: If an annotation has a ``category_id`` that the file does not define.
     """
 
     path: str
+    content: dict = field(repr=False)
     classes: Sequence[str]
-    num_images: int
+    with_mask: bool = False
+    filter_cfg: dict | None = None
     num_objects: Counter[str] = field(default_factory=Counter)
     num_used: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, Any] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+    num_images: int = 0
     num_images_left: int = 0
+
+    def __post_init__(self) -> None:
+        categories = self.content.get('categories', ())
+        annotations = self.content.get('annotations', ())
+        _check_categories(self.path, annotations, categories)
+        self._class_of = {c['id']: c['name'] for c in categories if c['name'] in self.classes}
+        self._labels: list[int] = []
+        self._num_annotations = 0
+
+    def add(self, image: dict, annotations: Sequence[dict], instances: Sequence[dict]) -> None:
+        """Count an image.
+
+        Args:
+            image (dict): Of the file.
+            annotations (Sequence[dict]): Its annotations, which have been checked.
+            instances (Sequence[dict]): What MMDetection has taken of them.
+        """
+        self.num_images += 1
+        self._num_annotations += len(annotations)
+        used = [
+            instance['bbox_label']
+            for instance in instances
+            if not instance['ignore_flag'] and (not self.with_mask or _is_mask(instance['mask']))
+        ]
+        if len(used) == len(annotations):
+            self._labels += used
+        else:
+            for annotation in annotations:
+                self._add_annotation(annotation, image)
+        filter_cfg = self.filter_cfg or {}
+        min_size = filter_cfg.get('min_size', 0)
+        of_classes = used or any(a['category_id'] in self._class_of for a in annotations)
+        if filter_cfg.get('filter_empty_gt') and not of_classes:
+            self._note('image without objects of the classes', f'image {image["id"]}')
+        elif min(image['height'], image['width']) < min_size:
+            self._note(f'image smaller than min_size={min_size}', f'image {image["id"]}')
+        else:
+            self.num_images_left += 1
+
+    def finish(self) -> None:
+        """Count what belongs to no image, once all images are there."""
+        counts = {self.classes[label]: n for label, n in Counter(self._labels).items()}
+        self.num_objects.update(counts)
+        self.num_used.update(counts)
+        annotations = self.content.get('annotations', ())
+        if len(annotations) > self._num_annotations:
+            images = {image['id'] for image in self.content['images']}
+            for annotation in annotations:
+                if annotation['image_id'] not in images:
+                    self._add_annotation(annotation, None)
+
+    def _add_annotation(self, annotation: dict, image: dict | None) -> None:
+        name = self._class_of.get(annotation['category_id'])
+        rule = _rule(annotation, image, name is not None, self.with_mask)
+        if name is not None:
+            self.num_objects[name] += 1
+            self.num_used[name] += rule is None
+        if rule is not None:
+            self._note(rule, f'annotation {annotation.get(ID_IN_FILE, annotation.get("id"))}')
+
+    def _note(self, rule: str, example: str) -> None:
+        self.left_out[rule] += 1
+        self.examples.setdefault(rule, example)
 
     @property
     def lost(self) -> list[str]:
@@ -71,66 +145,12 @@ class Audit:
             yield f'  left out {count:9,}  {rule}, for example {self.examples[rule]}'
 
 
-def audit(
-    path: str,
-    content: dict,
-    labels: dict[int, str],
-    with_mask: bool = False,
-    filter_cfg: dict | None = None,
-) -> Audit:
-    """Count what MMDetection's rules leave of an annotation file.
-
-    Args:
-        path (str): The file, for messages.
-        content (dict): It, as :class:`~mmdet_atc.datasets.coco_file.CheckedCOCO` has put it in
-            order; each annotation has been checked.
-        labels (dict[int, str]): Class name of each category id that is a class.
-        with_mask (bool): Whether objects without a mask are of no use. Default: False.
-        filter_cfg (dict, optional): ``filter_empty_gt`` and ``min_size`` of a training set; None
-            keeps all images. Default: None.
-
-    Returns:
-        Audit: The counts.
-
-    Raises:
-        DataError: If an annotation has a ``category_id`` that the file does not define.
-    """
-    annotations = content.get('annotations', ())
-    images = {image['id']: image for image in content.get('images', ())}
-    _check_categories(path, annotations, content.get('categories', ()))
-    found = Audit(path, list(labels.values()), len(images))
-    num_objects, num_used = dict.fromkeys(labels, 0), dict.fromkeys(labels, 0)
-    of_classes = set()
-    for annotation in annotations:
-        category, image = annotation['category_id'], annotation['image_id']
-        rule = _rule(annotation, images.get(image), category in labels, with_mask)
-        if category in labels:
-            of_classes.add(image)
-            num_objects[category] += 1
-            num_used[category] += rule is None
-        if rule is not None:
-            _note(found, rule, 'annotation', annotation.get(ID_IN_FILE, annotation.get('id')))
-    found.num_objects = Counter({name: num_objects[number] for number, name in labels.items()})
-    found.num_used = Counter({name: num_used[number] for number, name in labels.items()})
-    filter_cfg = filter_cfg or {}
-    min_size = filter_cfg.get('min_size', 0)
-    for image in images.values():
-        if filter_cfg.get('filter_empty_gt') and image['id'] not in of_classes:
-            _note(found, 'image without objects of the classes', 'image', image['id'])
-        elif min(image['height'], image['width']) < min_size:
-            _note(found, f'image smaller than min_size={min_size}', 'image', image['id'])
-        else:
-            found.num_images_left += 1
-    return found
-
-
-def require_objects(found: Audit, objects: bool, with_mask: bool) -> None:
+def require_objects(found: Audit, objects: bool) -> None:
     """That there is something to train on.
 
     Args:
         found (Audit): Of the training set.
         objects (bool): Whether images without objects are of no use.
-        with_mask (bool): Whether objects without a mask are of no use.
 
     Raises:
         DataError: If no image is left, or no object and ``objects``; it says by which rules.
@@ -142,7 +162,7 @@ def require_objects(found: Audit, objects: bool, with_mask: bool) -> None:
         for rule, count in found.left_out.most_common()
     )
     advice = ''
-    if with_mask and found.left_out[NO_MASK]:
+    if found.with_mask and found.left_out[NO_MASK]:
         advice = (
             '. The model learns masks, which the file lacks: export polygons, or take a detector '
             'of boxes with LoadAnnotations(with_mask=False)'
@@ -176,20 +196,13 @@ def _rule(annotation: dict, image: dict | None, is_class: bool, with_mask: bool)
         mask = annotation.get('segmentation')
         if not mask or mask == [[]]:
             return NO_MASK
-        if isinstance(mask, list) and not (is_polygon(mask[0]) or any(map(is_polygon, mask))):
+        if not _is_mask(mask):
             return 'polygon of less than three points'
     return None
 
 
-def is_polygon(coordinates: list[float]) -> bool:
-    """Whether these are ``x, y`` of at least three points."""
-    return len(coordinates) >= MIN_COORDINATES and len(coordinates) % 2 == 0
-
-
-def _note(found: Audit, rule: str, kind: str, number: Any) -> None:
-    found.left_out[rule] += 1
-    if rule not in found.examples:
-        found.examples[rule] = f'{kind} {number}'
+def _is_mask(mask: Any) -> bool:
+    return isinstance(mask, dict) or is_polygon(mask[0]) or any(map(is_polygon, mask))
 
 
 def _check_categories(path: str, annotations: Sequence[dict], categories: Sequence[dict]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os.path as osp
+from glob import glob
 from typing import Any
 
 import cv2
@@ -15,7 +16,7 @@ from mmengine.logging import print_log
 
 from mmdet_atc.arguments import check_bools
 
-from .audit import audit, require_objects
+from .audit import Audit, require_objects
 from .coco_file import ID_IN_FILE, CheckedCOCO
 from .errors import DataError
 from .image_size import MatchAnnotatedSize
@@ -25,6 +26,7 @@ from .jpeg_end import CheckJPEGEnd
 #: else is a mistake in the program, whose traceback matters.
 _FAULTS = (OSError, ValueError, AssertionError, cv2.error)
 _AUDITS = ('warn', 'strict')
+BOX_NUMBERS = 4
 
 
 @DATASETS.register_module()
@@ -32,7 +34,7 @@ class CheckedCocoDataset(CocoDataset):
     """:class:`mmdet.datasets.CocoDataset` for files that one has not written oneself.
 
     Annotations are checked when they are read, and a table says which of them are used and which
-    rule leaves out the others (:func:`mmdet_atc.datasets.audit.audit`). Each class must be a
+    rule leaves out the others (:class:`mmdet_atc.datasets.audit.Audit`). Each class must be a
     category of the file, in the file's order. An image that cannot be loaded ends the run with its
     id and path instead of a random other image being taken. Images are not read from outside the
     data root. Where the size in the annotations says that they were made without the orientation
@@ -73,14 +75,17 @@ class CheckedCocoDataset(CocoDataset):
 
     def COCOAPI(self, path: str) -> CheckedCOCO:  # noqa: N802
         """Read the annotation file; MMDetection's ``load_data_list`` calls it."""
-        self._file = CheckedCOCO(path)
-        return self._file
+        file = CheckedCOCO(path)
+        with_mask = any(getattr(t, 'with_mask', False) for t in self.pipeline.transforms)
+        rules = None if self.test_mode else self.filter_cfg
+        self._found = Audit(self.ann_file, file.dataset, self.metainfo['classes'], with_mask, rules)
+        return file
 
     def load_data_list(self) -> list[dict]:
         try:
             data_list = super().load_data_list()
-            self._audit(self._file.dataset)
-            del self._file
+            self._report(self._found)
+            del self._found
             return data_list
         except DataError as error:
             # Of the categories; those of an image name the file already.
@@ -88,22 +93,21 @@ class CheckedCocoDataset(CocoDataset):
                 raise
             raise DataError(f'{self.ann_file}: {error}') from error
         except FileNotFoundError as error:
-            raise DataError(
-                f'no annotations at {self.ann_file}: set the data root, with COCO_ROOT for the '
-                'configs of COCO or with --cfg-options data_root=FOLDER'
-            ) from error
+            advice = (
+                'set the data root, with COCO_ROOT for the configs of COCO or with --cfg-options '
+                'data_root=FOLDER'
+            )
+            if there := glob(osp.join(osp.dirname(osp.abspath(self.ann_file)), '*.json')):
+                advice = f'there are {", ".join(sorted(map(osp.basename, there))[:8])}'
+            raise DataError(f'no annotations at {self.ann_file}: {advice}') from error
         except (ValueError, AssertionError, KeyError, TypeError, AttributeError) as error:
             reason = f'no {error}' if isinstance(error, KeyError) else _first_line(error)
             raise DataError(f'{self.ann_file} is no COCO annotation file: {reason}') from error
 
-    def _audit(self, content: dict) -> None:
-        with_mask = any(getattr(t, 'with_mask', False) for t in self.pipeline.transforms)
-        names = self.metainfo['classes']
-        labels = {category: names[label] for category, label in self.cat2label.items()}
-        rules = None if self.test_mode else self.filter_cfg
-        found = audit(self.ann_file, content, labels, with_mask, rules)
+    def _report(self, found: Audit) -> None:
+        found.finish()
         if not self.test_mode:
-            require_objects(found, bool(rules and rules.get('filter_empty_gt')), with_mask)
+            require_objects(found, bool((found.filter_cfg or {}).get('filter_empty_gt')))
         print_log(str(found), logger='current')
         if found.lost:
             message = (
@@ -124,7 +128,9 @@ class CheckedCocoDataset(CocoDataset):
                 if not annotation.get('segmentation'):
                     # A polygon without points is ignored; without any mask, loading fails.
                     annotation['segmentation'] = [[]]
-            return super().parse_data_info(raw_data_info)
+            info = super().parse_data_info(raw_data_info)
+            self._found.add(image, annotations, info['instances'])
+            return info
         except KeyError as error:
             raise DataError(f'{self.ann_file}: image {image.get("id")} has no {error}') from error
         except DataError as error:
@@ -174,24 +180,40 @@ def check_annotation(annotation: dict, image: dict) -> None:
         image (dict): Its image, of the same file.
 
     Raises:
-        DataError: If its box is not four finite numbers, or its mask not one of COCO's formats or
-            not of the image's size.
+        DataError: If its box is not four finite numbers, its area none, or its mask not one of
+            COCO's formats or not of the image's size.
     """
+    try:
+        mask = annotation.get('segmentation')
+        # Sums are finite if their terms are, and quick: COCO has tens of millions of coordinates.
+        if (
+            len(annotation['bbox']) == BOX_NUMBERS
+            and math.isfinite(sum(annotation['bbox']) + annotation['area'])
+            and 'category_id' in annotation
+            and (not mask or (isinstance(mask, list) and math.isfinite(sum(map(sum, mask)))))
+        ):
+            return
+    except (KeyError, TypeError, OverflowError):
+        pass
+    _name_fault(annotation, image)
+
+
+def _name_fault(annotation: dict, image: dict) -> None:
     name = f'annotation {annotation.get(ID_IN_FILE, annotation.get("id"))}'
-    for key in ('bbox', 'area', 'category_id'):
+    for key in ('bbox', 'category_id'):
         if key not in annotation:
             raise DataError(f'{name} has no {key!r}')
-    box = annotation['bbox']
-    if not _finite_numbers(box) or len(box) != 4:
+    box, area = annotation['bbox'], annotation['area']
+    if not _finite_numbers(box) or len(box) != BOX_NUMBERS:
         raise DataError(f'bbox of {name} must be four finite numbers, got {box!r}')
+    if not _finite_numbers([area]):
+        raise DataError(f'area of {name} must be a finite number, got {area!r}')
     mask = annotation.get('segmentation')
-    if not mask:
-        return
     if isinstance(mask, dict):
         size = [image['height'], image['width']]
         if 'counts' not in mask or list(mask.get('size', ())) != size:
             raise DataError(f'segmentation of {name} must be an RLE of the image size {size}')
-    elif not isinstance(mask, list) or not all(map(_finite_numbers, mask)):
+    elif mask and (not isinstance(mask, list) or not all(map(_finite_numbers, mask))):
         raise DataError(f'segmentation of {name} must be polygons of finite numbers or an RLE')
 
 
@@ -202,7 +224,6 @@ def _check_size(image: dict) -> None:
 
 
 def _finite_numbers(values: Any) -> bool:
-    # A sum is finite if its terms are, and quick: COCO has tens of millions of coordinates.
     try:
         return isinstance(values, (list, tuple)) and math.isfinite(sum(values))
     except (TypeError, OverflowError):

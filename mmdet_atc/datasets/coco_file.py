@@ -7,12 +7,18 @@ could mean two things is an error. Nothing else of the package looks at a file's
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 from mmdet.datasets.api_wrappers import COCO
+from pycocotools import mask as coco_mask
 
 from .errors import DataError
 
+#: Coordinates of a triangle, the smallest polygon.
+MIN_COORDINATES = 6
 #: Where the id of the file is kept, if its ids had to be replaced.
 ID_IN_FILE = 'id_in_file'
 
@@ -20,8 +26,10 @@ ID_IN_FILE = 'id_in_file'
 class CheckedCOCO(COCO):
     """COCO's API on a file of which ids, crowds and categories have been put in order.
 
-    - Numbers written as strings (ids, ``iscrowd``) and sizes as floats (``64.0``) are numbers.
+    - Ids and ``iscrowd`` as strings or floats, and sizes as floats (``64.0``), are whole numbers.
     - Without ``iscrowd``, or with null, an object is no crowd.
+    - Without ``area``, or with null, it is the mask's, as in COCO, or the box's without a mask.
+    - One flat list of coordinates, as VIA writes, is one polygon.
     - A category without objects that has the name of another, as the root of Roboflow's exports, is
       none.
     - Annotations whose ids are not different positive numbers are numbered anew: pycocotools takes
@@ -44,6 +52,17 @@ class CheckedCOCO(COCO):
         """Put the content in order, then index it; pycocotools calls this once a file is read."""
         put_in_order(self.dataset)
         super().createIndex()
+        for annotation in self.dataset.get('annotations', ()):
+            if annotation.get('area') is None:
+                annotation['area'] = self._area(annotation)
+
+    def _area(self, annotation: dict) -> float:
+        mask = annotation.get('segmentation') or []
+        if isinstance(mask, list):
+            mask = [polygon for polygon in mask if is_polygon(polygon) and isfinite(sum(polygon))]
+        if mask and annotation['image_id'] in self.imgs:
+            return float(coco_mask.area(self.annToRLE({**annotation, 'segmentation': mask})))
+        return annotation['bbox'][2] * annotation['bbox'][3]
 
     def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
         """Categories by name, where each is there and in order.
@@ -72,31 +91,43 @@ class CheckedCOCO(COCO):
 
 def put_in_order(content: dict) -> None:
     """Change the content of a COCO file in place, as :class:`CheckedCOCO` says."""
-    images = content.get('images', ())
+    images, categories = content.get('images', ()), content.get('categories', ())
     annotations = content.get('annotations', ())
     for image in images:
-        image['id'] = _number(image['id'])
         for side in ('height', 'width'):
             length = image.get(side)
             if isinstance(length, float) and length.is_integer():
                 image[side] = int(length)
-    for category in content.get('categories', ()):
-        category['id'] = _number(category['id'])
-    _refuse_twice('image', images)
-    _refuse_twice('category', content.get('categories', ()))
+    for kind, entries in (('image', images), ('category', categories)):
+        _whole_numbers(entries, 'id')
+        _refuse_twice(kind, entries)
+    for key in ('image_id', 'category_id'):
+        _whole_numbers(annotations, key)
     for annotation in annotations:
-        for key in ('image_id', 'category_id'):
-            if type(annotation.get(key)) is not int and key in annotation:
-                annotation[key] = _number(annotation[key])
         if annotation.get('iscrowd') not in (0, 1):
             annotation['iscrowd'] = _crowd(annotation)
+    _nest_polygons(annotations)
     _number_anew(annotations)
     if 'categories' in content:
         content['categories'] = _named_once(content['categories'], annotations)
 
 
+def is_polygon(coordinates: list[float]) -> bool:
+    """Whether these are ``x, y`` of at least three points."""
+    return len(coordinates) >= MIN_COORDINATES and len(coordinates) % 2 == 0
+
+
+def _whole_numbers(entries: Sequence[dict], key: str) -> None:
+    if set(map(type, map(itemgetter(key), entries))) - {int}:
+        for entry in entries:
+            entry[key] = _number(entry[key])
+
+
 def _number(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
+    is_whole = (isinstance(value, str) and value.isdecimal()) or (
+        isinstance(value, float) and value.is_integer()
+    )
+    return int(value) if is_whole else value
 
 
 def _crowd(annotation: dict) -> int:
@@ -108,7 +139,7 @@ def _crowd(annotation: dict) -> int:
     return value
 
 
-def _refuse_twice(kind: str, entries: list[dict]) -> None:
+def _refuse_twice(kind: str, entries: Sequence[dict]) -> None:
     counts = Counter(entry['id'] for entry in entries)
     if len(counts) == len(entries):
         return
@@ -120,12 +151,24 @@ def _refuse_twice(kind: str, entries: list[dict]) -> None:
     )
 
 
+def _nest_polygons(annotations: Sequence[dict]) -> None:
+    masks = (annotation.get('segmentation') for annotation in annotations)
+    first = next((mask for mask in masks if mask and isinstance(mask, list)), None)
+    # All of a file are written by one tool; were they not, they are refused by name later.
+    if first is None or isinstance(first[0], list):
+        return
+    for annotation in annotations:
+        mask = annotation.get('segmentation')
+        if mask and isinstance(mask, list) and not isinstance(mask[0], list):
+            annotation['segmentation'] = [mask]
+
+
 def _number_anew(annotations: list[dict]) -> None:
-    ids = {annotation['id'] for annotation in annotations}
-    if len(ids) == len(annotations) and all(type(i) is int and i > 0 for i in ids):
+    ids: set[Any] = {annotation.get('id') for annotation in annotations}
+    if len(ids) == len(annotations) and set(map(type, ids)) == {int} and min(ids) > 0:
         return
     for number, annotation in enumerate(annotations, 1):
-        annotation.setdefault(ID_IN_FILE, annotation['id'])
+        annotation.setdefault(ID_IN_FILE, annotation.get('id', f'number {number}'))
         annotation['id'] = number
 
 

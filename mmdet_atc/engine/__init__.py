@@ -13,6 +13,7 @@ from .hooks import (
     seed_worker,
 )
 from .launchers import check_launched, world_size
+from .layer_decay import LayerDecayOptimWrapperConstructor
 from .private import unwrapped
 from .run import build, choose_start, choose_weights, load_config, prepare_test, prepare_training
 from .total_batch_size import set_total_batch_size
@@ -23,6 +24,7 @@ __all__ = [
     'CheckpointFitHook',
     'EpochSeedHook',
     'FiniteCheckHook',
+    'LayerDecayOptimWrapperConstructor',
     'MainProcessLoggerHook',
     'RunParser',
     'Variant',

@@ -11,17 +11,18 @@ from mmengine.config import Config
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 
+from .data import data_sets
 from .private import base_files
 
-_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-_HEADS = ('bbox_head', 'mask_head')
+_HEADS = ('bbox_head', 'mask_head', 'panoptic_head', 'panoptic_fusion_head')
 
 
 def follow_classes(cfg: Config, path: str) -> None:
     """Set ``num_classes`` of the heads to the number of ``metainfo['classes']`` of the data.
 
-    Only a ``num_classes`` that the config file has from its ``_base_`` follows; one that the file
-    or the command line states must agree.
+    In heads of MaskFormer's kind, without stuff, ``num_things_classes`` is that number, and their
+    list of a weight for each class is as long. Only a number that the config file has from its
+    ``_base_`` follows; one that the file or the command line states must agree.
 
     Args:
         cfg (Config): Config of a run, changed in place.
@@ -35,18 +36,20 @@ def follow_classes(cfg: Config, path: str) -> None:
     if classes is None:
         return
     heads = dict(_heads(cfg.get('model') or {}))
-    others = {name: head for name, head in heads.items() if head.num_classes != len(classes)}
+    others = {name: head for name, head in heads.items() if head[_key(head)] != len(classes)}
     if not others:
         return
     inherited = _inherited(path)
     for name, head in others.items():
-        if head.num_classes != inherited.get(name):
+        key = _key(head)
+        if head[key] != inherited.get(name):
             raise ValueError(
-                f'model.{name}.num_classes is {head.num_classes}, but the data have '
-                f'{len(classes)} classes ({_listed(classes)}): leave out num_classes, which '
+                f'model.{name}.{key} is {head[key]}, but the data have '
+                f'{len(classes)} classes ({_listed(classes)}): leave out {key}, which '
                 "follows, or correct metainfo['classes'] of the data sets"
             )
-        head.num_classes = len(classes)
+        _follow_weights(f'model.{name}.loss_cls', head.get('loss_cls'), head[key], len(classes))
+        head[key] = len(classes)
     print_log(
         f'num_classes of {" and ".join(others)} is {len(classes)}, as the data have: '
         f'{_listed(classes)}',
@@ -57,11 +60,11 @@ def follow_classes(cfg: Config, path: str) -> None:
 def _classes_of_data(cfg: Config) -> tuple[str, ...] | None:
     """Class names that all data sets of a run share, None where no data set tells."""
     found = {}
-    for loader in _LOADERS:
-        dataset = (cfg.get(loader) or {}).get('dataset')
-        classes = _classes(f'{loader}.dataset', dataset) if dataset else None
-        if classes is not None:
-            found[loader] = classes
+    for split in ('train', 'val', 'test'):
+        for dataset in data_sets(cfg, split)[:1]:
+            classes = _classes(f'{split}_dataloader.dataset', dataset)
+            if classes is not None:
+                found[f'{split}_dataloader'] = classes
     for loader, classes in found.items():
         first = next(iter(found))
         if classes != found[first]:
@@ -74,9 +77,7 @@ def _classes_of_data(cfg: Config) -> tuple[str, ...] | None:
 
 
 def _classes(name: str, dataset: Any) -> tuple[str, ...] | None:
-    """Class names of a data set's config, inside any wrappers."""
-    while inner := dataset.get('dataset') or next(iter(dataset.get('datasets') or ()), None):
-        dataset = inner
+    """Class names of a data set's config."""
     classes = (dataset.get('metainfo') or {}).get('classes')
     if classes is None:
         kind = dataset.get('type')
@@ -108,7 +109,7 @@ def _heads(model: Any) -> Iterator[tuple[str, Any]]:
             # Cascades have a list of them.
             stages = enumerate(head) if isinstance(head, (list, tuple)) else [('', head)]
             for stage, config in stages:
-                if isinstance(config, dict) and 'num_classes' in config:
+                if isinstance(config, dict) and _key(config) is not None:
                     yield f'{prefix}{part}' + (f'.{stage}' if stage != '' else ''), config
 
 
@@ -117,8 +118,29 @@ def _inherited(path: str) -> dict[str, int]:
     found = {}
     for base_path in base_files(path):
         model = Config.fromfile(base_path).get('model') or {}
-        found.update({name: head.num_classes for name, head in _heads(model)})
+        found.update({name: head[_key(head)] for name, head in _heads(model)})
     return found
+
+
+def _key(head: dict) -> str | None:
+    """Which argument of a head says how many classes there are, None if none does."""
+    if 'num_classes' in head:
+        return 'num_classes'
+    only_things = 'num_things_classes' in head and head.get('num_stuff_classes') == 0
+    return 'num_things_classes' if only_things else None
+
+
+def _follow_weights(name: str, loss: Any, before: int, after: int) -> None:
+    """Make a list of weights, one for each class and then the background's, fit the classes."""
+    weights = (loss or {}).get('class_weight')
+    if not isinstance(weights, (list, tuple)) or len(weights) not in (before, before + 1):
+        return
+    if len(set(weights[:before])) > 1:
+        raise ValueError(
+            f'{name}.class_weight has {len(weights)} different weights, for {before} classes: give '
+            f'them for the {after} of the data'
+        )
+    loss['class_weight'] = [weights[0]] * after + list(weights[before:])
 
 
 def _listed(names: Any) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 import torch
 from mmengine.config import DictAction
@@ -48,6 +51,12 @@ class RunParser(argparse.ArgumentParser):
             action=DictAction,
             metavar='KEY=VALUE',
             help=f'override config values, for example {example}',
+        )
+        self.add_argument(
+            '--limit-images',
+            type=positive_int,
+            metavar='N',
+            help='the first N images of each data set only, evaluated by these alone',
         )
         self.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
         # Older torch.distributed.launch passes the rank as an argument.
@@ -105,16 +114,27 @@ def faults_in_one_line(mistakes: bool = False) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        sys.exit(f'error: {error}')
+        _end(str(error))
     except FAULTS as error:
-        sys.exit(f'error: {_one_line(error)}')
+        _end(_one_line(error))
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         advice = _advice(str(error)) if isinstance(error, RuntimeError) else None
         if advice is None and mistakes:
             advice = _mistake(error)
         if advice is None:
             raise
-        sys.exit(f'error: {advice}')
+        _end(advice)
+
+
+def _end(message: str) -> NoReturn:
+    """Below torchrun all processes may have the same to say: it reports the first, as asked."""
+    report = os.environ.get('TORCHELASTIC_ERROR_FILE')
+    line = f'error: {message}'
+    if report is None:
+        sys.exit(line)
+    with open(report, 'w') as file:
+        json.dump(dict(message=line, timestamp=int(time.time())), file)
+    sys.exit(1)
 
 
 def _mistake(error: Exception) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Collection
 
 from mmengine.config import Config
+
+from .data import data_sets, evaluators
 
 _SPLITS = ('val', 'test')
 
@@ -27,30 +28,20 @@ def check_evaluated_files(cfg: Config, stated: Collection[str] = ()) -> None:
     """
     for split in _SPLITS:
         name = f'{split}_evaluator'
-        dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
-        if not dataset or not {name, f'{name}.ann_file'}.isdisjoint(stated):
+        files = [
+            osp.join(dataset.get('data_root') or '', dataset['ann_file'])
+            for dataset in data_sets(cfg, split)
+            if dataset.get('ann_file')
+        ]
+        # Of several data sets the evaluator may read a file of its own.
+        if len(files) != 1 or not {name, f'{name}.ann_file'}.isdisjoint(stated):
             continue
-        read = _annotation_file(dataset)
-        for evaluated in _evaluated_files(cfg.get(name)):
-            if read is not None and osp.abspath(evaluated) != osp.abspath(read):
+        read = files[0]
+        for evaluator in evaluators(cfg, split):
+            evaluated = evaluator.get('ann_file')
+            if evaluated and osp.abspath(evaluated) != osp.abspath(read):
                 raise ValueError(
                     f'{name} reads {evaluated}, {split}_dataloader.dataset {read}: figures would '
                     f'be by other images. Give {name}.ann_file={read} too (on the command line any '
                     'file is taken as meant)'
                 )
-
-
-def _annotation_file(dataset: Any) -> str | None:
-    """Of a data set's config, inside any wrappers; None where it names none."""
-    while inner := dataset.get('dataset'):
-        dataset = inner
-    if not dataset.get('ann_file'):
-        return None
-    return osp.join(dataset.get('data_root') or '', dataset['ann_file'])
-
-
-def _evaluated_files(evaluators: Any) -> Iterator[str]:
-    evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
-    for evaluator in evaluators:
-        if isinstance(evaluator, dict) and evaluator.get('ann_file'):
-            yield evaluator['ann_file']

@@ -6,7 +6,9 @@ import argparse
 import difflib
 import inspect
 import logging
+import os
 import os.path as osp
+import sys
 from typing import Any
 
 from mmdet.engine.hooks.utils import trigger_visualization_hook
@@ -21,18 +23,22 @@ from mmdet_atc.checkpoints import find_resumable_checkpoint, verify_checkpoint
 from mmdet_atc.shipped import shipped
 
 from .classes import follow_classes
+from .data import allow_no_workers
 from .device import adapt_to_device
 from .evaluated_file import check_evaluated_files
 from .launchers import check_launched, world_size
+from .limit import limit_images
 from .private import values_of
+from .quiet_runner import QuietRunner
 from .total_batch_size import set_total_batch_size
+from .tta import augment_test
 
 #: Top-level keys that are read where they are given, besides those of the config itself.
 _OPTIONAL_KEYS = {
     *inspect.signature(Runner).parameters,
     *('activation_checkpointing', 'compile', 'efficient_conv_bn_eval'),
     *('find_unused_parameters', 'model_wrapper_cfg'),
-    *('new_classes', 'runner_type', 'sync_bn', 'total_batch_size'),
+    *('runner_type', 'sync_bn', 'total_batch_size', 'tta_model', 'tta_pipeline'),
 }
 #: How much of a key has to be that of another one to be taken for it misspelt.
 _SAME_WORD = 0.9
@@ -43,7 +49,7 @@ def prepare_training(args: argparse.Namespace) -> Config:
 
     Args:
         args (Namespace): Of ``tools/train.py``: ``config``, ``work_dir``, ``cfg_options``,
-            ``launcher``, ``amp``, ``auto_scale_lr``, ``resume``.
+            ``launcher``, ``limit_images``, ``amp``, ``auto_scale_lr``, ``resume``.
 
     Returns:
         Config: Fitted to the machine and the number of processes.
@@ -70,7 +76,8 @@ def prepare_test(args: argparse.Namespace) -> Config:
 
     Args:
         args (Namespace): Of ``tools/test.py``: ``config``, ``checkpoint``, ``work_dir``,
-            ``cfg_options``, ``launcher``, ``show``, ``show_dir``, ``wait_time``.
+            ``cfg_options``, ``launcher``, ``limit_images``, ``tta``, ``show``, ``show_dir``,
+            ``wait_time``.
 
     Returns:
         Config: Fitted to the machine.
@@ -82,6 +89,8 @@ def prepare_test(args: argparse.Namespace) -> Config:
     cfg = _config_of(args)
     choose_weights(cfg, args.checkpoint)
     adapt_to_device(cfg)
+    if args.tta:
+        augment_test(cfg)
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
     return cfg
@@ -95,10 +104,10 @@ def build(cfg: Config, predictions: str | None = None) -> Runner:
         predictions (str, optional): ``.pkl`` file that a test writes all predictions to.
 
     Returns:
-        Runner: MMEngine's, or the config's ``runner_type``.
+        Runner: :class:`QuietRunner`, or the config's ``runner_type``.
     """
     setup_cache_size_limit_of_dynamo()
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else QuietRunner.from_cfg(cfg)
     if predictions is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=predictions))
     return runner
@@ -108,6 +117,8 @@ def _config_of(args: argparse.Namespace) -> Config:
     check_launched(args.launcher)
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     cfg.launcher = args.launcher
+    if args.limit_images is not None:
+        limit_images(cfg, args.limit_images)
     return cfg
 
 
@@ -118,7 +129,8 @@ def load_config(
 
     Args:
         path (str): Config file, or the name of one of ours. ``~`` is the home folder, as in every
-            path of the config.
+            path of the config. Modules of its ``custom_imports`` may lie beside it or in the
+            working directory.
         cfg_options (dict, optional): Dotted keys and their values, which win over the file;
             ``data_root`` moves every path below the file's data root.
         work_dir (str, optional): Where the run writes; wins over the file. Without either it is
@@ -140,6 +152,7 @@ def load_config(
     if not any(map(osp.isfile, places)):
         raise FileNotFoundError(f'no config at {path!r}')
     path = next(filter(osp.isfile, places))
+    _find_modules(osp.dirname(osp.abspath(path)), os.getcwd())
     try:
         cfg = Config.fromfile(path)
     except OSError as error:
@@ -152,6 +165,7 @@ def load_config(
     _check_keys(options, cfg, path)
     cfg.merge_from_dict(options)
     cfg = Config(_moved(values_of(cfg), '~', osp.expanduser('~')), filename=path)
+    allow_no_workers(cfg)
     follow_classes(cfg, path)
     check_evaluated_files(cfg, options)
     cfg.work_dir = osp.expanduser(
@@ -160,6 +174,11 @@ def load_config(
         or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     )
     return cfg
+
+
+def _find_modules(*folders: str) -> None:
+    """After all other places, so that no file there is taken for an installed package."""
+    sys.path.extend(folder for folder in dict.fromkeys(folders) if folder not in sys.path)
 
 
 def _check_keys(options: dict[str, Any], cfg: Config, path: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 #: Arguments of a by-iteration scheduler that count iterations.
-_ITERATION_ARGS = ('begin', 'end', 'T_max')
+_ITERATION_ARGS = ('begin', 'end', 'T_max', 'total_steps', 'step_size')
+#: Likewise, lists of them.
+_ITERATION_LISTS = ('milestones', 'periods')
 #: Arguments of a loop, and of a hook, that count iterations in training by iterations.
 _LOOP_ARGS = ('max_iters', 'val_begin', 'val_interval')
 _HOOK_ARGS = ('interval', 'save_begin')
@@ -46,14 +49,9 @@ def set_total_batch_size(cfg: Config, world_size: int) -> None:
         )
     factor = total // per_iteration
     cfg.optim_wrapper.accumulative_counts = factor
-    for scheduler in cfg.get('param_scheduler') or []:
-        if scheduler.get('by_epoch', True):
-            continue
-        for name in _ITERATION_ARGS:
-            if name in scheduler:
-                scheduler[name] *= factor
-        if 'milestones' in scheduler:
-            scheduler['milestones'] = [step * factor for step in scheduler['milestones']]
+    for scheduler in _schedulers(cfg.get('param_scheduler')):
+        if not scheduler.get('by_epoch', True):
+            _stretch_scheduler(scheduler, factor)
     _stretch_loop(cfg, factor)
     if factor > 1:
         print_log(
@@ -61,6 +59,27 @@ def set_total_batch_size(cfg: Config, world_size: int) -> None:
             f'{total} per optimizer step; by-iteration schedules are {factor} times as long',
             logger='current',
         )
+
+
+def _schedulers(given: Any) -> Iterator[Any]:
+    """One, several, or several by optimizer, as MMEngine takes them."""
+    if isinstance(given, dict) and 'type' in given:
+        yield given
+    else:
+        parts = given.values() if isinstance(given, dict) else given or ()
+        for part in parts:
+            yield from _schedulers(part)
+
+
+def _stretch_scheduler(scheduler: Any, factor: int) -> None:
+    for name in _ITERATION_ARGS:
+        if name in scheduler:
+            scheduler[name] *= factor
+    for name in _ITERATION_LISTS:
+        if name in scheduler:
+            scheduler[name] = [step * factor for step in scheduler[name]]
+    if str(scheduler['type']).startswith('Exponential'):  # gamma is per iteration
+        scheduler['gamma'] **= 1 / factor
 
 
 def _stretch_loop(cfg: Config, factor: int) -> None:

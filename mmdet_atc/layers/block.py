@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath, Mlp, get_act_layer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -27,6 +27,9 @@ class Block(nn.Module):
         window_size (int, optional): Side in patches of the attention windows; None is global
             attention. Default: None.
         with_cp (bool): Whether activations are recomputed in the backward pass. Default: False.
+        activation (str): Of the MLP, by timm's name: ``'gelu'``, ``'gelu_tanh'`` or
+            ``'quick_gelu'``. Default: ``'gelu'``.
+        norm_eps (float): Epsilon of the norms. Default: 1e-6.
     """
 
     def __init__(
@@ -39,17 +42,19 @@ class Block(nn.Module):
         layer_scale: bool = False,
         window_size: int | None = None,
         with_cp: bool = False,
+        activation: str = 'gelu',
+        norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.norm1 = LayerNorm(dim, eps=1e-6)
+        self.norm1 = LayerNorm(dim, eps=norm_eps)
         self.attn = (
             Attention(dim, num_heads, qkv_bias)
             if window_size is None
             else WindowAttention(dim, num_heads, qkv_bias, window_size)
         )
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.norm2 = LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.norm2 = LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=get_act_layer(activation))
         self.gamma1 = nn.Parameter(torch.ones(dim)) if layer_scale else None
         self.gamma2 = nn.Parameter(torch.ones(dim)) if layer_scale else None
         self.with_cp = with_cp

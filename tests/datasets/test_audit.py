@@ -14,7 +14,6 @@ from mmengine.registry import init_default_scope
 
 import mmdet_atc  # noqa: F401
 from mmdet_atc.datasets import DataError
-from mmdet_atc.datasets.audit import audit
 from mmdet_atc.datasets.coco_file import CheckedCOCO
 
 CLASSES = ('apple', 'pear')
@@ -273,18 +272,100 @@ def same_annotation_ids(file: dict) -> None:
         annotation['id'] = 5
 
 
+def no_ids(file: dict) -> None:
+    for annotation in file['annotations']:
+        del annotation['id']
+
+
+def float_ids(file: dict) -> None:
+    for image in file['images']:
+        image['id'] = float(image['id'])
+    for annotation in file['annotations']:
+        for key in ('id', 'image_id', 'category_id', 'iscrowd'):
+            annotation[key] = float(annotation[key])
+
+
+def names_as_ids(file: dict) -> None:
+    for image in file['images']:
+        image['id'] = f'image-{image["id"]}'
+    for annotation in file['annotations']:
+        annotation.update(id=f'a{annotation["id"]}', image_id=f'image-{annotation["image_id"]}')
+
+
+def no_area(file: dict) -> None:
+    for annotation in file['annotations'][::2]:
+        del annotation['area']
+    file['annotations'][1]['area'] = None
+
+
+def boxes_alone(file: dict) -> None:
+    for annotation in file['annotations']:
+        annotation['segmentation'] = []
+
+
+def cvat(file: dict) -> None:
+    file.update(info=dict(), licenses=[dict(name='', id=0, url='')])
+    for image in file['images']:
+        image.update(license=0, flickr_url='', coco_url='', date_captured=0)
+    for category in file['categories']:
+        category['supercategory'] = ''
+    for annotation in file['annotations']:
+        annotation['attributes'] = dict(occluded=False, rotation=0.0)
+
+
+def fiftyone(file: dict) -> None:
+    for category in file['categories']:
+        category.update(id=category['id'] - 1, supercategory=None)
+    for annotation in file['annotations']:
+        annotation['category_id'] -= 1
+        del annotation['iscrowd'], annotation['segmentation']
+
+
+def label_studio(file: dict) -> None:
+    from_zero(file)
+    boxes_alone(file)
+    for annotation in file['annotations']:
+        annotation.update(ignore=0, iscrowd=0, bbox=[float(x) for x in annotation['bbox']])
+
+
+def labelme(file: dict) -> None:
+    file['categories'].insert(0, dict(id=0, name='_background_', supercategory=None))
+    for annotation in file['annotations']:
+        annotation.update(area=400.0, bbox=[float(x) for x in annotation['bbox']])
+
+
+def roboflow(file: dict) -> None:
+    from_zero(file)
+    boxes_alone(file)
+    for entry in file['categories']:
+        entry.update(id=entry['id'] + 1, supercategory='apple')
+    file['categories'].insert(0, dict(id=0, name='apple', supercategory='none'))
+    for annotation in file['annotations']:
+        annotation['category_id'] += 1
+
+
+def via(file: dict) -> None:
+    strings_in_annotations(file)
+    for number, annotation in enumerate(file['annotations']):
+        annotation.update(id=number, segmentation=annotation['segmentation'][0])
+    for image in file['images']:
+        image['id'] = str(image['id'])
+
+
 @pytest.mark.parametrize(
     'spelling',
     [
         strings, strings_in_annotations, from_zero, root_category, root_category_of_another_name,
-        no_crowd, float_sizes, same_annotation_ids,
+        no_crowd, float_sizes, float_ids, same_annotation_ids, no_ids, names_as_ids, no_area,
+        cvat, fiftyone, label_studio, labelme, roboflow, via,
     ],
 )  # fmt: skip
 def test_other_spellings_are_trained_on_and_evaluated_alike(make, tmp_path, spelling):
     """All objects are there, and a perfect detector has AP 1."""
     file = content()
     spelling(file)
-    data = make(file)
+    has_masks = any(annotation.get('segmentation') for annotation in file['annotations'])
+    data = make(file, pipeline=MASKS if has_masks else BOXES)
     assert instances(data) == [[0, 1]] * 3
     metric = METRICS.build(
         dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'), metric='bbox')
@@ -326,10 +407,54 @@ def test_putting_in_order_twice_changes_nothing():
     assert file == once
 
 
-def test_annotations_are_named_by_the_id_of_the_file():
+@pytest.mark.parametrize(('spelling', 'name'), [(same_annotation_ids, 5), (no_ids, 'number 5')])
+def test_annotations_are_named_by_the_id_of_the_file(make, log, spelling, name):
     file = content()
-    same_annotation_ids(file)
+    spelling(file)
     file['annotations'][4]['area'] = 0
-    CheckedCOCO.of(file)
-    found = audit('a.json', file, {1: 'apple', 2: 'pear'})
-    assert found.examples == {'area 0': 'annotation 5'}
+    make(file)
+    assert f'area 0, for example annotation {name}\n' in text(log) + '\n'
+
+
+def test_rules_count_images_and_objects_of_no_image_too(make, log):
+    file = content()
+    file['images'].append(dict(id=9, file_name='9.png', height=20, width=96))
+    for annotation in file['annotations'][:2]:
+        annotation['image_id'] = 9
+    file['annotations'][2]['image_id'] = 77
+    make(file)
+    lines = text(log)
+    assert '4 images (2 used), 6 objects of 2 classes (5 used)' in lines
+    assert 'left out         1  image smaller than min_size=32, for example image 9' in lines
+    assert 'left out         1  image without objects of the classes, for example image 1' in lines
+    assert 'left out         1  image_id of no image, for example annotation 4' in lines
+
+
+@pytest.mark.parametrize(
+    ('mask', 'area'),
+    [
+        ([[8, 8, 28, 8, 8, 28]], 200),  # a triangle, half of its box
+        ([[8, 8, 28, 8, 8, 28], [8, 8]], 200),
+        (dict(size=[64, 96], counts=[100, 30, 64 * 96 - 130]), 30),
+        ([], 400),
+        ([[8, 8, 28, 28]], 400),
+        (None, 400),
+    ],
+)
+@pytest.mark.parametrize('spelling', [dict(area=None), {}], ids=['null', 'missing'])
+def test_an_area_that_is_not_given_is_the_masks_or_the_boxes(mask, area, spelling):
+    file = content()
+    annotation = file['annotations'][0]
+    del annotation['area']
+    annotation.update(spelling, segmentation=mask)
+    coco = CheckedCOCO.of(file)
+    assert coco.anns[2]['area'] == pytest.approx(area, abs=15)  # of whole pixels
+    assert coco.anns[3]['area'] == 400
+
+
+@pytest.mark.parametrize('area', ['400', float('nan'), [400]])
+def test_an_area_that_is_no_number_is_refused(make, area):
+    file = content()
+    file['annotations'][0]['area'] = area
+    with pytest.raises(DataError, match='area of annotation 2 must be a finite number'):
+        make(file)

@@ -211,7 +211,7 @@ def test_impossible_annotations_are_named(make, changes, message):
         make(annotation(**changes))
 
 
-@pytest.mark.parametrize('missing', ['bbox', 'area', 'category_id'])
+@pytest.mark.parametrize('missing', ['bbox', 'category_id'])
 def test_incomplete_annotations_are_named(make, missing):
     content = annotation()
     del content[missing]
@@ -232,6 +232,13 @@ def test_images_outside_the_data_root_are_refused_unless_asked_for(make, name):
     with pytest.raises(DataError, match=r'image 3: file_name .* leads out of the data root'):
         make(name=name)
     assert make(name=name, allow_outside_root=True).get_data_info(0)['img_path'].endswith(name)
+
+
+def test_a_misspelt_annotation_file_is_told_from_a_wrong_root(make, tmp_path):
+    dataset = make()
+    for name, advice in (('b.json', 'there are a.json'), ('no/a.json', 'set the data root')):
+        with pytest.raises(DataError, match=f'no annotations at .*{name}: {advice}'):
+            type(dataset)(ann_file=str(tmp_path / name), pipeline=[])
 
 
 def test_a_switch_that_is_no_bool_is_refused(make):
@@ -309,3 +316,45 @@ def test_classes_are_categories_in_the_order_of_the_file(make, tmp_path, classes
         type(dataset)(
             ann_file=str(tmp_path / 'a.json'), metainfo=dict(classes=classes), pipeline=[]
         )
+
+
+@pytest.mark.parametrize('classes', [('other', 'thing'), ('thing', 'fourth')])
+def test_an_evaluator_of_other_classes_is_refused_before_the_first_image(make, tmp_path, classes):
+    make()
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['categories'].append(dict(id=2, name='other'))
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    metric = METRICS.build(dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json')))
+    with pytest.raises(DataError, match=r'a\.json, which the evaluator reads: '):
+        metric.dataset_meta = dict(classes=classes)
+
+
+def test_objects_of_images_that_were_not_run_are_not_missed(make, tmp_path):
+    make()
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['images'].append({**content['images'][0], 'id': 4})
+    content['annotations'].append(annotation(id=9, image_id=4))
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    metric = METRICS.build(dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json')))
+    metric.dataset_meta = dict(classes=('thing',))
+    found = dict(
+        bboxes=torch.tensor([[4.0, 4, 20, 20]]), scores=torch.ones(1), labels=torch.zeros(1).long()
+    )
+    for images, ap in (([3], 1), ([3, 4], 0.505)):
+        for image in images:
+            none = {key: value[:0] for key, value in found.items()}
+            prediction = found if image == 3 else none
+            metric.process({}, [dict(img_id=image, ori_shape=(32, 48), pred_instances=prediction)])
+        assert metric.evaluate(len(images))['coco/bbox_mAP'] == pytest.approx(ap, abs=1e-3)
+
+
+def test_categories_may_be_sorted_as_in_mmdetection(make, tmp_path):
+    make()
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['categories'].insert(0, dict(id=2, name='other'))
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    config = dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'))
+    metric = METRICS.build(dict(config, sort_categories=True))
+    metric.dataset_meta = dict(classes=('thing', 'other'))
+    with pytest.raises(DataError, match='another order'):
+        METRICS.build(config).dataset_meta = dict(classes=('thing', 'other'))

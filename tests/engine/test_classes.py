@@ -119,3 +119,43 @@ def test_names_must_be_names(load, classes):
 def test_a_name_is_there_once(load):
     with pytest.raises(ValueError, match='names apple twice'):
         load("('apple', 'pear', 'apple')")
+
+
+OTHER_DETECTORS = {
+    'retinanet/retinanet_r50_fpn_1x_coco': ['bbox_head.num_classes'],
+    'atss/atss_r50_fpn_1x_coco': ['bbox_head.num_classes'],
+    'detr/detr_r50_8xb2-150e_coco': ['bbox_head.num_classes'],
+    'mask2former/mask2former_r50_8xb2-lsj-50e_coco': [
+        'panoptic_head.num_things_classes',
+        'panoptic_fusion_head.num_things_classes',
+    ],
+}
+
+
+def of_mmdetection(tmp_path, name: str, more: str = ''):
+    path = tmp_path / 'c.py'
+    data = f'dict(dataset=dict(metainfo={dict(classes=("apple", "pear"))}))'
+    loaders = '\n'.join(f'{split}_dataloader = {data}' for split in ('train', 'val', 'test'))
+    path.write_text(f"_base_ = 'mmdet::{name}.py'\n{loaders}\n{more}")
+    evaluators = {f'{s}_evaluator.ann_file': 'any.json' for s in ('val', 'test')}
+    return load_config(str(path), evaluators)
+
+
+@pytest.mark.parametrize('name', OTHER_DETECTORS)
+def test_heads_of_other_detectors_follow(tmp_path, name):
+    cfg = of_mmdetection(tmp_path, name)
+    for key in OTHER_DETECTORS[name]:
+        head, key = key.split('.')
+        assert cfg.model[head][key] == 2
+
+
+def test_a_list_of_weights_follows_the_classes(tmp_path):
+    name = 'mask2former/mask2former_r50_8xb2-lsj-50e_coco'
+    loss = of_mmdetection(tmp_path, name).model.panoptic_head.loss_cls
+    assert loss.class_weight == [1.0, 1.0, 0.1]
+    own = 'model = dict(panoptic_head=dict(loss_cls=dict(class_weight=[1.0, 3.0, 0.1])))'
+    loss = of_mmdetection(tmp_path, name, own).model.panoptic_head.loss_cls
+    assert loss.class_weight == [1.0, 3.0, 0.1]
+    other = own.replace('[1.0, 3.0, 0.1]', '[2.0] + [1.0] * 79 + [0.1]')
+    with pytest.raises(ValueError, match='81 different weights, for 80 classes: give them for the'):
+        of_mmdetection(tmp_path, name, other)

@@ -89,3 +89,32 @@ def test_what_counts_epochs_is_not_stretched():
     set_total_batch_size(cfg, 1)
     assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval) == (12, 1)
     assert cfg.default_hooks.checkpoint.interval == 1
+
+
+@pytest.mark.parametrize(
+    ('scheduler', 'stretched'),
+    [
+        (dict(type='OneCycleLR', total_steps=900, eta_max=1), dict(total_steps=7200)),
+        (dict(type='StepLR', step_size=300, begin=10), dict(step_size=2400, begin=80)),
+        (dict(type='CosineRestartLR', periods=[300, 600]), dict(periods=[2400, 4800])),
+        (dict(type='ExponentialLR', gamma=0.5), dict(gamma=0.5 ** (1 / 8))),
+        (dict(type='CosineAnnealingLR', T_max=900, eta_min=1e-6), dict(T_max=7200, eta_min=1e-6)),
+    ],
+)
+def test_every_schedule_by_iterations_is_stretched(scheduler, stretched):
+    given = dict(scheduler, by_epoch=False)
+    for schedulers in (given, [given], dict(first=[given], second=given)):
+        cfg = by_iterations()
+        cfg.param_scheduler = schedulers
+        set_total_batch_size(cfg, 1)
+        found = cfg.param_scheduler
+        for one in (
+            (found['first'][0], found['second'])
+            if 'first' in found
+            else [found if 'type' in found else found[0]]
+        ):
+            assert {key: one[key] for key in stretched} == stretched
+    by_epochs = by_iterations()
+    by_epochs.param_scheduler = dict(scheduler, by_epoch=True)
+    set_total_batch_size(by_epochs, 1)
+    assert by_epochs.param_scheduler == dict(scheduler, by_epoch=True)

@@ -154,3 +154,39 @@ def test_slurm(data, slurm, tmp_path):
 def test_a_launcher_that_did_not_start_the_process(data, tool, launcher):
     for script in (['tools/train.py', CONFIG], ['tools/test.py', CONFIG, 'a.pth']):
         assert f'error: --launcher {launcher} is for' in tool(*script, '--launcher', launcher)
+
+
+@pytest.mark.slow
+def test_a_fault_of_several_processes_is_one_line(data, tmp_path):
+    result = run_afresh(
+        data, 'tools/dist_train.sh', CONFIG, '2', '--work-dir', str(tmp_path),
+        '--cfg-options', 'load_from=/no/such.pth', PORT='29618', check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    lines = result.stderr.strip().splitlines()
+    assert lines[0] == 'Loading PyTorch and MMDetection, some seconds ...'
+    assert lines[-1].startswith("error: load_from: no checkpoint at '/no/such.pth'")
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'line'),
+    [
+        (['--nproc_per_node', 'two', 'any.py'], 'error: Unsupported nproc_per_node value: two'),
+        (['--nproc_per_node', '2', 'KILLED'], 'error: process 1 was ended by SIGKILL'),
+    ],
+)
+def test_torchrun_says_in_a_line_how_it_failed(data, tmp_path, arguments, line):
+    script = tmp_path / 'killed.py'
+    script.write_text(
+        'import os, time\n'
+        'if os.environ["RANK"] == "1":\n    os.kill(os.getpid(), 9)\n'
+        'time.sleep(99)'
+    )
+    arguments = [str(script) if value == 'KILLED' else value for value in arguments]
+    result = run_afresh(
+        data, 'tools/torchrun.py', '--master_port', '29619', *arguments, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr.strip().startswith(line)
+    assert '\n' not in result.stderr.strip()

@@ -27,7 +27,7 @@ def test_every_config_is_in_the_metafile_with_its_weights():
         assert cell.config in models
         if cell.regime == 'fine-tuned':
             assert models[cell.config]['Weights'] == cell.checkpoint({}, 'hf://joakimbh')
-    full_size = {str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*_[ts]_*.py')}
+    full_size = {str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*_[tsbl]_*.py')}
     assert set(models) == full_size
     names = {collection['Name'] for collection in METAFILE['Collections']}
     assert {model['In Collection'] for model in models.values()} == names

@@ -7,6 +7,8 @@ the first config's test set. A config may be followed by values that override it
 ``CONFIG,model.backbone.merging.keep_rate=0.7``. Writes clusters.json, clusters.md and three plots.
 """
 
+import mmdet_atc  # noqa: F401  # isort: skip; says at once that it loads
+
 import argparse
 import json
 import sys

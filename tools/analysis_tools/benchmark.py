@@ -12,6 +12,8 @@ Without configs backbones alone are measured, for a GPU: ``benchmark.py --size s
 after another and as CUDA graphs, with stages and training steps.
 """
 
+import mmdet_atc  # noqa: F401  # isort: skip; says at once that it loads
+
 import argparse
 import dataclasses
 import json

@@ -5,6 +5,8 @@ IMAGE is a file, a folder or a quoted pattern. Each picture has the image, then 
 and one column per method and keep rate.
 """
 
+import mmdet_atc  # noqa: F401  # isort: skip; says at once that it loads
+
 import argparse
 import sys
 from pathlib import Path

@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """Write ``configs/metafile.yml`` and ``MODEL_ZOO.md`` from what ``get_flops.py --out`` measured.
 
-    models() { ls -U configs/vit_adapter_$1_* configs/atc_*_$1_average_* \
+    models() { ls -U configs/vit_adapter_$1_* configs/atc_*_$1_*average_* \
         configs/{tome,dpcknn,kmedoids,topk}_*_$1_r*; }
-    python tools/analysis_tools/get_flops.py $(models t) $(models s) --out flops.json
+    python tools/analysis_tools/get_flops.py $(models t) $(models s) $(models b) $(models l) \
+        --out flops.json
     python tools/misc/make_model_zoo.py --flops flops.json
 
-Without ``--flops`` the figures of the metafile that is there stay; weights and AP are renewed.
+Figures of other configs in the metafile that is there stay; weights and AP are renewed.
 """
 
 import argparse
@@ -59,11 +60,17 @@ as `load_from`; names and layout are read as they are.
 | [vit_adapter_s_global_3x](configs/vit_adapter_s_global_3x.py) | 48.5 | 42.8 | [1] |
 | [svit_vit_adapter_t](configs/svit_vit_adapter_t.py) | 45.5 | 40.7 | [1] |
 | [svit_vit_adapter_s](configs/svit_vit_adapter_s.py) | 48.2 | 42.5 | [1] |
-| `vit_adapter_{t,s}_window_3x` | | | [2] |
+| `vit_adapter_{t,s}_window_3x` | 46.0, 48.2 | 41.0, 42.8 | [2] |
+| [vit_adapter_b_window_3x](configs/vit_adapter_b_window_3x.py) | 49.6 | 43.6 | [2] |
+| [vit_adapter_l_window_3x](configs/vit_adapter_l_window_3x.py) | 50.9 | 44.8 | [2] |
+| [vit_adapter_s_dinov2_window_3x](configs/vit_adapter_s_dinov2_window_3x.py) | 50.8 | 44.9 | [3] |
 
 [1] Google Drive, linked from the README of [SViT](https://github.com/uzh-rpg/svit) (its AP). SViT
 of its paper runs 22.3 images a second (T, dense 18.5) and 15.8 (S, dense 11.7) there.
-[2] The GitHub releases of [ViT-Adapter](https://github.com/czczup/ViT-Adapter)."""
+[2] The GitHub releases of [ViT-Adapter](https://github.com/czczup/ViT-Adapter) (its AP), where
+there are weights.
+[3] No weights: AP that its authors give in
+[issue 108](https://github.com/czczup/ViT-Adapter/issues/108)."""
 
 
 def collections() -> list[dict]:
@@ -86,13 +93,14 @@ def models(flops: dict) -> list[dict]:
     """Entries of the metafile in the order of the measured configs.
 
     Linkages differ in which tokens share a cluster, not in how many clusters there are: what was
-    measured of average linkage holds for single and complete.
+    measured of average linkage holds for single and complete, where there are such configs.
     """
     height, width = flops['shape']
     rows = []
     for row in flops['rows']:
-        linkages = ('average', 'single', 'complete') if '_average_' in row['name'] else ('',)
-        rows += [{**row, 'name': row['name'].replace('average', one)} for one in linkages]
+        linkages = ('average', 'single', 'complete') if '_average_' in row['name'] else ('average',)
+        same = [{**row, 'name': row['name'].replace('average', one)} for one in linkages]
+        rows += [one for one in same if (ROOT / 'configs' / f'{one["name"]}.py').is_file()]
     return [
         {
             'Name': row['name'],
@@ -156,11 +164,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--flops', type=Path, help='what get_flops.py --out wrote')
     args = parser.parse_args()
-    entries = (
-        models(json.loads(args.flops.read_text()))
-        if args.flops
-        else yaml.safe_load(METAFILE.read_text())['Models']
-    )
+    by_name = {entry['Name']: entry for entry in yaml.safe_load(METAFILE.read_text())['Models']}
+    if args.flops:
+        measured = models(json.loads(args.flops.read_text()))
+        by_name |= {entry['Name']: entry for entry in measured}
+    entries = list(by_name.values())
     add_published(entries)
     metafile = dict(Collections=collections(), Models=entries)
     METAFILE.write_text(yaml.safe_dump(metafile, sort_keys=False, width=100))

@@ -16,10 +16,12 @@ from mmdet_atc.checkpoints import CheckpointError, check_fit, fit_state_dict, fl
 
 from ..private import checkpoint_of, starts_training, unwrapped
 
-#: Layers of MMDetection's heads that have outputs for each class.
-_PER_CLASS = (['fc_cls'], ['fc_reg'], ['conv_logits'])
+#: Layers of MMDetection's heads that have outputs for each class: ``fc_cls``, ``retina_cls``,
+#: ``atss_cls``, ``cls_branches`` (DETR), ``cls_embed`` (Mask2Former) ...
+_PER_CLASS = re.compile(r'(^|[._])(cls|fc_reg|conv_logits|label_embedding)[._]')
 _SELECTS = 'backbone.selective_modules.'
 _OFF = '--cfg-options default_hooks.checkpoint_fit.strict=False'
+_NEW = '--cfg-options default_hooks.checkpoint_fit.new_classes=True'
 
 
 @HOOKS.register_module()
@@ -73,7 +75,10 @@ class CheckpointFitHook(Hook):
             _check_windows(model, checkpoint, source)
         except CheckpointError as error:
             if self.strict:
-                raise CheckpointError(f'{error}. To load what fits all the same: {_OFF}') from None
+                advice = f'To load what fits all the same: {_OFF}'
+                if is_start and _drop_other_classes(state, wanted):
+                    advice = f'To train on other classes: {_NEW}. {advice}'
+                raise CheckpointError(f'{error}. {advice}') from None
             runner.logger.warning(str(error))
 
 
@@ -83,8 +88,9 @@ def _drop_other_classes(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> 
         name
         for name in wanted
         if name in state
-        and state[name].shape != wanted[name].shape
-        and name.split('.')[-2:-1] in _PER_CLASS
+        and state[name].shape[:1] != wanted[name].shape[:1]
+        and state[name].shape[1:] == wanted[name].shape[1:]
+        and _PER_CLASS.search(name)
     ]
     for name in names:
         del state[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdet_atc.backbones import ATCViTAdapter
-from mmdet_atc.backbones.pretrained import load_pretrained_vit, vit_state_dict
+from mmdet_atc.backbones.blocks_of_pass import BlocksOfPass
+from mmdet_atc.backbones.pretrained import load_pretrained_vit
+from mmdet_atc.checkpoints import load_safely, vit_state_dict
 from mmdet_atc.merging import AgglomerativeMerging
 from mmdet_atc.studies.figures import Figure as CsvFigure
 from mmdet_atc.studies.tables import markdown_table
@@ -67,8 +70,8 @@ def build_backbones(size: str, vit: str | None, device: torch.device) -> dict[st
 
     Args:
         size (str): One of :data:`SIZES`.
-        vit (str, optional): A trained ViT's file, with patches of 16 pixels; its layer scales and
-            pretraining size are taken over. With random weights keys have no structure, and
+        vit (str, optional): A trained plain ViT's file; its layer scales and the number of patches
+            it was pretrained at are taken over. With random weights keys have no structure, and
             clustering takes many more rounds than it does on trained ones.
         device (torch.device): Where to put them.
 
@@ -81,8 +84,8 @@ def build_backbones(size: str, vit: str | None, device: torch.device) -> dict[st
     dim, heads = SIZES[size]
     kwargs: dict[str, Any] = dict(embed_dim=dim, num_heads=heads, drop_path_rate=0.1)
     if vit is not None:
-        state = vit_state_dict(torch.load(vit, map_location='cpu', weights_only=True))
-        side = 16 * round((state['pos_embed'].shape[1] - 1) ** 0.5)
+        state = vit_state_dict(load_safely(vit, 'cpu'))
+        side = 16 * math.isqrt(state['pos_embed'].shape[1])
         has_scales = any('.gamma' in name for name in state)
         kwargs |= dict(img_size=side, pretrain_size=side, layer_scale=has_scales)
     torch.manual_seed(0)
@@ -182,7 +185,7 @@ class Study:
         """The dense model through ``torch.compile``; compiling takes about a minute."""
         run = torch.compile(self.models['dense']._run)
         model = self.models['dense']
-        call = self._call('dense', precision, batch, lambda x: run(x, model._run_blocks))
+        call = self._call('dense', precision, batch, lambda x: run(x, BlocksOfPass(model)))
         times = interleaved_times({'': call}, self.repeats, self.images.device, warm_up=2)['']
         setting = f'{precision}, batch {batch}, torch.compile'
         self._add('dense', setting, 'ms an image', 1e3 * statistics.median(times) / batch)

@@ -1,6 +1,5 @@
 """The paper's detection experiment (ATC, Table 3) as a sweep of cells."""
 
-from .annotations import limit_annotations
 from .cells import Cell, all_cells
 from .run import Sweep
 from .table import paper_values, plot, write_csv, write_markdown
@@ -9,7 +8,6 @@ __all__ = [
     'Cell',
     'Sweep',
     'all_cells',
-    'limit_annotations',
     'paper_values',
     'plot',
     'write_csv',

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmdet_atc.checkpoints import replaced
 
@@ -27,6 +28,7 @@ class Sweep:
         released (str): What the fine-tuned checkpoints lie under.
         processes (int): Processes (GPUs) of an evaluation. Default: 1.
         cfg_options (Sequence[str]): More ``KEY=VALUE`` for every evaluation. Default: none.
+        limit_images (int, optional): Images of a quick look, the first ones. Default: all.
     """
 
     root: Path
@@ -35,6 +37,7 @@ class Sweep:
     released: str
     processes: int = 1
     cfg_options: Sequence[str] = ()
+    limit_images: int | None = None
 
     def saved(self, cell: Cell) -> dict | None:
         """Figures of a finished cell, or None."""
@@ -61,9 +64,13 @@ class Sweep:
         if '://' not in checkpoint:
             # Called from another folder, the same relative path is another file.
             checkpoint = str(Path(checkpoint).resolve())
-        source = dict(
-            checkpoint=checkpoint, cfg_options=list(self.cfg_options), processes=self.processes
+        source: dict[str, Any] = dict(
+            checkpoint=checkpoint,
+            cfg_options=list(self.cfg_options),
+            processes=self.processes,
         )
+        if self.limit_images is not None:
+            source['limit_images'] = self.limit_images
         figures = self.saved(cell)
         if figures is not None:
             if figures.get('source') != source:
@@ -75,6 +82,8 @@ class Sweep:
         work_dir = self.out_dir / 'runs' / cell.name
         work_dir.mkdir(parents=True, exist_ok=True)
         options = ['--work-dir', str(work_dir.resolve())]
+        if self.limit_images is not None:
+            options += ['--limit-images', str(self.limit_images)]
         if self.cfg_options:
             options += ['--cfg-options', *self.cfg_options]
         config = str(self.root / cell.config)

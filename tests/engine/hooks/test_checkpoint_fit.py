@@ -197,3 +197,32 @@ def test_new_classes_are_for_a_start_and_not_for_resuming(resume):
     checkpoint = dict(state_dict=saved)
     hook.after_load_checkpoint(runner, checkpoint)
     assert not checkpoint['state_dict']
+
+
+def before_and_after(name: str, resume: bool = False, **switches) -> dict:
+    """State that is loaded into a layer with outputs for 5 classes from one for 4."""
+    modules = OrderedDict({name: torch.nn.Linear(2, 5), 'neck': torch.nn.Linear(2, 2)})
+    model = torch.nn.Sequential(OrderedDict(head=torch.nn.ModuleDict(modules)))
+    state = {k: v[:4] if name in k else v for k, v in model.state_dict().items()}
+    runner = Mock(model=model, _train_loop=Mock(spec=BaseLoop), _resume=resume, _load_from='a.pth')
+    checkpoint = dict(state_dict=state)
+    CheckpointFitHook(**switches).after_load_checkpoint(runner, checkpoint)
+    return checkpoint['state_dict']
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['fc_cls', 'fc_reg', 'conv_logits', 'retina_cls', 'atss_cls', 'cls_branches', 'cls_embed',
+     'gfl_cls', 'conv_cls', 'label_embedding'],
+)  # fmt: skip
+def test_layers_that_know_the_classes_begin_anew(name):
+    assert set(before_and_after(name, new_classes=True)) == {'head.neck.weight', 'head.neck.bias'}
+    with pytest.raises(CheckpointError, match=r'To train on other classes: .*new_classes=True'):
+        before_and_after(name)
+
+
+@pytest.mark.parametrize('name', ['proj', 'retina_reg', 'class_free'])
+def test_other_layers_must_fit_with_new_classes_too(name):
+    with pytest.raises(CheckpointError, match=r'a\.pth does not fit') as error:
+        before_and_after(name, new_classes=True)
+    assert 'To train on other classes' not in str(error.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from mmdet_atc.studies.table3 import (
     Cell,
     all_cells,
-    limit_annotations,
     paper_values,
     plot,
     write_csv,
@@ -54,21 +52,6 @@ def test_checkpoints(cell, expected):
 def test_a_missing_dense_checkpoint_is_named():
     with pytest.raises(ValueError, match='--dense-small FILE'):
         Cell('small', 'off-the-shelf', 'average', 50).checkpoint({}, 'hf://joakimbh')
-
-
-def test_limited_annotations_forget_the_other_images(tmp_path):
-    source, target = tmp_path / 'all.json', tmp_path / 'few.json'
-    content = dict(
-        images=[dict(id=i) for i in (7, 5, 9)],
-        annotations=[dict(id=n, image_id=i) for n, i in enumerate((9, 7, 5, 7))],
-        categories=[dict(id=1)],
-    )
-    source.write_text(json.dumps(content))
-    limit_annotations(source, target, 2)
-    limited = json.loads(target.read_text())
-    assert [image['id'] for image in limited['images']] == [7, 5]
-    assert [a['id'] for a in limited['annotations']] == [1, 2, 3]
-    assert limited['categories'] == content['categories']
 
 
 def test_tables_show_differences_to_the_paper_where_it_is_known(tmp_path: Path):

@@ -1,0 +1,124 @@
+"""Why a file cannot initialise a plain ViT: one reason, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from .mismatch import size_of, width_of
+
+State = Mapping[str, Tensor]
+
+_GATED = 'its MLPs are gated (SwiGLU, as in DINOv2-g and EVA-02), which this ViT has not'
+#: What a plain ViT's names never look like, and why; the first that is found is told.
+_FOREIGN = (
+    (
+        r'lora_',
+        "it holds LoRA's low-rank updates: merge them into their model first (PEFT's "
+        'merge_and_unload) and save that',
+    ),
+    (r'^layers\.\d+\.blocks\.', 'it is a Swin Transformer, not a plain ViT'),
+    (
+        r'relative_position|rel_pos',
+        'its attention has relative positions (as BEiT and SAM), which this ViT has not',
+    ),
+    (r'\brope|rotary|\bfreqs', 'its positions are rotary (as in DINOv3), which this ViT has not'),
+    (r'\.mlp\.(w\d+|fc1_[gx]|gate\w*)\.', _GATED),
+    (r'\.attn\.[qk]_norm\.', 'it normalises queries and keys, which this ViT does not'),
+    (r'\.(attn|mlp)\.norm\.', 'it has norms inside of attention or MLPs, which this ViT has not'),
+    (r'\.attn\.[qv]_bias$', 'only queries and values have a bias (as in BEiT and EVA)'),
+    (
+        r'^patch_embed\.(?!proj\.)|^conv_root|^block\d+/unit',
+        'its patch embedding is more than one convolution (a hybrid with a convolutional network)',
+    ),
+    (
+        r'^(\w+\.)*encoder\.layers?\.',
+        "it has the names of another library (Hugging Face's transformers?): take timm's file of "
+        'the model, or the original one',
+    ),
+)
+_BLOCK = re.compile(r'^blocks\.(\d+)\.(?:attn|TransformerEncoderLayer)\.')
+
+
+def why_no_vit(given: State, wanted: State) -> str | None:
+    """Why a file's tensors are not those of a backbone's ViT, as far as the reason is known.
+
+    Args:
+        given (Mapping[str, Tensor]): From :func:`vit_state_dict`, not fitted yet.
+        wanted (Mapping[str, Tensor]): State dict of the backbone.
+
+    Returns:
+        str, optional: One line; None where nothing speaks against the file, or no known reason.
+    """
+    if any(name.startswith('backbone.') for name in given):
+        return 'the file is a detector, which is loaded through load_from'
+    for pattern, reason in _FOREIGN:
+        if any(re.search(pattern, name) for name in given):
+            return reason
+    blocks = _depth(given)
+    if not blocks:
+        kernels = [n for n, v in given.items() if v.ndim == 4 and not n.startswith('patch_embed')]
+        if kernels:
+            return f'it is a convolutional network (with {kernels[0]}), not a plain ViT'
+        return None
+    if 'blocks.0.norm1.weight' in given and 'blocks.0.norm1.bias' not in given:
+        return 'its norms have no bias (as RMS norm), but those of this ViT are layer norms'
+    if 'pos_embed' not in given:
+        return 'it has no position embedding: its positions are rotary or relative'
+    if _has_gate(given):
+        return _GATED
+    found, here = width_of(given), width_of(wanted)
+    if found and here and found != here:
+        return (
+            f'the file has {size_of(found)}, the config {size_of(here)}: take the config of the '
+            "file's size"
+        )
+    if blocks != _depth(wanted):
+        return f'the file has {blocks} blocks, the config {_depth(wanted)}: set depth'
+    for check in (_registers, _pre_norm, _layer_scale, _qkv_bias):
+        if text := check(given, wanted):
+            return text
+    return None
+
+
+def _depth(state: State) -> int:
+    return len({match[1] for match in map(_BLOCK.match, state) if match})
+
+
+def _has_gate(state: State) -> bool:
+    """Whether half of what the MLP's first layer gives is multiplied with the other half."""
+    first, second = (state.get(f'blocks.0.mlp.fc{layer}.weight') for layer in (1, 2))
+    return first is not None and second is not None and len(first) == 2 * second.shape[1]
+
+
+def _registers(given: State, wanted: State) -> str | None:
+    found, here = (s['reg_token'].shape[1] if 'reg_token' in s else 0 for s in (given, wanted))
+    if found == here:
+        return None
+    return f'the file has {found} registers, the config {here}: set backbone.num_registers={found}'
+
+
+def _pre_norm(given: State, wanted: State) -> str | None:
+    return _differ(given, wanted, 'norm_pre.weight', 'a norm before the first block', 'pre_norm')
+
+
+def _layer_scale(given: State, wanted: State) -> str | None:
+    if 'blocks.0.gamma1' not in given:  # they start at one
+        return None
+    return _differ(given, wanted, 'blocks.0.gamma1', 'layer scales', 'layer_scale')
+
+
+def _qkv_bias(given: State, wanted: State) -> str | None:
+    what = 'biases of queries, keys and values'
+    return _differ(given, wanted, 'blocks.0.attn.qkv.bias', what, 'qkv_bias')
+
+
+def _differ(given: State, wanted: State, name: str, what: str, argument: str) -> str | None:
+    found = name in given
+    # SViT's blocks have other names, and take no such argument.
+    if found == (name in wanted) or 'blocks.0.norm1.weight' not in wanted:
+        return None
+    has = 'has' if found else 'has no'
+    return f'the file {has} {what}: set backbone.{argument}={found}'
