@@ -223,7 +223,7 @@ class _MergingBlocks(BlocksOfPass):
 
     def __call__(self, patches: Tensor, indices: range, grid: tuple[int, int]) -> Tensor:
         if not self.counts:
-            self._follow_plan(patches.shape[1])
+            self._follow_plan(grid[0] * grid[1])
         patches = self.stages[-1].merge(patches) if self.stages else patches
         patches = super().__call__(patches, indices, grid)
         return self.stages[-1].unmerge(patches) if self.stages else patches
