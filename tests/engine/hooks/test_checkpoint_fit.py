@@ -9,8 +9,8 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
 from mmengine.hooks import EMAHook
+from mmengine.hub import get_config
 from mmengine.model import BaseModel
 from mmengine.runner import BaseLoop, Runner
 
@@ -253,7 +253,7 @@ def test_detectors_of_coco_start_with_two_classes(tmp_path, config, anew):
         MODELS.build({**cfg.model, 'backbone': {**cfg.model.backbone, 'init_cfg': None}})
         for cfg in (
             load_config(str(tmp_path / 'own.py'), evaluators),
-            Config.fromfile(f'mmdet::{config}.py'),
+            get_config(f'mmdet::{config}.py'),
         )
     )
     checkpoint = dict(state_dict=of_coco.state_dict())
