@@ -25,6 +25,7 @@ LAYERS = [
     'integrations',
     'classification',
     'visualization',
+    'deployment',
     'apis',
     'studies',
 ]

@@ -57,9 +57,9 @@ esac
 
 rest=(-r requirements/tests.txt -r requirements/docs.txt -c "$torch")
 if [ "$kind" = onedl ]; then # in place of mmengine and mmdet
-    rest+=($(grep -E '^[a-z]' requirements/runtime.txt | grep -v '^mm' | tr -d ' '))
+    rest+=($(grep -hE '^[a-z]' requirements/{runtime,segmentation}.txt | grep -v '^mm' | tr -d ' '))
 else
-    rest+=(-r requirements/runtime.txt)
+    rest+=(-r requirements/runtime.txt -r requirements/segmentation.txt)
 fi
 
 if [ "$locked" = 1 ]; then

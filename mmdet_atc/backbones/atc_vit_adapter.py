@@ -199,7 +199,7 @@ class _MergingBlocks(BlocksOfPass):
         clusters = (
             self.stages[-1]
             if self.stages
-            else TokenClusters.identity(len(tokens), tokens.shape[1] - first, tokens.device)
+            else TokenClusters.identity(tokens.shape[0], tokens.shape[1] - first, tokens.device)
         )
         patches, clusters = merger.merge(
             tokens[:, first:],

@@ -64,14 +64,22 @@ def checked_merge_blocks(merge_blocks: Sequence[int], depth: int) -> tuple[int, 
     Raises:
         ValueError: If they are not increasing indices of blocks.
     """
-    if not isinstance(merge_blocks, Sequence) or isinstance(merge_blocks, str):
-        raise ValueError(f'merge_blocks must be a list of block indices, got {merge_blocks!r}')
-    blocks = tuple(merge_blocks)
-    if not blocks:
+    if isinstance(merge_blocks, (list, tuple)) and not merge_blocks:
         raise ValueError('merge_blocks must not be empty; merging=None switches merging off')
-    for block in blocks:
-        if not isinstance(block, int) or isinstance(block, bool) or not 0 <= block < depth:
-            raise ValueError(f'merge_blocks must be block indices in 0..{depth - 1}, got {block!r}')
-    if list(blocks) != sorted(set(blocks)):
-        raise ValueError(f'merge_blocks must be increasing without repetition, got {blocks}')
-    return blocks
+    return increasing_indices('merge_blocks', 'block', merge_blocks, depth)
+
+
+def increasing_indices(name: str, what: str, indices: Sequence[int], count: int) -> tuple[int, ...]:
+    """Indices of some of ``count`` things, checked; ``name`` is the argument's, for the message.
+
+    Raises:
+        ValueError: If they are not increasing, or none.
+    """
+    if not isinstance(indices, Sequence) or isinstance(indices, str) or not indices:
+        raise ValueError(f'{name} must be a list of {what} indices, got {indices!r}')
+    for index in indices:
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
+            raise ValueError(f'{name} must be {what} indices in 0..{count - 1}, got {index!r}')
+    if list(indices) != sorted(set(indices)):
+        raise ValueError(f'{name} must be increasing without repetition, got {tuple(indices)}')
+    return tuple(indices)

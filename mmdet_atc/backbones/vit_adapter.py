@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -40,7 +40,7 @@ from mmdet_atc.layers import (
     patch_tokens,
 )
 
-from .block_layout import groups_of_blocks, windows_per_block
+from .block_layout import groups_of_blocks, increasing_indices, windows_per_block
 from .blocks_of_pass import BlocksOfPass
 from .captured import compiled_forward
 from .geometry import Geometry
@@ -86,7 +86,12 @@ class ViTAdapter(BaseModule):
         with_cffn (bool): Whether Extractors have a convolutional FFN. Default: True.
         cffn_ratio (float): Hidden channels of that FFN over ``embed_dim``. Default: 0.25.
         deform_ratio (float): Channels of deformable values over ``embed_dim``. Default: 1.
-        add_vit_feature (bool): Whether the ViT's last feature is added to the maps. Default: True.
+        add_vit_feature (bool): Whether the ViT's features are added to the maps. Default: True.
+        vit_features (str): Which of them: ``'last'``, to all maps, as ViT-Adapter detects, or
+            ``'each'``, that of the i-th of four interactions to the i-th map, as it segments.
+            Weights fit both, so a file does not say which it was trained with. Default: 'last'.
+        out_indices (Sequence[int]): Which maps are returned, of 0 (stride 4) to 3 (stride 32), in
+            order. Default: (0, 1, 2, 3).
         use_extra_extractor (bool): Whether the last interaction has two more. Default: True.
         window_attn (bool | Sequence[bool]): Which blocks attend in windows. Default: False.
         window_size (int | Sequence[int | None]): Side of the windows in patches; one per block may
@@ -149,6 +154,8 @@ class ViTAdapter(BaseModule):
         cffn_ratio: float = 0.25,
         deform_ratio: float = 1.0,
         add_vit_feature: bool = True,
+        vit_features: str = 'last',
+        out_indices: Sequence[int] = (0, 1, 2, 3),
         use_extra_extractor: bool = True,
         window_attn: bool | Sequence[bool] = False,
         window_size: int | Sequence[int | None] = 14,
@@ -189,6 +196,7 @@ class ViTAdapter(BaseModule):
         check_up_to(depth, frozen_blocks=frozen_blocks)
         check_up_to(_MOST_REGISTERS, num_registers=num_registers)
         check_choice(ACTIVATIONS, activation=activation)
+        check_choice(('last', 'each'), vit_features=vit_features)
         check_drop_rate(drop_path_rate=drop_path_rate)
         check_finite(init_values=init_values, norm_eps=norm_eps)
         if norm_eps <= 0:
@@ -208,6 +216,12 @@ class ViTAdapter(BaseModule):
                 'window_attn must be False with num_registers: a window has patches alone'
             )
         groups = groups_of_blocks(interaction_indexes, depth)
+        if vit_features == 'each' and len(groups) != 4:
+            raise ValueError(
+                "vit_features='each' takes four interactions, one for each map, got "
+                f'{len(groups)} in interaction_indexes'
+            )
+        outs = increasing_indices('out_indices', 'map', out_indices, 4)
         self.set_compile(compile)
         norm_cfg = dict(type='BN') if norm_cfg is None else norm_cfg
         _check_norm(norm_cfg, embed_dim)
@@ -215,6 +229,8 @@ class ViTAdapter(BaseModule):
         self.embed_dim = embed_dim
         self.patch_size = patch_size
         self.add_vit_feature = add_vit_feature
+        self.vit_features = vit_features
+        self.out_indices = outs
         self.interaction_indexes = groups
         self.window_sizes = windows
         self.num_registers = num_registers
@@ -343,7 +359,8 @@ class ViTAdapter(BaseModule):
             image (Tensor): ``(B, 3, H, W)``, normalised; H and W multiples of 32.
 
         Returns:
-            tuple[Tensor, ...]: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
+            tuple[Tensor, ...]: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32, or those
+            of ``out_indices``.
 
         Raises:
             ValueError: If H or W is not a multiple of 32.
@@ -376,17 +393,24 @@ class ViTAdapter(BaseModule):
         pyramid = self.spm.pyramid(levels, self.level_embed)
         del levels
         patches = self._patch_tokens(image, geometry.grid)
+        features: list[Tensor | None] = []
         for index, (first, last) in enumerate(self.interaction_indexes):
             interaction = cast(Interaction, self.interactions[index])
             patches = interaction.injector(patches, pyramid, geometry.injector)
             patches = run_blocks(patches, range(first, last + 1), geometry.grid)
             pyramid = interaction.extract(pyramid, patches, geometry.extractor, geometry.pyramid)
-        feature = feature_map(patches, geometry.grid) if self.add_vit_feature else None
+            if self.add_vit_feature and self.vit_features == 'each':
+                features.append(feature_map(patches, geometry.grid))
+        if not features:
+            features = [feature_map(patches, geometry.grid) if self.add_vit_feature else None] * 4
         # Memory peaks where the map of stride 4 is made: nothing else is held there.
         held = [stem]
         del stem, patches
-        finest = self._finest_output(held, pyramid, feature, geometry)
-        return (finest, *self._coarser_outputs(pyramid, feature, geometry))
+        outputs: list[Tensor] = []
+        if 0 in self.out_indices:
+            outputs.append(self._finest_output(held, pyramid, features[0], geometry))
+        outputs += self._coarser_outputs(pyramid, features, geometry)
+        return tuple(outputs)
 
     def _patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches with their position embedding, ``(B, N, C)``."""
@@ -410,15 +434,14 @@ class ViTAdapter(BaseModule):
         return finest_map(stem, self.spm.fc1, self.up, level, shape, feature, self.norm1)
 
     def _coarser_outputs(
-        self, pyramid: Tensor, feature: Tensor | None, geometry: Geometry
-    ) -> tuple[Tensor, ...]:
-        """The maps of strides 8, 16 and 32."""
+        self, pyramid: Tensor, features: Sequence[Tensor | None], geometry: Geometry
+    ) -> Iterator[Tensor]:
+        """Those of the maps of strides 8, 16 and 32 that are asked for."""
         levels = pyramid.split([height * width for height, width in geometry.pyramid], dim=1)
         norms = (self.norm2, self.norm3, self.norm4)
-        return tuple(
-            coarser_map(level, shape, feature, norm)
-            for level, shape, norm in zip(levels, geometry.pyramid, norms, strict=True)
-        )
+        for index, (level, shape, norm) in enumerate(zip(levels, geometry.pyramid, norms), 1):
+            if index in self.out_indices:
+                yield coarser_map(level, shape, features[index], norm)
 
 
 def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:

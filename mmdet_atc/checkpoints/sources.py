@@ -90,7 +90,7 @@ def load_from_timm(filename: str, map_location: str | None = None) -> dict:
     try:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # of the hub, of the network, or timm's own
-        reason = ' '.join(str(error).split())
+        reason = ' '.join(str(error).split()).rstrip('.')
         raise DownloadError(
             f'cannot load {filename!r}: {reason}; without a connection give a local file instead'
         ) from error
@@ -108,11 +108,14 @@ def unnamed_traits(block: nn.Module) -> dict[str, Any]:
         block (nn.Module): One of a plain ViT's, of timm's class or ours.
 
     Returns:
-        dict: The class of the block, the number of heads, the activation and the norms' epsilon.
+        dict: The class of the block, the number of heads, the activation and the norms' epsilon;
+        of other blocks than a plain one the class alone.
     """
     parts: Any = block
-    return dict(
-        block=type(block).__name__,
+    traits = dict(block=type(block).__name__)
+    if traits['block'] != 'Block':
+        return traits
+    return traits | dict(
         num_heads=parts.attn.num_heads,
         activation=type(parts.mlp.act).__name__,
         norm_eps=parts.norm1.eps,

@@ -1,8 +1,8 @@
 """Weights of plain ViTs as their authors and timm publish them, under a backbone's names.
 
 DeiT, DeiT III, MAE, DINOv2 (also with registers) and timm name a ViT's tensors nearly alike.
-AugReg's ``.npz`` have JAX's names and layout, CLIP's image tower (OpenAI and open_clip) names of
-its own.
+AugReg's ``.npz`` have JAX's names and layout, CLIP's image tower (OpenAI and open_clip) and Hugging
+Face's transformers names of their own.
 """
 
 from __future__ import annotations
@@ -36,6 +36,22 @@ _CLIP: _Table = (
     (r'\.c_fc\.', '.fc1.'),
     (r'\.c_proj\.', '.fc2.'),
 )
+_TRANSFORMERS: _Table = (
+    (r'^\w+\.(?=embeddings\.|encoder\.|layernorm\.)', ''),
+    (r'^embeddings\.patch_embeddings\.projection\.', 'patch_embed.proj.'),
+    (r'^embeddings\.position_embeddings$', 'pos_embed'),
+    (r'^embeddings\.distillation_token$', 'dist_token'),
+    (r'^embeddings\.', ''),
+    (r'^encoder\.layer\.', 'blocks.'),
+    (r'\.attention\.attention\.', '.attn.'),
+    (r'\.attention\.output\.dense\.', '.attn.proj.'),
+    (r'\.layernorm_before\.', '.norm1.'),
+    (r'\.layernorm_after\.', '.norm2.'),
+    (r'\.intermediate\.dense\.', '.mlp.fc1.'),
+    (r'\.output\.dense\.', '.mlp.fc2.'),
+    (r'\.layer_scale(\d)\.lambda1$', r'.gamma\1'),
+    (r'^layernorm\.', 'norm.'),
+)
 _JAX: _Table = (
     (r'^embedding/', 'patch_embed.proj/'),
     (r'^cls$', 'cls_token'),
@@ -51,8 +67,9 @@ _JAX: _Table = (
     (r'/(?:kernel|scale)$', '.weight'),
     (r'/bias$', '.bias'),
 )
-#: Parts of pretraining that no backbone has: MAE's decoder, DINOv2's masks, pooling and heads.
-_OF_PRETRAINING = ('mask_token', 'decoder_', 'pre_logits', 'attn_pool.', 'head.', 'head_dist.')
+#: Parts of pretraining that no backbone has: MAE's decoder, DINOv2's masks, pooling.
+_OF_PRETRAINING = ('mask_token', 'decoder', 'pre_logits', 'attn_pool.', 'pooler.')
+_HEADS = ('head.', 'head_dist.', 'classifier', 'cls_classifier', 'distillation_classifier')
 
 
 def vit_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -71,11 +88,11 @@ def vit_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         state = _from_jax(checkpoint)
     else:
         state = flat_state_dict(checkpoint, prefixes=('module.', 'backbone.'))
-        state = _image_tower(state)
+        state = _joined(_of_transformers(_image_tower(state)))
     return {
         name: tensor.to(torch.promote_types(tensor.dtype, torch.float32))
         for name, tensor in _renamed(state, _TIMM)
-        if not name.startswith(_OF_PRETRAINING)
+        if not name.startswith((*_OF_PRETRAINING, *_HEADS))
     }
 
 
@@ -112,7 +129,19 @@ def _from_jax(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith('.weight') and tensor.ndim > 1:
             tensor = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.t()
         state[name] = tensor
+    return _joined(state)
+
+
+def _of_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not any('embeddings.patch_embeddings.projection.' in name for name in state):
+        return state
+    return dict(_renamed(state, _TRANSFORMERS))
+
+
+def _joined(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Queries, keys and values in one projection."""
     for name in [name for name in state if '.attn.query.' in name]:
-        parts = [state.pop(name.replace('query', part)) for part in ('query', 'key', 'value')]
-        state[name.replace('query', 'qkv')] = torch.cat(parts)
+        parts = [name.replace('query', part) for part in ('query', 'key', 'value')]
+        if all(part in state for part in parts):
+            state[name.replace('query', 'qkv')] = torch.cat([state.pop(part) for part in parts])
     return state

@@ -25,7 +25,7 @@ _FOREIGN = (
         'its attention has relative positions (as BEiT and SAM), which this ViT has not',
     ),
     (r'\brope|rotary|\bfreqs', 'its positions are rotary (as in DINOv3), which this ViT has not'),
-    (r'\.mlp\.(w\d+|fc1_[gx]|gate\w*)\.', _GATED),
+    (r'\.mlp\.(w\d+|fc1_[gx]|gate\w*|weights_in)\.', _GATED),
     (r'\.attn\.[qk]_norm\.', 'it normalises queries and keys, which this ViT does not'),
     (r'\.(attn|mlp)\.norm\.', 'it has norms inside of attention or MLPs, which this ViT has not'),
     (r'\.attn\.[qv]_bias$', 'only queries and values have a bias (as in BEiT and EVA)'),
@@ -34,9 +34,8 @@ _FOREIGN = (
         'its patch embedding is more than one convolution (a hybrid with a convolutional network)',
     ),
     (
-        r'^(\w+\.)*encoder\.layers?\.',
-        "it has the names of another library (Hugging Face's transformers?): take timm's file of "
-        'the model, or the original one',
+        r'^(\w+\.)*(encoder\.layers?|embeddings)\.',
+        "it has another library's names: take timm's file of the model, or the original one",
     ),
 )
 _BLOCK = re.compile(r'^blocks\.(\d+)\.(?:attn|TransformerEncoderLayer)\.')
@@ -77,7 +76,7 @@ def why_no_vit(given: State, wanted: State) -> str | None:
         )
     if blocks != _depth(wanted):
         return f'the file has {blocks} blocks, the config {_depth(wanted)}: set depth'
-    for check in (_registers, _pre_norm, _layer_scale, _qkv_bias):
+    for check in (_mlp_ratio, _registers, _pre_norm, _layer_scale, _qkv_bias):
         if text := check(given, wanted):
             return text
     return None
@@ -91,6 +90,14 @@ def _has_gate(state: State) -> bool:
     """Whether half of what the MLP's first layer gives is multiplied with the other half."""
     first, second = (state.get(f'blocks.0.mlp.fc{layer}.weight') for layer in (1, 2))
     return first is not None and second is not None and len(first) == 2 * second.shape[1]
+
+
+def _mlp_ratio(given: State, wanted: State) -> str | None:
+    name = 'blocks.0.mlp.fc1.weight'
+    if name not in given or name not in wanted or len(given[name]) == len(wanted[name]):
+        return None
+    ratio = len(given[name]) / given[name].shape[1]
+    return f'the file has other MLPs: set backbone.mlp_ratio={ratio:g}'
 
 
 def _registers(given: State, wanted: State) -> str | None:

@@ -246,7 +246,9 @@ def _check(x: Tensor, name: str, num_clusters: int, linkage: str, backend: str) 
     if name == 'features' and x.shape[1] > MOST_TOKENS:
         raise ValueError(f'features must be of at most {MOST_TOKENS} tokens, got {x.shape[1]}')
     is_int = isinstance(num_clusters, int) and not isinstance(num_clusters, bool)
-    if not is_int or not 1 <= num_clusters <= x.shape[1]:
+    # A program for images of any size (torch.export) has a symbol here.
+    is_symbol = isinstance(num_clusters, torch.SymInt)
+    if not is_symbol and (not is_int or not 1 <= num_clusters <= x.shape[1]):
         raise ValueError(f'num_clusters must be an int in 1..{x.shape[1]}, got {num_clusters!r}')
     if linkage not in LINKAGES:
         raise ValueError(f'linkage must be one of {LINKAGES}, got {linkage!r}')

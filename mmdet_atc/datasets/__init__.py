@@ -5,6 +5,7 @@ from .checked_coco_metric import CheckedCocoMetric
 from .errors import DataError
 from .image_size import MatchAnnotatedSize
 from .jpeg_end import CheckJPEGEnd
+from .semantic_maps import write_semantic_maps
 from .shapes import SHAPES_CLASSES, generate_shapes_dataset
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     'DataError',
     'MatchAnnotatedSize',
     'generate_shapes_dataset',
+    'write_semantic_maps',
 ]

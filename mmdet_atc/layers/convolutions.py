@@ -53,7 +53,7 @@ def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
 def pointwise_by_product(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """:func:`pointwise` as one product with channels first."""
     assert conv.bias is not None
-    weight = conv.weight.flatten(1).expand(len(x), -1, -1)
+    weight = conv.weight.flatten(1).expand(x.shape[0], -1, -1)
     return torch.baddbmm(conv.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
 
 
@@ -84,7 +84,7 @@ def upsampled_onto_by_product(
     height, width = shape
     quads = torch.baddbmm(
         up.bias.repeat_interleave(4)[:, None],
-        up.weight.flatten(1).t().expand(len(level), -1, -1),
+        up.weight.flatten(1).t().expand(level.shape[0], -1, -1),
         level.transpose(1, 2),
     )
     quads = quads.unflatten(1, (-1, 2, 2)).unflatten(4, (height, width))

@@ -56,7 +56,8 @@ class TokenMerger(ABC):
 
     def num_clusters(self, num_tokens: int, keep_rate: float) -> int:
         """``int(keep_rate * num_tokens)``, but at least one cluster."""
-        return max(1, math.floor(keep_rate * num_tokens))
+        # trunc, which torch.export can write, unlike floor.
+        return max(1, math.trunc(keep_rate * num_tokens))
 
     @abstractmethod
     def assign(self, keys: Tensor, num_clusters: int) -> Tensor:

@@ -49,7 +49,7 @@ class BipartiteMerging(TokenMerger):
         first = 1 if self.class_token else 0
         even, odd = positions[first::2], positions[1 - first :: 2]
         num_merged = num_tokens - num_clusters
-        num_kept = len(even) - num_merged
+        num_kept = even.shape[0] - num_merged
         if num_merged == 0:
             return positions.repeat(batch, 1)
         with torch.autocast(keys.device.type, enabled=False):
@@ -64,12 +64,12 @@ class BipartiteMerging(TokenMerger):
         if self.class_token:
             kept = kept.sort(dim=1).values
         labels = positions.repeat(batch, 1)
-        labels_of_even = labels[:, : len(even)].scatter(
+        labels_of_even = labels[:, : even.shape[0]].scatter(
             1, kept, positions[:num_kept].expand_as(kept)
         )
         labels_of_even.scatter_(1, merged, num_kept + partner.gather(1, merged))
         labels[:, even] = labels_of_even
-        labels[:, odd] = num_kept + positions[: len(odd)]
+        labels[:, odd] = num_kept + positions[: odd.shape[0]]
         return labels
 
 

@@ -66,7 +66,7 @@ class TokenClusters:
         """
         counts = None if weights is None else weights.to(self.sizes.dtype)
         masses = self.sizes if counts is None else self.sizes * counts
-        sizes = self.sizes.new_zeros(len(labels), num_clusters).scatter_add_(1, labels, masses)
+        sizes = self.sizes.new_zeros(labels.shape[0], num_clusters).scatter_add_(1, labels, masses)
         merged = segment_mean(tokens, labels, sizes, weights=masses)
         patch_weights = self.weights
         if counts is not None:

@@ -25,6 +25,7 @@ class _Registry:
 
     def build(self, cfg: dict) -> TokenMerger:
         arguments = dict(cfg)
+        arguments.pop('_scope_', None)
         name = arguments.pop('type')
         cls = self.get(name) if isinstance(name, str) else name
         if cls is None:
@@ -51,7 +52,8 @@ def build_merger(merging: dict | TokenMerger) -> TokenMerger:
     if not isinstance(merging, dict):
         raise ValueError(f'merging must be the config of a token merger, got {merging!r}')
     try:
-        return TOKEN_MERGERS.build({'type': 'AgglomerativeMerging', **merging})
+        # Mergers are the same in a config of MMSegmentation.
+        return TOKEN_MERGERS.build({'type': 'AgglomerativeMerging', '_scope_': 'mmdet', **merging})
     except (KeyError, TypeError) as error:
         reason = str(error.args[0] if error.args else error).splitlines()[0]
         raise ValueError(f'merging={merging!r} is no token merger: {reason}') from error

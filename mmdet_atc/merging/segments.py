@@ -54,7 +54,7 @@ def segment_sum_plain(
     rows = x.to(torch.promote_types(x.dtype, torch.float32))
     if weights is not None:
         rows = rows * weights.to(rows.dtype).unsqueeze(-1)
-    sums = rows.new_zeros(len(x), num_labels, x.shape[2])
+    sums = rows.new_zeros(x.shape[0], num_labels, x.shape[2])
     sums = sums.scatter_add(1, _channelwise(labels, x), rows)
     if totals is not None:
         sums = sums / totals.to(rows.dtype).unsqueeze(-1)
@@ -111,7 +111,7 @@ def _take_rows(tokens, labels, weights, totals):
 
 @_segment_sum.register_fake
 def _(x, labels, num_labels, weights, totals):
-    return x.new_empty(len(x), num_labels, x.shape[2])
+    return x.new_empty(x.shape[0], num_labels, x.shape[2])
 
 
 @_take_rows.register_fake

@@ -27,6 +27,7 @@ class Source:
     layout: Callable[[dict[str, Tensor]], dict[str, Any]] = dict
     backbone: dict[str, Any] = field(default_factory=dict)
     suffix: str = '.pth'
+    is_read_by_timm: bool = True
 
     @property
     def patch_size(self) -> int:
@@ -136,6 +137,28 @@ def openai_clip(state: dict[str, Tensor]) -> dict[str, Any]:
     return {**text, **{f'visual.{name}': tensor for name, tensor in tower.items()}}
 
 
+def transformers_dinov2(state: dict[str, Tensor]) -> dict[str, Any]:
+    names = (
+        (r'^(cls_token|mask_token|register_tokens)$', r'embeddings.\1'),
+        (r'^pos_embed$', 'embeddings.position_embeddings'),
+        (r'^patch_embed\.proj\.', 'embeddings.patch_embeddings.projection.'),
+        (r'^norm\.', 'layernorm.'),
+        (r'^blocks\.', 'encoder.layer.'),
+        (r'attn\.proj\.', 'attention.output.dense.'),
+        (r'ls(\d)\.gamma', r'layer_scale\1.lambda1'),
+    )
+    layout = {}
+    for name, tensor in facebook_dinov2_registers(state).items():
+        for old, new in names:
+            name = re.sub(old, new, name)
+        if 'attn.qkv.' in name:
+            for part, piece in zip(('query', 'key', 'value'), tensor.chunk(3), strict=True):
+                layout[name.replace('attn.qkv', f'attention.attention.{part}')] = piece.clone()
+        elif not name.startswith('head'):
+            layout[name] = tensor
+    return layout
+
+
 def google_augreg(state: dict[str, Tensor]) -> dict[str, Any]:
     """Arrays of the ``.npz``: input channels first, heads on an axis."""
     heads = SIZE['num_heads']
@@ -180,6 +203,9 @@ SOURCES = {
     'DINOv2 with registers, timm': Source('vit_small_patch14_reg4_dinov2', dict, _REGISTERS),
     'DINOv2 with registers': Source(
         'vit_small_patch14_reg4_dinov2', facebook_dinov2_registers, _REGISTERS
+    ),
+    "DINOv2 with registers, transformers'": Source(
+        'vit_small_patch14_reg4_dinov2', transformers_dinov2, _REGISTERS, '.safetensors', False
     ),
     'AugReg': Source('vit_small_patch16_224', google_augreg, suffix='.npz'),
     'MAE': Source('vit_base_patch16_224', facebook_mae),

@@ -51,6 +51,8 @@ def reference(source: Source, path: str, side: int, grid: tuple[int, int]) -> to
             torch.nn.init.zeros_(parameter)
         whole.load_pretrained(path)
         state = dict(whole.state_dict())
+    elif not source.is_read_by_timm:
+        state = dict(source.made(SIDE).state_dict())
     else:
         read = load_file if source.suffix == '.safetensors' else torch.load
         state = dict(read(path))
@@ -215,15 +217,20 @@ REFUSED = {
         {'conv_stem.weight': (32, 3, 3, 3), 'blocks.0.0.conv_dw.weight': (32, 1, 3, 3)},
         'it is a convolutional network',
     ),
-    'transformers': (
-        {'embeddings.cls_token': (1, 1, 48), 'encoder.layer.0.norm1.weight': (48,)},
-        'names of another library',
+    "CLIP, transformers'": (
+        {'vision_model.embeddings.patch_embedding.weight': (48, 3, 16, 16)},
+        "another library's names",
+    ),
+    "DINOv3, transformers'": (
+        {'embeddings.patch_embeddings.weight': (48, 3, 16, 16), 'layer.0.norm1.weight': (48,)},
+        "another library's names",
     ),
     'another width': (
         {**_BLOCK, 'patch_embed.proj.weight': (192, 3, 16, 16)},
         'the file has 192 channels (size T), the config 48 channels',
     ),
     'another depth': (without('2.attn.qkv.weight', '2.attn.qkv.bias'), 'has 2 blocks, the conf'),
+    'other MLPs': ({**_BLOCK, 'blocks.0.mlp.fc1.weight': (96, 48)}, 'set backbone.mlp_ratio=2'),
     'registers': ({**_BLOCK, 'register_tokens': (1, 4, 48)}, 'set backbone.num_registers=4'),
     'pre-norm': ({**_BLOCK, 'norm_pre.weight': (48,)}, 'set backbone.pre_norm=True'),
     'layer scales': ({**_BLOCK, 'blocks.0.ls1.gamma': (48,)}, 'set backbone.layer_scale=True'),

@@ -25,12 +25,13 @@ def lively(merging, **kwargs):
 
 
 @pytest.mark.parametrize('linkage', ['single', 'complete', 'average', None])
-@pytest.mark.parametrize('keep_rate', [0.5, 0.8])
-def test_the_backbone_is_its_twin(linkage, keep_rate):
+@pytest.mark.parametrize(('keep_rate', 'which'), [(0.5, 'last'), (0.5, 'each'), (0.8, 'last')])
+def test_the_backbone_is_its_twin(linkage, keep_rate, which):
     merging = linkage and dict(linkage=linkage, keep_rate=keep_rate)
-    model = lively(merging, merge_blocks=(3, 6, 9)).double()
+    model = lively(merging, merge_blocks=(3, 6, 9), vit_features=which).double()
     images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
-    twin = Twin(model.state_dict(), linkage=linkage, keep_rate=keep_rate, **HEADS)
+    options = dict(linkage=linkage, keep_rate=keep_rate, each=which == 'each')
+    twin = Twin(model.state_dict(), **options, **HEADS)
     with torch.no_grad():
         features, stages = model.forward_with_clusters(images)
         for index, image in enumerate(images):

@@ -22,6 +22,16 @@ def test_four_maps_at_strides_4_8_16_32():
     ]
 
 
+def test_only_the_maps_asked_for_are_made_and_are_the_same():
+    image = torch.randn(1, 3, 64, 96)
+    four = micro().eval()(image)
+    for indices in ((1, 2, 3), (0, 3), (2,)):
+        some = micro(out_indices=indices).eval()(image)
+        assert len(some) == len(indices)
+        for index, found in zip(indices, some):
+            torch.testing.assert_close(found, four[index], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize('shape', [(64, 95), (33, 64), (31, 32), (0, 32)])
 def test_input_not_a_multiple_of_32_is_refused(shape):
     with pytest.raises(ValueError, match=rf'multiples of 32, got {shape[0]}x{shape[1]}'):
@@ -46,6 +56,10 @@ def test_input_not_a_multiple_of_32_is_refused(shape):
         (dict(window_attn=True, window_size=0), 'window_size must be a positive integer'),
         (dict(window_attn=True, window_size=None), 'window_size must be a positive integer'),
         (dict(window_size=True), 'window_size must be a positive integer, got True'),
+        (
+            dict(vit_features='each', interaction_indexes=[[0, 5], [6, 11]]),
+            "vit_features='each' takes four interactions",
+        ),
         (dict(with_cp='no'), "with_cp must be True or False, got 'no'"),
     ],
 )

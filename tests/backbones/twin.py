@@ -24,12 +24,14 @@ class Twin:
         deform_heads (int): Heads of the deformable attention.
         linkage (str, optional): How clusters are merged; None merges no tokens. Default: None.
         keep_rate (float): Share of the tokens that stays at a merge. Default: 1.
+        each (bool): Whether each map gets the feature of its interaction, as in ViT-Adapter's
+            segmentation, rather than the last. Default: False.
     """
 
-    def __init__(self, state, heads, deform_heads, linkage=None, keep_rate=1.0):
+    def __init__(self, state, heads, deform_heads, linkage=None, keep_rate=1.0, each=False):
         self.state = {name: value.double() for name, value in state.items()}
         self.heads, self.deform_heads = heads, deform_heads
-        self.linkage, self.keep_rate = linkage, keep_rate
+        self.linkage, self.keep_rate, self.each = linkage, keep_rate, each
 
     def __call__(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Image ``(3, H, W)`` to four maps ``(C, h, w)`` and the patches' labels per merge."""
@@ -43,6 +45,7 @@ class Twin:
         x = x + self.position_embedding(grid)
         partition = torch.arange(len(x))  # cluster of each patch
         partitions = []
+        found = []
         for i, (first, last) in enumerate(GROUPS):
             x = self.injector(f'interactions.{i}.injector', x, pyramid, grid, shapes)
             tokens, sizes = means(x, torch.ones(len(x)), partition)
@@ -52,6 +55,7 @@ class Twin:
                     partition = labels[partition]
                     partitions.append(partition)
             x = tokens[partition]  # each patch takes its cluster's token
+            found.append(as_map(x, grid))
             names = ['extractor']
             if i == len(GROUPS) - 1:
                 names += ['extra_extractors.0', 'extra_extractors.1']
@@ -67,7 +71,8 @@ class Twin:
         )
         outputs = []
         for level, (c, scale) in enumerate(zip((c1, c2, c3, c4), (4, 2, 1, 0.5)), start=1):
-            feature = F.interpolate(as_map(x, grid), scale_factor=scale, mode='bilinear')
+            feature = found[level - 1 if self.each else -1]
+            feature = F.interpolate(feature, scale_factor=scale, mode='bilinear')
             outputs.append(self.batch_norm(f'norm{level}', c + feature)[0])
         return outputs, partitions
 

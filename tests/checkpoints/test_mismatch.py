@@ -45,6 +45,19 @@ def test_the_dense_and_the_merging_model_are_the_same_to_a_checkpoint(states):
         assert not Mismatch.between(dense, states(name))
 
 
+@pytest.mark.parametrize('model', ['b', 'l', 's_dinov2'])
+def test_files_in_the_layout_of_released_ones_fit_the_larger_models(states, model):
+    """As MMCV 1.x writes a windowed dense model: wrapped, without batch norm's counters."""
+    dense = states(f'vit_adapter_{model}_window_3x')
+    state = {k: v for k, v in dense.items() if not k.endswith('num_batches_tracked')}
+    file = dict(meta=dict(CLASSES=('person',)), state_dict=state)
+    wanted = states(f'atc_vit_adapter_{model}_average_r50')
+    assert fitted(file, wanted, 'released.pth.tar').keys() == state.keys()
+    del state['backbone.blocks.11.attn.qkv.bias']
+    with pytest.raises(CheckpointError, match=r'missing: backbone\.blocks, 1 tensors'):
+        fitted(file, wanted, 'released.pth.tar')
+
+
 def test_the_other_size_is_named(states):
     small, tiny = states('vit_adapter_s_global_3x'), states('atc_vit_adapter_t_average_r50')
     lines = explained(small, tiny)

@@ -9,7 +9,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors.torch import save
 
 from mmdet_atc.backbones import ViTAdapter
-from mmdet_atc.checkpoints import CheckpointError, DownloadError
+from mmdet_atc.checkpoints import CheckpointError, DownloadError, unnamed_traits
 
 from .test_hub import cache, hub  # noqa: F401  fixtures
 
@@ -56,6 +56,13 @@ def test_what_names_and_shapes_do_not_tell_is_checked(published, kwargs, reason)
     with pytest.raises(CheckpointError) as error:
         initialised(**kwargs)
     assert str(error.value) == (f'timm://{NAME} does not fit the ViT of this backbone: {reason}')
+
+
+@pytest.mark.parametrize('name', ['vit_base_patch16_rpn_224', 'vit_small_patch16_18x2_224'])
+def test_other_blocks_are_told_by_their_class(name):
+    size = dict(embed_dim=48, depth=1, num_heads=3, img_size=32)
+    traits = unnamed_traits(timm.create_model(name, **size).blocks[0])
+    assert traits == dict(block='ResPostBlock' if 'rpn' in name else 'ParallelThingsBlock')
 
 
 def test_what_the_hub_has_not_is_one_line(hub):  # noqa: F811

@@ -28,6 +28,11 @@ OTHERS = dict(dpcknn='DPCKNNMerging', kmedoids='KMedoidsMerging', topk='TopKMerg
 CENTERED = [f'{other}_vit_adapter_{s}_r50' for s in SIZES for other in OTHERS]
 DENSE = [f'vit_adapter_{s}_{kind}_3x' for s in SIZES for kind in ('global', 'window')]
 SVIT = [f'svit_vit_adapter_{s}' for s in SIZES]
+ALIKE = ('cascade_mask_rcnn', 'atss', 'gfl')
+QUERIES = ('dino', 'mask2former', 'mask2former_panoptic')
+OTHER_HEADS = [f'{head}_vit_adapter_s_{kind}_3x' for head in ALIKE for kind in ('global', 'window')]
+OTHER_HEADS += [f'{head}_vit_adapter_s_{12 if head == "dino" else 50}e' for head in QUERIES]
+OTHER_HEADS_ATC = [f'{head}_atc_vit_adapter_s_average_r50' for head in (*ALIKE, *QUERIES)]
 #: Beyond the paper: sizes and pretraining of ViT-Adapter's authors.
 LARGE = ('b', 'l', 's_dinov2', 'b_dinov2', 'l_dinov2')
 LARGE_DENSE = [f'vit_adapter_{m}_{kind}_3x' for m in LARGE for kind in ('global', 'window')]
@@ -54,6 +59,7 @@ def test_the_contract_is_complete():
     names = {path.stem for path in CONFIGS.glob('*.py')}
     assert len(ATC + TOME + DENSE) == 34
     ours = {*ATC, *TOME, *DENSE, *CENTERED, *SVIT, *LARGE_DENSE, *LARGE_ATC}
+    ours |= {*OTHER_HEADS, *OTHER_HEADS_ATC}
     assert names == {*ours, 'atc_vit_adapter_micro_shapes'}
 
 

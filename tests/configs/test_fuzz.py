@@ -66,6 +66,8 @@ def backbones(draw) -> dict:
         cffn_ratio=draw(st.sampled_from([0.25, 1])),
         deform_ratio=draw(st.sampled_from([0.5, 1])),
         add_vit_feature=draw(st.booleans()),
+        vit_features=draw(st.sampled_from(['last', 'each'] if len(firsts) == 4 else ['last'])),
+        out_indices=sorted(draw(st.sets(st.integers(0, 3), min_size=1))),
         use_extra_extractor=draw(st.booleans()),
         with_cp=draw(st.booleans()),
         pre_norm=draw(st.booleans()),
@@ -114,7 +116,8 @@ def test_valid_configs_build_and_run(cfg, height, width, padding, training):
     model = MODELS.build(dict(cfg)).train(training)
     image = torch.randn(2, 3, height, width)
     outputs = model(image, [(height, width), (height - padding, width)])
-    for stride, output in zip((4, 8, 16, 32), outputs, strict=True):
+    strides = [4 * 2**index for index in cfg['out_indices']]
+    for stride, output in zip(strides, outputs, strict=True):
         assert output.shape == (2, cfg['embed_dim'], height // stride, width // stride)
         assert output.isfinite().all()
     if training:
@@ -146,6 +149,8 @@ BREAKS: dict[str, list] = dict(
     layer_scale=NO_BOOLS,
     with_cffn=NO_BOOLS,
     add_vit_feature=NO_BOOLS,
+    vit_features=['all', '', None, True],
+    out_indices=[[], [4], [-1], ['a'], [1, 0], [0, 0], 2, None, [True], '01'],
     use_extra_extractor=NO_BOOLS,
     with_cp=NO_BOOLS,
     proportional_attn=NO_BOOLS,

@@ -9,6 +9,7 @@ import yaml
 
 from mmdet_atc.studies.table3 import all_cells
 
+from ..configs.test_configs import OTHER_HEADS, OTHER_HEADS_ATC
 from ..conftest import ROOT
 
 METAFILE = yaml.safe_load((ROOT / 'configs/metafile.yml').read_text())
@@ -28,7 +29,10 @@ def test_every_config_is_in_the_metafile_with_its_weights():
         if cell.regime == 'fine-tuned':
             assert models[cell.config]['Weights'] == cell.checkpoint({}, 'hf://joakimbh')
     full_size = {str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*_[tsbl]_*.py')}
-    assert set(models) == full_size
+    # Nobody has published weights or AP of these.
+    assert set(models) == full_size - {
+        f'configs/{name}.py' for name in OTHER_HEADS + OTHER_HEADS_ATC
+    }
     names = {collection['Name'] for collection in METAFILE['Collections']}
     assert {model['In Collection'] for model in models.values()} == names
     for path in yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']:

@@ -16,9 +16,9 @@ from mmdet_atc.checkpoints import CheckpointError, check_fit, fit_state_dict, fl
 
 from ..private import checkpoint_of, starts_training, unwrapped
 
-#: Layers of MMDetection's heads that have outputs for each class: ``fc_cls``, ``retina_cls``,
-#: ``atss_cls``, ``cls_branches`` (DETR), ``cls_embed`` (Mask2Former) ...
-_PER_CLASS = re.compile(r'(^|[._])(cls|fc_reg|conv_logits|label_embedding)[._]')
+#: Layers of heads that have outputs for each class: ``fc_cls``, ``retina_cls``, ``atss_cls``,
+#: ``cls_branches`` (DETR), ``cls_embed`` (Mask2Former), ``conv_seg`` (MMSegmentation) ...
+_PER_CLASS = re.compile(r'(^|[._])(cls|fc_reg|conv_logits|conv_seg|label_embedding)[._]')
 _SELECTS = 'backbone.selective_modules.'
 _OFF = '--cfg-options default_hooks.checkpoint_fit.strict=False'
 _NEW = '--cfg-options default_hooks.checkpoint_fit.new_classes=True'

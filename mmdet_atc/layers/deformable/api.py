@@ -66,6 +66,9 @@ _TENSORS = 'Tensor value, Tensor projections, Tensor reference'
     schema=f'({_TENSORS}, SymInt[] shapes) -> Tensor',
 )
 def _attend(value: Tensor, projections: Tensor, reference: Tensor, shapes: list[int]) -> Tensor:
+    if not _is_compiled():  # a program that was exported where it is
+        pairs = tuple(zip(shapes[::2], shapes[1::2], strict=True))
+        return plain.deformable_attention(value, projections, reference, pairs)
     return cpp.forward(value, projections, reference, shapes)
 
 
@@ -97,7 +100,7 @@ def _(value, projections, reference, grad, shapes):
 
 @_attend.register_fake
 def _(value, projections, reference, shapes):
-    return value.new_empty(len(value), projections.shape[1], *value.shape[2:])
+    return value.new_empty(value.shape[0], projections.shape[1], *value.shape[2:])
 
 
 @_attend_backward.register_fake

@@ -33,7 +33,7 @@ def deformable_attention(
     offsets = offsets.unflatten(2, (heads, len(shapes), -1, 2))
     centres = reference.to(full)[:, None, None]
     levels = value.split([height * width for height, width in shapes], dim=1)
-    out = value.new_zeros(len(value), len(reference), *value.shape[2:], dtype=full)
+    out = value.new_zeros(value.shape[0], reference.shape[0], *value.shape[2:], dtype=full)
     for index, (height, width) in enumerate(shapes):
         x = centres[..., 0] * width + offsets[:, :, :, index, :, 0] - 0.5  # (B, Q, H, P)
         y = centres[..., 1] * height + offsets[:, :, :, index, :, 1] - 0.5

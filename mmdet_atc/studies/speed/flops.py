@@ -24,6 +24,10 @@ def _clustering(features_shape, *args, out_shape=None, **kwargs) -> int:
     return 2 * batch * tokens * tokens * channels
 
 
+def _sampling(*args, out_shape, **kwargs) -> int:
+    return 2 * _MACS_PER_SAMPLE * math.prod(out_shape)
+
+
 def _attention(query_shape, key_shape, value_shape, *args, out_shape=None, **kwargs) -> int:
     batch, heads, queries, channels = query_shape
     return 2 * batch * heads * queries * key_shape[2] * (channels + value_shape[3])
@@ -43,24 +47,28 @@ def count_macs(model: BaseDetector, inputs: dict) -> dict[str, float]:
         inputs (dict): ``inputs`` and ``data_samples`` as the data preprocessor returns them.
 
     Returns:
-        dict[str, float]: Multiply-adds of ``backbone``, ``neck``, ``heads`` and ``total``.
+        dict[str, float]: Multiply-adds of ``backbone``, ``neck`` (0 where there is none), ``heads``
+        and ``total``.
     """
-    samples = inputs['data_samples']
-    backbone, features = _counted(model.backbone, inputs['inputs'])
-    neck, features = _counted(model.neck, features)
-    proposing, proposals = _counted(model.rpn_head.predict, features, samples, rescale=False)
-    heads, _ = _counted(model.roi_head.forward, features, proposals, samples)
-    parts = dict(backbone=backbone, neck=neck, heads=proposing + heads)
-    return {**parts, 'total': sum(parts.values())}
+    counter, _ = _counted(model, **inputs, mode='tensor')
+    by_module = counter.get_flop_counts()
+    parts = {
+        part: sum(by_module.get(f'{type(model).__name__}.{part}', {}).values()) / 2
+        for part in ('backbone', 'neck')
+    }
+    total = counter.get_total_flops() / 2
+    return {**parts, 'heads': total - sum(parts.values()), 'total': total}
 
 
-def _counted(call: Callable, *args, **kwargs) -> tuple[float, Any]:
-    """Multiply-adds of a call, and what it returns."""
+def _counted(call: Callable, *args, **kwargs) -> tuple[FlopCounterMode, Any]:
+    """What counted the operations of a call, and what it returns."""
     mapping: dict[Any, Any] = {
         torch.ops.mmdet_atc.agglomerative_clustering: _clustering,
         torch.ops.mmdet_atc.deformable_attention: _deformable_attention,
+        torch.ops.aten.grid_sampler_2d: _sampling,  # mmdet's heads
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     }
-    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping=mapping)
+    with counter:
         result = call(*args, **kwargs)
-    return counter.get_total_flops() / 2, result
+    return counter, result

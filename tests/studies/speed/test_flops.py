@@ -16,18 +16,18 @@ def test_deformable_attention():
     target = DeformableTarget.between(((4, 6),), ((2, 3),), torch.device('cpu'))
     query, feature = torch.randn(2, queries, dim), torch.randn(2, values, dim)
     with torch.inference_mode():
-        count, _ = _counted(attention, query, feature, target)
+        counter, _ = _counted(attention, query, feature, target)
     linears = values * dim * dim + queries * dim * (heads * points * 3 + dim)
     # Four corners and one weight for each of the dim / heads channels of a head's samples.
     sampling = queries * heads * points * 5 * dim // heads
-    assert count == 2 * (linears + sampling)
+    assert counter.get_total_flops() == 2 * 2 * (linears + sampling)
 
 
 def test_merging_saves_what_the_merged_blocks_no_longer_do():
     image = torch.randn(1, 3, 64, 96)
     dense, merged = micro().eval(), micro(dict(keep_rate=0.5)).eval()
     with torch.inference_mode():
-        saved = _counted(dense, image)[0] - _counted(merged, image)[0]
+        counted = [_counted(model, image)[0].get_total_flops() for model in (dense, merged)]
     dim = 48
 
     def attention(tokens):
@@ -43,4 +43,4 @@ def test_merging_saves_what_the_merged_blocks_no_longer_do():
         expected += attention(24) - attention(tokens) + mlp(24) - mlp(left)
     # The distances of 24, 12 and 6 keys of 16 channels.
     expected -= 16 * (24**2 + 12**2 + 6**2)
-    assert saved == expected
+    assert counted[0] - counted[1] == 2 * expected

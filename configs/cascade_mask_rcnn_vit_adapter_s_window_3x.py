@@ -1,0 +1,3 @@
+_base_ = './cascade_mask_rcnn_vit_adapter_s_global_3x.py'
+
+model = dict(backbone=dict(window_attn=[True, True, False] * 4, window_size=14))

@@ -1,0 +1,99 @@
+"""What an exported file says about itself."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+#: Sides of images are multiples of this.
+DIVISOR = 32
+#: Of files whose sizes are not fixed; larger ones have more tokens than can be clustered,
+#: and of smaller ones the FPN's last level is one cell wide, which is traced in a way of its own.
+SMALLEST_SIDE, LARGEST_SIDE, LARGEST_BATCH = 96, 2880, 64
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Which inputs a file takes, and what is beside the model.
+
+    Args:
+        height (int): Of the padded images in pixels; a dynamic file was traced with it.
+        width (int): Likewise.
+        batch (int): Images per call, likewise.
+        dynamic (bool): Whether height, width and batch may be others in each call.
+        config (dict): What an inferencer needs of the model's config. Default: nothing.
+
+    Raises:
+        ValueError: If a side is not a multiple of 32; the message names the next one.
+    """
+
+    height: int
+    width: int
+    batch: int = 1
+    dynamic: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.height % DIVISOR or self.width % DIVISOR:
+            padded = [-(-side // DIVISOR) * DIVISOR for side in (self.height, self.width)]
+            raise ValueError(
+                f'height and width must be multiples of {DIVISOR}, got {self.height} and '
+                f'{self.width}; pictures of that size fit into {padded[0]} and {padded[1]}'
+            )
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """The reverse of :meth:`to_json`."""
+        fields = json.loads(text)
+        return cls(**{**fields, 'config': ast.literal_eval(fields['config'])})
+
+    def to_json(self) -> str:
+        # JSON has no tuples, which transforms tell from lists.
+        return json.dumps({**asdict(self), 'config': repr(self.config)})
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the pixels that pictures of at most this size are to be padded to.
+
+        Raises:
+            ValueError: If the file does not take such pictures.
+        """
+        largest = (LARGEST_SIDE,) * 2 if self.dynamic else (self.height, self.width)
+        if height > largest[0] or width > largest[1]:
+            raise ValueError(
+                f'this file takes pictures of at most {largest[0]}x{largest[1]}, got one of '
+                f'{height}x{width}'
+            )
+        if not self.dynamic:
+            return largest
+        high, wide = (max(-(-side // DIVISOR) * DIVISOR, SMALLEST_SIDE) for side in (height, width))
+        return high, wide
+
+    def check(self, pixels: Tensor, sizes: Tensor) -> None:
+        """That a file takes these inputs.
+
+        Args:
+            pixels (Tensor): ``(B, 3, H, W)`` uint8.
+            sizes (Tensor): ``(B, 2)`` int64.
+
+        Raises:
+            ValueError: If it does not; the message says which ones it takes.
+        """
+        batch, channels, height, width = pixels.shape
+        if self.dynamic:
+            allowed = range(SMALLEST_SIDE, LARGEST_SIDE + 1, DIVISOR)
+            fits = height in allowed and width in allowed and batch <= LARGEST_BATCH
+            wanted = (
+                f'(1 to {LARGEST_BATCH}, 3, H, W) with multiples of {DIVISOR} from '
+                f'{SMALLEST_SIDE} to {LARGEST_SIDE} as H and W'
+            )
+        else:
+            fits = (batch, height, width) == (self.batch, self.height, self.width)
+            wanted = f'({self.batch}, 3, {self.height}, {self.width})'
+        if not fits or channels != 3:
+            raise ValueError(f'this file takes pixels of {wanted}, got {tuple(pixels.shape)}')
+        if tuple(sizes.shape) != (batch, 2):
+            raise ValueError(f'sizes must be ({batch}, 2), got {tuple(sizes.shape)}')

@@ -1,0 +1,238 @@
+"""Other heads of MMDetection on the backbone: each learns real images, in float32 and bfloat16."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.datasets import CocoPanopticDataset
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from pycocotools.coco import COCO
+
+from mmdet_atc.engine import load_config
+from mmdet_atc.engine.device import adapt_to_device
+
+from .test_configs import CONFIGS
+from .test_configs import OTHER_HEADS as DENSE
+from .test_configs import OTHER_HEADS_ATC as ATC
+
+#: As published: ViT-Adapter's README for the first three, in millions.
+PARAMETERS = dict(cascade_mask_rcnn=86, atss=36, gfl=36)
+#: What makes a detector small enough for a test, where a config has the key.
+SMALL = dict(
+    num_layers=2, num_queries=20, num_points=200, num=32, nms_pre=100, max_per_img=50,
+    fc_out_channels=64, conv_out_channels=32,
+)  # fmt: skip
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='Resize', scale=(128, 96), keep_ratio=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+
+
+def smaller(node, channels):
+    """Few layers and queries, and a backbone of few channels, in place."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, list) and set(map(str, value)) == {'384'}:
+            node[key] = [channels] * len(value)
+        elif key in SMALL and isinstance(value, int):
+            node[key] = min(value, SMALL[key])
+        elif isinstance(value, (dict, list)):
+            smaller(value, channels)
+
+
+def tiny(name):
+    """A config as it is, but for its size."""
+    cfg = load_config(str(CONFIGS / f'{name}.py'))
+    smaller(cfg.model, channels=48)
+    cfg.model.backbone.update(
+        embed_dim=48,
+        num_heads=3,
+        deform_num_heads=3,
+        conv_inplane=8,
+        drop_path_rate=0,
+        init_cfg=None,
+    )
+    for augment in cfg.model.data_preprocessor.get('batch_augments') or ():
+        augment.size = (128, 128)
+    adapt_to_device(cfg)
+    return cfg
+
+
+def built(cfg):
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize('name', DENSE + ATC)
+def test_a_config_is_thin_and_its_parts_are_the_ones_it_says(name):
+    code = (CONFIGS / f'{name}.py').read_text().splitlines()
+    assert len([line for line in code if line.strip()]) <= 32
+    cfg = load_config(str(CONFIGS / f'{name}.py'))
+    cfg.model.backbone.init_cfg = None
+    init_default_scope('mmdet')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    head = name.partition('_vit')[0].removesuffix('_atc')
+    if head in PARAMETERS:
+        count = sum(parameter.numel() for parameter in model.parameters())
+        assert round(count / 1e6) == PARAMETERS[head]
+    assert type(model.backbone).__name__ == ('ATCViTAdapter' if '_atc_' in name else 'ViTAdapter')
+    windows = 'window' in name
+    assert any(model.backbone.window_sizes) == windows
+    if name in ATC:
+        assert cfg.optim_wrapper.optimizer.lr == 1e-5
+        assert cfg.train_cfg.max_epochs == 4
+        start = cfg.load_from.split('/')[1]
+        assert start in DENSE
+        assert set(model.state_dict()) == set(built_on_meta(start).state_dict())
+
+
+def built_on_meta(name):
+    cfg = load_config(str(CONFIGS / f'{name}.py'))
+    cfg.model.backbone.init_cfg = None
+    with torch.device('meta'):
+        return MODELS.build(cfg.model)
+
+
+@pytest.fixture
+def panopticapi(monkeypatch):
+    """What training needs of a package that is on no index: how a colour is a number."""
+    if importlib.util.find_spec('panopticapi') is None:
+        colours = SimpleNamespace(rgb2id=lambda rgb: rgb.astype(int) @ (1, 256, 256**2))
+        monkeypatch.setitem(sys.modules, 'panopticapi', SimpleNamespace(utils=colours))
+
+
+@pytest.fixture(scope='module')
+def panoptic_coco(coco_tiny, tmp_path_factory):
+    """coco_tiny with panoptic annotations: its objects, and all else one kind of stuff."""
+    root = tmp_path_factory.mktemp('panoptic')
+    stuff = CocoPanopticDataset.METAINFO['classes'][-1]
+    for split in ('train2017', 'val2017'):
+        coco = COCO(coco_tiny / 'annotations' / f'instances_{split}.json')
+        folder = root / 'annotations' / f'panoptic_{split}'
+        folder.mkdir(parents=True)
+        (root / split).symlink_to(coco_tiny / split)
+        categories = [dict(category, isthing=1) for category in coco.dataset['categories']]
+        categories.append(dict(id=200, name=stuff, isthing=0))
+        annotations = []
+        for image in coco.dataset['images']:
+            ids = np.full((image['height'], image['width']), 1)
+            segments = {1: 200}
+            for number, annotation in enumerate(coco.imgToAnns[image['id']], start=2):
+                ids[coco.annToMask(annotation) > 0] = number
+                segments[number] = annotation['category_id']
+            name = f'{image["id"]:012d}.png'
+            # The number is red + 256 green.
+            picture = np.stack([np.zeros_like(ids), ids // 256, ids % 256], -1)
+            cv2.imwrite(str(folder / name), picture.astype(np.uint8))
+            info = []
+            for number in np.unique(ids).tolist():
+                ys, xs = np.nonzero(ids == number)
+                x, y = int(xs.min()), int(ys.min())
+                box = [x, y, int(xs.max()) + 1 - x, int(ys.max()) + 1 - y]
+                info.append(
+                    dict(id=number, category_id=segments[number], iscrowd=0, bbox=box, area=len(xs))
+                )
+            annotations.append(dict(image_id=image['id'], file_name=name, segments_info=info))
+        content = dict(
+            images=coco.dataset['images'], annotations=annotations, categories=categories
+        )
+        (root / 'annotations' / f'panoptic_{split}.json').write_text(json.dumps(content))
+    return root
+
+
+def of_two_images(cfg, root, pipeline):
+    """A training set of two images, always the same way round."""
+    dataset = cfg.train_dataloader.dataset
+    dataset.update(data_root=str(root), indices=2)
+    dataset.pipeline = pipeline
+    cfg.train_dataloader.update(batch_size=2, num_workers=0)
+    cfg.train_dataloader.pop('worker_init_fn')
+
+
+def panoptic(pipeline):
+    return [
+        dict(type='LoadPanopticAnnotations', with_bbox=True, with_mask=True, with_seg=True)
+        if step['type'] == 'LoadAnnotations'
+        else step
+        for step in pipeline
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ATC)
+def test_each_head_learns_real_images(name, coco_tiny, request, panopticapi, tmp_path):
+    cfg = tiny(name)
+    is_panoptic = 'panoptic' in name
+    root = request.getfixturevalue('panoptic_coco') if is_panoptic else coco_tiny
+    of_two_images(cfg, root, panoptic(PIPELINE) if is_panoptic else PIPELINE)
+    steps = dict(cascade=4, dino=24).get(name.partition('_')[0], 12)
+    cfg.merge_from_dict(
+        {
+            'work_dir': str(tmp_path),
+            'load_from': None,
+            'optim_wrapper.optimizer.lr': 1e-3,
+            'param_scheduler': None,
+            'train_cfg.max_epochs': steps,
+            'train_cfg.val_interval': steps,
+            'val_dataloader.num_workers': 0,
+            'val_dataloader.persistent_workers': False,
+            'val_dataloader.dataset.indices': 2,
+            'val_dataloader.dataset.data_root': str(root),
+            'val_dataloader.dataset.pipeline': PIPELINE,
+            'default_hooks.logger.interval': 1,
+            'default_hooks.checkpoint.interval': steps,
+            'visualizer.name': name,  # there is one of each name in a process
+            'randomness': dict(seed=0),
+        }
+    )
+    if is_panoptic:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        cfg.default_hooks.checkpoint.save_best = None
+    else:
+        cfg.val_evaluator.ann_file = cfg.val_evaluator.ann_file.replace('data/coco', str(root))
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    records = [json.loads(line) for line in next(tmp_path.rglob('scalars.json')).open()]
+    losses = [record['loss'] for record in records if 'loss' in record]
+    assert len(losses) == steps
+    assert losses[-1] < 0.9 * losses[0]
+    assert (tmp_path / f'epoch_{steps}.pth').exists()
+    # After these steps nothing may be found, of which MMDetection logs no figures.
+    assert is_panoptic or ('loss' not in records[-1] and records[-1]['step'] == steps)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('name', DENSE + ATC)
+def test_forward_and_loss(name, dtype):
+    model = built(tiny(name))
+    things = getattr(getattr(model, 'panoptic_head', None), 'num_things_classes', 80)
+    data = demo_mm_inputs(
+        2, [[3, 96, 128], [3, 90, 96]], num_items=(3, 2), num_classes=things, with_mask=True,
+        with_semantic='panoptic' in name,
+    )  # fmt: skip
+    data = model.data_preprocessor(data, True)
+    with torch.autocast('cpu', dtype=dtype, enabled=dtype != torch.float32):
+        loss, _ = model.parse_losses(model(**data, mode='loss'))
+    assert loss.isfinite()
+    loss.backward()
+    assert model.backbone.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
+    model.eval()
+    with torch.no_grad(), torch.autocast('cpu', dtype=dtype, enabled=dtype != torch.float32):
+        found = model(**data, mode='predict')
+    assert len(found) == 2

@@ -1,0 +1,60 @@
+"""A small detector with random weights, whose classes are few enough to score above thresholds."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+
+from mmdet_atc.apis import DetInferencer
+from mmdet_atc.engine import load_config
+
+from ..conftest import ROOT
+
+OPTIONS = {
+    'model.backbone.embed_dim': 48,
+    'model.backbone.depth': 4,
+    'model.backbone.interaction_indexes': [[0, 1], [2, 3]],
+    'model.backbone.merge_blocks': [1, 3],
+    'model.neck.in_channels': [48] * 4,
+}
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _quiet():
+    # pytest would keep the many megabytes that the compiler logs of every trace.
+    logger = logging.getLogger('torch.__trace')
+    logger.disabled, before = True, logger.disabled
+    yield
+    logger.disabled = before
+
+
+@pytest.fixture(scope='session')
+def config(tmp_path_factory):
+    cfg = load_config(str(ROOT / 'configs/atc_vit_adapter_micro_shapes.py'), OPTIONS)
+    path = tmp_path_factory.mktemp('config') / 'micro.py'
+    cfg.dump(path)
+    return str(path)
+
+
+@pytest.fixture(scope='session')
+def checkpoint(config, tmp_path_factory):
+    torch.manual_seed(0)
+    init_default_scope('mmdet')
+    state = MODELS.build(load_config(config).model).state_dict()
+    path = tmp_path_factory.mktemp('checkpoint') / 'micro.pth'
+    torch.save(dict(meta={}, state_dict=state), path)
+    return str(path)
+
+
+@pytest.fixture(scope='session')
+def inferencer(config, checkpoint):
+    return DetInferencer(config, checkpoint, device='cpu', show_progress=False)
+
+
+@pytest.fixture(scope='session')
+def images(coco_tiny):
+    return sorted(map(str, (coco_tiny / 'val2017').glob('*.jpg')))

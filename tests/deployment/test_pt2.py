@@ -1,0 +1,131 @@
+"""Programs of ``torch.export``: the tool, the file without OpenMMLab, the inferencer's call."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import mmcv
+import numpy as np
+import pytest
+import torch
+
+from mmdet_atc.apis import load_exported
+from mmdet_atc.apis.exported import config_of
+from mmdet_atc.deployment import Spec, TraceableDetector, compare, save
+
+from ..conftest import ROOT
+from ..integrations.test_without_openmmlab import WITHOUT
+from ..tools.processes import run
+
+TOOL = 'tools/deployment/export.py'
+#: Runs a file with torch, torchvision and the operators; on the inputs that are saved beside it.
+ALONE = """
+import torch, torchvision, mmdet_atc.ops
+program = torch.export.load(sys.argv[1]).module()
+torch.save(program(*torch.load(sys.argv[2])), sys.argv[3])
+assert not [name for name in sys.modules if name.split('.')[0] in hidden]
+"""
+
+
+@pytest.fixture(scope='module')
+def fixed(config, checkpoint, coco_tiny, images, tmp_path_factory):
+    """File of the tool for one size and two images a call, and what the tool said."""
+    file = tmp_path_factory.mktemp('fixed') / 'micro.pt2'
+    result = run(
+        coco_tiny, TOOL, config, checkpoint, '--shape', '128', '160', '--batch', '2',
+        '--out', str(file), '--images', str(coco_tiny / 'val2017'), '--repeats', '1',
+    )  # fmt: skip
+    return file, result.stdout
+
+
+@pytest.fixture(scope='module')
+def exported(fixed):
+    return load_exported(fixed[0], show_progress=False)
+
+
+@pytest.fixture(scope='module')
+def dynamic(inferencer, tmp_path_factory):
+    file = tmp_path_factory.mktemp('dynamic') / 'micro.pt2'
+    spec = Spec(128, 160, dynamic=True, config=config_of(inferencer))
+    save(TraceableDetector(inferencer.model), spec, file, 'pt2')
+    return load_exported(file, show_progress=False)
+
+
+def test_the_tool_says_how_near_and_how_fast(fixed):
+    file, output = fixed
+    parity, speed = output.strip().splitlines()[-2:]
+    assert parity.startswith('parity: ')
+    assert ' px, scores within ' in parity
+    assert speed.startswith(f'{file}: ')
+    assert '(2, 3, 128, 160)' in speed
+
+
+def test_a_file_runs_without_openmmlab(fixed, exported, inferencer, images, tmp_path):
+    file, _ = fixed
+    inputs = next(exported.batches(images[:2], 2))
+    torch.save(inputs, tmp_path / 'inputs.pt')
+    subprocess.run(
+        [sys.executable, '-c', WITHOUT + ALONE]
+        + [str(path) for path in (file, tmp_path / 'inputs.pt', tmp_path / 'found.pt')],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        check=True,
+    )
+    found = torch.load(tmp_path / 'found.pt')
+    expected = TraceableDetector(inferencer.model)(*inputs)
+    assert len(expected['boxes']) > 10
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-3, rtol=1e-4, msg=name)
+
+
+@pytest.fixture(scope='module')
+def pictures(images):
+    """Small real images of several sizes."""
+    sizes = ((160, 100), (96, 128), (100, 150), (130, 110))
+    return [mmcv.imresize(mmcv.imread(path), size) for path, size in zip(images, sizes)]
+
+
+def test_a_file_is_called_as_the_inferencer(dynamic, inferencer, pictures):
+    for given in pictures[:2]:
+        options = dict(return_vis=True, pred_score_thr=0.2)
+        found, expected = dynamic(given, **options), inferencer(given, **options)
+        assert found.keys() == expected.keys()
+        (one,), (other,) = found['predictions'], expected['predictions']
+        assert one.keys() == other.keys()
+        assert one['labels'] == other['labels']
+        assert len(one['labels']) > 10
+        np.testing.assert_allclose(one['scores'], other['scores'], atol=1e-5)
+        np.testing.assert_allclose(one['bboxes'], other['bboxes'], atol=1e-3)
+        # MMDetection draws in random colours.
+        assert found['visualization'][0].shape == expected['visualization'][0].shape
+
+
+def test_one_file_for_all_sizes_and_batches(dynamic, inferencer, pictures):
+    for batch in (1, 3):
+        batches = list(dynamic.batches(pictures, batch))
+        parity = compare(inferencer.model, dynamic.program, batches)
+        assert parity.detections == 30 * 4
+        assert parity.is_within(), parity
+
+
+def test_a_picture_that_is_larger_is_made_to_fit(exported, images):
+    for pixels, sizes in exported.batches(images[:3], 2):
+        assert tuple(pixels.shape) == (2, 3, 128, 160)
+        assert (sizes <= torch.tensor([128, 160])).all()
+    found = exported(images[:3], batch_size=2, return_datasamples=True)['predictions']
+    assert len(found) == 3
+    for sample in found:
+        height, width = sample.ori_shape
+        assert sample.pred_instances.masks.shape[1:] == (height, width)
+        assert sample.pred_instances.bboxes.amax() <= max(height, width) + 1
+
+
+def test_the_tool_refuses_in_one_line(coco_tiny, config, checkpoint, tmp_path):
+    options = ['--out', str(tmp_path / 'x.pt2'), '--images', str(coco_tiny / 'val2017')]
+    result = run(
+        coco_tiny, TOOL, config, checkpoint, '--shape', '100', '160', *options, check=False
+    )
+    assert result.returncode == 1
+    assert 'error: height and width must be multiples of 32' in result.stderr
+    assert 'Traceback' not in result.stderr

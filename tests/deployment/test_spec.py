@@ -1,0 +1,66 @@
+"""What a file says about its inputs, and to those that do not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmdet_atc.deployment import Spec, open_program
+
+FIXED = Spec(96, 128, batch=2)
+DYNAMIC = Spec(96, 128, dynamic=True)
+
+
+def inputs(*shape):
+    return torch.zeros(*shape, dtype=torch.uint8), torch.zeros(shape[0], 2, dtype=torch.int64)
+
+
+def test_it_is_read_as_it_was_written():
+    spec = Spec(96, 128, 2, True, dict(pipeline=[dict(type='Resize', scale=(1333, 800))]))
+    assert Spec.from_json(spec.to_json()) == spec
+
+
+def test_sides_that_are_no_multiples_are_refused_with_those_that_fit():
+    with pytest.raises(ValueError, match=r'multiples of 32, got 800 and 1333; .* 800 and 1344'):
+        Spec(800, 1333)
+
+
+@pytest.mark.parametrize(
+    ('spec', 'shape', 'message'),
+    [
+        (FIXED, (1, 3, 96, 128), r'takes pixels of \(2, 3, 96, 128\), got \(1, 3, 96, 128\)'),
+        (FIXED, (2, 3, 128, 96), r'got \(2, 3, 128, 96\)'),
+        (FIXED, (2, 1, 96, 128), r'got \(2, 1, 96, 128\)'),
+        (DYNAMIC, (1, 3, 100, 128), 'multiples of 32 from 96 to 2880'),
+        (DYNAMIC, (1, 3, 64, 128), 'multiples of 32 from 96 to 2880'),
+    ],
+)
+def test_wrong_shapes_are_one_line(spec, shape, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        spec.check(*inputs(*shape))
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(('spec', 'shape'), [(FIXED, (2, 3, 96, 128)), (DYNAMIC, (5, 3, 256, 96))])
+def test_right_shapes_pass(spec, shape):
+    spec.check(*inputs(*shape))
+    pixels, _ = inputs(*shape)
+    with pytest.raises(ValueError, match='sizes must be'):
+        spec.check(pixels, torch.zeros(2))
+
+
+def test_pictures_are_padded_to_what_a_file_takes():
+    assert FIXED.padded_size(50, 60) == (96, 128)
+    assert DYNAMIC.padded_size(50, 200) == (96, 224)
+    with pytest.raises(ValueError, match='at most 96x128, got one of 97x100'):
+        FIXED.padded_size(97, 100)
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'no exported file at .*none\.pt2'):
+        open_program(tmp_path / 'none.pt2')
+    torch.save({}, tmp_path / 'weights.pth')
+    (tmp_path / 'text.pt2').write_text('hello')
+    for name in ('weights.pth', 'text.pt2'):
+        with pytest.raises(ValueError, match=rf'{name} is no file of tools/deployment'):
+            open_program(tmp_path / name)
