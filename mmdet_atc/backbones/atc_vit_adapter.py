@@ -13,7 +13,16 @@ from torch import Tensor
 
 from mmdet_atc.arguments import check_bools
 from mmdet_atc.layers import Block
-from mmdet_atc.merging import TokenClusters, TokenMerger, build_merger, padded_patches
+from mmdet_atc.merging import (
+    TokenClusters,
+    TokenMerger,
+    TokenPlan,
+    build_merger,
+    build_plan,
+    keep_rate_plan,
+    padded_patches,
+    padded_tokens,
+)
 
 from .block_layout import checked_merge_blocks
 from .blocks_of_pass import BlocksOfPass
@@ -36,6 +45,10 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
             nothing, which is the dense model. Default: None.
         merge_blocks (Sequence[int]): 0-based blocks that merge; 3, 6, 9 are the paper's blocks 4,
             7 and 10. Default: (3, 6, 9).
+        plan (TokenPlan | dict, optional): How many clusters each block leaves, see
+            :mod:`mmdet_atc.merging.plan`, for example ``dict(type='constant_plan', t=300)``. It
+            rules: ``merging`` has no ``keep_rate`` then, and ``merge_blocks`` says nothing.
+            Default: None, the keep rate of ``merging`` in ``merge_blocks``.
         proportional_attn (bool): Whether log(size) of a merged token is added to its key's
             logits. Default: True.
         padding_aware (bool): Whether padding is clustered apart and does not count in the
@@ -62,41 +75,64 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
         merge_blocks: Sequence[int] = (3, 6, 9),
         proportional_attn: bool = True,
         padding_aware: bool = False,
+        plan: TokenPlan | dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         check_bools(proportional_attn=proportional_attn, padding_aware=padding_aware)
-        blocks = checked_merge_blocks(merge_blocks, len(self.blocks))
+        self._own_merge_blocks = checked_merge_blocks(merge_blocks, len(self.blocks))
         self.proportional_attn = proportional_attn
         self.padding_aware = padding_aware
-        self.merge_blocks = blocks
-        self.set_merging(merging)
+        self.set_merging(merging, plan)
 
-    def set_merging(self, merging: dict | None) -> None:
+    @property
+    def merge_blocks(self) -> tuple[int, ...]:
+        """The blocks that merge, 0-based; without a merger, those that would."""
+        return (
+            self._own_merge_blocks
+            if self.plan is None
+            else self.plan.merge_blocks(len(self.blocks))
+        )
+
+    @property
+    def keep_rates(self) -> dict[int, float]:
+        """Keep rate of each block, where such rates are the plan."""
+        return dict(zip(self.merge_blocks, getattr(self.plan, 'rates', ()), strict=False))
+
+    def set_merging(self, merging: dict | None, plan: TokenPlan | dict | None = None) -> None:
         """Merge in another way from now on; mergers have no parameters, so weights stay valid.
 
         Args:
             merging (dict, optional): As the argument of the same name of the class.
+            plan (TokenPlan | dict, optional): Likewise. Default: None.
 
         Raises:
             ValueError: As the class.
         """
-        blocks = self.merge_blocks
         self.merger: TokenMerger | None = None
-        self.keep_rates: dict[int, float] = {}
+        self.plan: TokenPlan | None = None
         if merging is None:
+            if plan is not None:
+                raise ValueError(f'plan={plan!r} says how much is merged, but merging is None')
             return
-        windowed = [i for i in range(blocks[0], len(self.blocks)) if self.window_sizes[i]]
-        if windowed:
+        if isinstance(merging, dict) and 'padding_aware' in merging:
+            merging = {**merging}
+            self._take_padding_aware(merging.pop('padding_aware'))
+        merger = build_merger(merging, planned=plan is not None)
+        if plan is None:
+            own = self._own_merge_blocks
+            plan = keep_rate_plan(merger.keep_rates(len(own)), own)
+        plan = build_plan(plan)
+        blocks = plan.merge_blocks(len(self.blocks))
+        windowed = [
+            i for i in range(min(blocks, default=0), len(self.blocks)) if self.window_sizes[i]
+        ]
+        if blocks and windowed:
             raise ValueError(
                 'window_attn must be False from the first merge block on (merged tokens have no '
                 f'grid), but blocks {windowed} are windowed and merge_blocks is {blocks}'
             )
-        if isinstance(merging, dict) and 'padding_aware' in merging:
-            merging = {**merging}
-            self._take_padding_aware(merging.pop('padding_aware'))
-        self.merger = build_merger(merging)
-        self.keep_rates = dict(zip(blocks, self.merger.keep_rates(len(blocks)), strict=True))
+        self.merger, self.plan = merger, plan
 
     def _take_padding_aware(self, value: bool) -> None:
         check_bools(padding_aware=value)
@@ -130,7 +166,7 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
         if self.captured is None or padding is not None:
             return self._run(image, _MergingBlocks(self, padding))
         merger = self.merger, repr(self.merger and vars(self.merger))
-        settings = (*merger, tuple(self.keep_rates.items()), self.proportional_attn)
+        settings = (*merger, self.plan, self.proportional_attn)
         return self.captured(
             lambda image: self._run(image, _MergingBlocks(self, None)), image, settings
         )
@@ -172,6 +208,8 @@ class _MergingBlocks(BlocksOfPass):
 
     Attributes:
         stages (tuple[TokenClusters, ...]): The clusters after each merge so far.
+        counts (tuple[int | None, ...]): Clusters that each block leaves.
+        kept (list[tuple[int | None, ...]]): Likewise for each image's picture without padding.
     """
 
     backbone: ATCViTAdapter
@@ -180,17 +218,30 @@ class _MergingBlocks(BlocksOfPass):
         super().__init__(backbone)
         self.padding = padding
         self.stages: tuple[TokenClusters, ...] = ()
+        self.counts: tuple[int | None, ...] = ()
+        self.kept: list[tuple[int | None, ...]] = []
 
     def __call__(self, patches: Tensor, indices: range, grid: tuple[int, int]) -> Tensor:
+        if not self.counts:
+            self._follow_plan(grid[0] * grid[1])
         patches = self.stages[-1].merge(patches) if self.stages else patches
         patches = super().__call__(patches, indices, grid)
         return self.stages[-1].unmerge(patches) if self.stages else patches
+
+    def _follow_plan(self, num_patches: int) -> None:
+        plan, merger = self.backbone.plan, self.backbone.merger
+        depth = len(self.backbone.blocks)
+        self.counts = (None,) * depth if plan is None else plan(depth, num_patches, merger)
+        if plan is not None and self.padding is not None:
+            pictures = (num_patches - self.padding.sum(1)).tolist()
+            self.kept = [plan(depth, count, merger) for count in pictures]
 
     def run(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         backbone, merger = self.backbone, self.backbone.merger
         block = cast(Block, backbone.blocks[index])
         sizes = self._sizes() if self.stages and backbone.proportional_attn else None
-        if merger is None or index not in backbone.keep_rates:
+        count = self.counts[index]
+        if merger is None or count is None:
             return block(tokens, grid, sizes)
         attention = block.received_attention(tokens, sizes) if merger.needs_attention else None
         tokens, keys = block.attend(tokens, grid, sizes, need_keys=True)
@@ -201,13 +252,17 @@ class _MergingBlocks(BlocksOfPass):
             if self.stages
             else TokenClusters.identity(tokens.shape[0], tokens.shape[1] - first, tokens.device)
         )
-        patches, clusters = merger.merge(
+        beside = None
+        if self.padding is not None:
+            padded = padded_tokens(clusters, self.padding)
+            beside = padded, [counts[index] or 0 for counts in self.kept]
+        patches, clusters = merger.merge_to(
             tokens[:, first:],
             keys[:, first:],
             clusters,
-            backbone.keep_rates[index],
+            count,
             attention=None if attention is None else attention[:, first:],
-            padding=self.padding,
+            beside=beside,
         )
         self.stages = (*self.stages, clusters)
         tokens = torch.cat([tokens[:, :first], patches], dim=1) if first else patches

@@ -76,7 +76,7 @@ def why_no_vit(given: State, wanted: State) -> str | None:
         )
     if blocks != _depth(wanted):
         return f'the file has {blocks} blocks, the config {_depth(wanted)}: set depth'
-    for check in (_registers, _pre_norm, _layer_scale, _qkv_bias):
+    for check in (_mlp_ratio, _registers, _pre_norm, _layer_scale, _qkv_bias):
         if text := check(given, wanted):
             return text
     return None
@@ -90,6 +90,14 @@ def _has_gate(state: State) -> bool:
     """Whether half of what the MLP's first layer gives is multiplied with the other half."""
     first, second = (state.get(f'blocks.0.mlp.fc{layer}.weight') for layer in (1, 2))
     return first is not None and second is not None and len(first) == 2 * second.shape[1]
+
+
+def _mlp_ratio(given: State, wanted: State) -> str | None:
+    name = 'blocks.0.mlp.fc1.weight'
+    if name not in given or name not in wanted or len(given[name]) == len(wanted[name]):
+        return None
+    ratio = len(given[name]) / given[name].shape[1]
+    return f'the file has other MLPs: set backbone.mlp_ratio={ratio:g}'
 
 
 def _registers(given: State, wanted: State) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
@@ -53,11 +54,16 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 'LayerDecayOptimWrapperConstructor needs a model whose backbone has blocks, got '
                 f'{type(module).__name__} without backbone.blocks'
             )
+        rate = self.paramwise_cfg['layer_decay_rate']
         for group in params:
             (parameter,) = group['params']
             steps = _steps(names[id(parameter)], depth)
-            rate = self.paramwise_cfg['layer_decay_rate'] ** steps
-            group['lr'] = group.get('lr', self.base_lr) * rate
+            group['lr'] = group.get('lr', self.base_lr) * rate**steps
+        print_log(
+            f'Of these learning rates the embedding has {rate ** (depth + 1):.3g}, block 0 '
+            f'{rate**depth:.3g} and block {depth - 1} {rate:.3g}, all else 1 (layer-wise decay)',
+            logger='current',
+        )
 
 
 def _steps(name: str, depth: int) -> int:

@@ -29,6 +29,7 @@ from mmdet_atc.merging import (
     TokenMerger,
     TokenPlan,
     build_merger,
+    build_plan,
     proportional_attention,
 )
 
@@ -39,7 +40,7 @@ _QUERIES_AT_A_TIME = 256
 def apply_merging(
     model: VisionTransformer,
     merging: dict | TokenMerger,
-    plan: TokenPlan,
+    plan: TokenPlan | dict,
     proportional_attn: bool = True,
     size_weighted: bool | None = None,
 ) -> VisionTransformer:
@@ -57,8 +58,8 @@ def apply_merging(
         model (VisionTransformer): Any of timm's, in training or evaluation.
         merging (dict | TokenMerger): A token merger or its config without a ``keep_rate``, for
             example ``dict(type='AgglomerativeMerging', linkage='average')``.
-        plan (TokenPlan): How many clusters each block leaves, see :mod:`mmdet_atc.merging.plan`.
-            The keep rate of a given ``TokenMerger`` says nothing.
+        plan (TokenPlan | dict): How many clusters each block leaves, see
+            :mod:`mmdet_atc.merging.plan`. The keep rate of a given ``TokenMerger`` says nothing.
         proportional_attn (bool): Whether log(size) of a merged token is added to its key's
             logits. The authors' MAE models do without. Default: True.
         size_weighted (bool, optional): Whether merged tokens count in later merges by their size.
@@ -84,15 +85,9 @@ def apply_merging(
         torch.Size([1, 1000])
     """
     check_bools(proportional_attn=proportional_attn)
-    if isinstance(merging, dict) and 'keep_rate' in merging:
-        raise ValueError(
-            f'keep_rate={merging["keep_rate"]!r} in merging says nothing beside a plan: '
-            'leave it out and give it to keep_rate_plan'
-        )
-    merger = build_merger(merging)
+    merger = build_merger(merging, planned=True)
     _check_model(model)
-    if not callable(plan):
-        raise ValueError(f'plan must be a token plan, see mmdet_atc.merging.plan, got {plan!r}')
+    plan = build_plan(plan)
     blocks = plan.merge_blocks(len(model.blocks))
     plan(len(model.blocks), model.patch_embed.num_patches, merger)
     if size_weighted is None:

@@ -8,8 +8,8 @@ from .dpc_knn import DPCKNNMerging
 from .evit import EViTMerging
 from .k_medoids import KMedoidsMerging
 from .methods import METHODS, Method
-from .padding import assign_beside_padding, padded_patches
-from .plan import TokenPlan, constant_plan, keep_rate_plan, linear_plan
+from .padding import assign_beside_padding, padded_patches, padded_tokens
+from .plan import TokenPlan, build_plan, constant_plan, keep_rate_plan, linear_plan
 from .proportional import folded_attention, proportional_attention
 from .registry import TOKEN_MERGERS, build_merger
 from .segments import segment_mean
@@ -31,11 +31,13 @@ __all__ = [
     'TopKMerging',
     'assign_beside_padding',
     'build_merger',
+    'build_plan',
     'constant_plan',
     'folded_attention',
     'keep_rate_plan',
     'linear_plan',
     'padded_patches',
+    'padded_tokens',
     'proportional_attention',
     'segment_mean',
 ]

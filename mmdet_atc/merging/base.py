@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .clusters import TokenClusters
-from .padding import assign_beside_padding
+from .padding import assign_beside_padding, padded_tokens
 
 
 class TokenMerger(ABC):
@@ -97,15 +97,16 @@ class TokenMerger(ABC):
         Returns:
             tuple: The merged tokens ``(B, K, C)`` and the clusters that they stand for.
         """
-        num_clusters = self.num_clusters(tokens.shape[1], keep_rate)
-        if padding is None:
-            return self.merge_to(tokens, keys, clusters, num_clusters, attention=attention)
-        if num_clusters == tokens.shape[1]:
-            return tokens, clusters
-        padded = clusters.merge(padding.float().unsqueeze(-1)).squeeze(-1) == 1
-        labels = assign_beside_padding(self, keys.detach(), keep_rate, padded, attention)
-        weights = self._weights(labels, num_clusters, attention)
-        return clusters.merge_tokens(tokens, labels, num_clusters, weights)
+        num_tokens = tokens.shape[1]
+        beside = None
+        if padding is not None:
+            padded = padded_tokens(clusters, padding)
+            own = (num_tokens - padded.sum(1)).tolist()
+            beside = padded, [self.num_clusters(count, keep_rate) for count in own]
+        num_clusters = self.num_clusters(num_tokens, keep_rate)
+        return self.merge_to(
+            tokens, keys, clusters, num_clusters, attention=attention, beside=beside
+        )
 
     def merge_to(
         self,
@@ -115,6 +116,7 @@ class TokenMerger(ABC):
         num_clusters: int,
         *,
         attention: Tensor | None = None,
+        beside: tuple[Tensor, Sequence[int]] | None = None,
         size_weighted: bool = True,
     ) -> tuple[Tensor, TokenClusters]:
         """:meth:`merge` to a number of clusters, for a plan.
@@ -125,6 +127,9 @@ class TokenMerger(ABC):
             clusters (TokenClusters): As in :meth:`merge`.
             num_clusters (int): How many clusters to make of the T tokens; T merges nothing.
             attention (Tensor, optional): As in :meth:`merge`. Default: None.
+            beside (tuple, optional): Which tokens are padding, ``(B, T)`` bool, and how many
+                clusters each image's others get, see :func:`assign_beside_padding`.
+                Default: None.
             size_weighted (bool): Whether a token counts by its size rather than as one.
                 Default: True.
 
@@ -133,7 +138,10 @@ class TokenMerger(ABC):
         """
         if num_clusters == tokens.shape[1]:
             return tokens, clusters
-        labels = self._labels(keys.detach(), num_clusters, attention)
+        if beside is None:
+            labels = self._labels(keys.detach(), num_clusters, attention)
+        else:
+            labels = assign_beside_padding(self, keys.detach(), num_clusters, *beside, attention)
         weights = self._weights(labels, num_clusters, attention)
         if not size_weighted:
             weights = (1 if weights is None else weights) / clusters.sizes

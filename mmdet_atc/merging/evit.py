@@ -46,10 +46,21 @@ class EViTMerging(AttentionTokenMerger):
         num_clusters: int,
         *,
         attention: Tensor | None = None,
+        beside: tuple[Tensor, Sequence[int]] | None = None,
         size_weighted: bool = True,
     ) -> tuple[Tensor, TokenClusters]:
         if num_clusters == tokens.shape[1]:
             return tokens, clusters
+        if beside is not None:  # padding has no token to spare for the fused: they are one of K
+            return super().merge_to(
+                tokens,
+                keys,
+                clusters,
+                num_clusters,
+                attention=attention,
+                beside=beside,
+                size_weighted=size_weighted,
+            )
         attention = self._checked(attention)
         labels = self.assign(keys, num_clusters + 1, attention)
         fused = attention.masked_fill(labels < num_clusters, 0)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from .base import TokenMerger
+    from .clusters import TokenClusters
 
 
 def padded_patches(
@@ -53,42 +54,45 @@ def padded_patches(
     return (below[:, :, None] | beside[:, None, :]).flatten(1)
 
 
+def padded_tokens(clusters: TokenClusters, padding: Tensor) -> Tensor:
+    """Which tokens are made of padding alone: ``(B, N)`` bool of patches to ``(B, T)``."""
+    return clusters.merge(padding.float().unsqueeze(-1)).squeeze(-1) == 1
+
+
 def assign_beside_padding(
     merger: TokenMerger,
     keys: Tensor,
-    keep_rate: float,
+    num_clusters: int,
     padding: Tensor,
+    kept: Sequence[int],
     attention: Tensor | None = None,
 ) -> Tensor:
     """Cluster the tokens of the picture and of the padding apart.
 
-    The number of clusters is that of all tokens together. Of these the picture gets what it would
-    get alone, by the merger; the rest goes to the padding, in runs of neighbouring tokens. Where
-    that leaves no cluster for the padding (a handful of tokens), both are clustered together.
+    Of the clusters of an image the picture gets what it would get alone; the rest goes to the
+    padding, in runs of neighbouring tokens. Where that leaves no cluster for the padding (a handful
+    of tokens), both are clustered together.
 
     Args:
         merger (TokenMerger): Clusters the picture's tokens.
         keys (Tensor): ``(B, T, D)``, any float dtype.
-        keep_rate (float): Share of the tokens that stays, in (0, 1].
+        num_clusters (int): How many clusters an image has in all.
         padding (Tensor): ``(B, T)`` bool.
+        kept (Sequence[int]): How many of them each image's picture gets.
         attention (Tensor, optional): ``(B, T)``, for mergers that need it. Default: None.
 
     Returns:
         Tensor: Labels, ``(B, T)`` int64.
     """
     num_tokens = keys.shape[1]
-    num_clusters = merger.num_clusters(num_tokens, keep_rate)
     labels = torch.empty(padding.shape, dtype=torch.int64, device=keys.device)
-    for image, num_padded in enumerate(padding.sum(1).tolist()):
-        kept = merger.num_clusters(num_tokens - num_padded, keep_rate)
-        apart = num_padded > 0 and kept < num_clusters
-        count = kept if apart else num_clusters
+    for image, (num_padded, own) in enumerate(zip(padding.sum(1).tolist(), kept, strict=True)):
+        apart = 0 < num_clusters - own <= num_padded <= num_tokens - own
+        count = own if apart else num_clusters
         chosen = ~padding[image] if apart else torch.ones_like(padding[image])
         seen = None if attention is None else attention[image, chosen][None]
         labels[image, chosen] = merger._labels(keys[image, chosen][None], count, seen)[0]
         if apart:
-            runs = torch.arange(num_padded, device=keys.device) * (num_clusters - kept)
-            labels[image, padding[image]] = kept + torch.div(
-                runs, num_padded, rounding_mode='floor'
-            )
+            runs = torch.arange(num_padded, device=keys.device) * (num_clusters - own)
+            labels[image, padding[image]] = own + torch.div(runs, num_padded, rounding_mode='floor')
     return labels

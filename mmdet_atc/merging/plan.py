@@ -7,6 +7,8 @@ for each block. It rules: a merger's own ``keep_rate`` says nothing beside it.
   the initial ones (classification, Haurum et al., ECCV 2024, section 4.1);
 - :func:`constant_plan`, :func:`linear_plan`: a number of tokens goes in every block (equations 4
   and 5; ToMe, Bolya et al., ICLR 2023).
+
+In a config a plan is its function's name and arguments, ``dict(type='constant_plan', t=100)``.
 """
 
 from __future__ import annotations
@@ -48,6 +50,27 @@ class TokenPlan(Protocol):
         Raises:
             ValueError: If the plan names a block that the ViT does not have.
         """
+
+
+def build_plan(plan: TokenPlan | dict) -> TokenPlan:
+    """The plan of a config; a plan is itself.
+
+    Raises:
+        ValueError: If ``plan`` is neither, or an argument of it is out of range.
+    """
+    if not isinstance(plan, dict):
+        if not callable(plan):
+            raise ValueError(f'plan must be a token plan, see mmdet_atc.merging.plan, got {plan!r}')
+        return plan
+    makers = {maker.__name__: maker for maker in (keep_rate_plan, constant_plan, linear_plan)}
+    arguments = dict(plan)
+    maker = makers.get(arguments.pop('type', None))
+    if maker is None:
+        raise ValueError(f"plan's type must be one of {sorted(makers)}, got {plan!r}")
+    try:
+        return maker(**arguments)
+    except TypeError as error:
+        raise ValueError(f'plan={plan!r} is no token plan: {error}') from error
 
 
 def keep_rate_plan(
@@ -140,8 +163,7 @@ class _CurrentShares:
         clusters: list[int | None] = [None] * depth
         left = num_patches
         for block, rate in zip(self.merge_blocks(depth), self.rates, strict=True):
-            kept = max(1, int(rate * left))
-            left = kept if merger is None else merger.num_clusters(left, rate)
+            left = merger.num_clusters(left, rate) if merger else max(1, int(rate * left))
             clusters[block] = left
         return tuple(clusters)
 

@@ -41,16 +41,29 @@ else:
     TOKEN_MERGERS = Registry('token merger', scope='mmdet', locations=['mmdet_atc.merging'])
 
 
-def build_merger(merging: dict | TokenMerger) -> TokenMerger:
+def build_merger(merging: dict | TokenMerger, *, planned: bool = False) -> TokenMerger:
     """The token merger of a config; ``type`` may be left out for ``AgglomerativeMerging``.
 
+    Args:
+        merging (dict | TokenMerger): Config, or a merger as it is.
+        planned (bool): Whether a token plan rules, beside which ``keep_rate`` is a mistake.
+            Default: False.
+
+    Returns:
+        TokenMerger: The merger.
+
     Raises:
-        ValueError: If ``merging`` is no config of a token merger.
+        ValueError: If ``merging`` is no config of a token merger, or has a keep rate beside a plan.
     """
     if isinstance(merging, TokenMerger):
         return merging
     if not isinstance(merging, dict):
         raise ValueError(f'merging must be the config of a token merger, got {merging!r}')
+    if planned and 'keep_rate' in merging:
+        raise ValueError(
+            f'keep_rate={merging["keep_rate"]!r} in merging says nothing beside a plan: '
+            'leave it out and give it to keep_rate_plan'
+        )
     try:
         # Mergers are the same in a config of MMSegmentation.
         return TOKEN_MERGERS.build({'type': 'AgglomerativeMerging', '_scope_': 'mmdet', **merging})

@@ -151,10 +151,10 @@ def label_maps(model: BaseDetector, batch: dict[str, Any]) -> list[np.ndarray]:
 @contextmanager
 def _merging_by(backbone: ATCViTAdapter, merging: dict | None) -> Iterator[None]:
     """The backbone's own merger is back afterwards, also after an error."""
-    own = backbone.merger, backbone.keep_rates, backbone.padding_aware
+    own = backbone.merger, backbone.plan, backbone.padding_aware
     try:
         if merging is not None:
             backbone.set_merging(merging)
         yield
     finally:
-        backbone.merger, backbone.keep_rates, backbone.padding_aware = own
+        backbone.merger, backbone.plan, backbone.padding_aware = own

@@ -33,7 +33,7 @@ def pretended_gpu() -> Iterator[Launches]:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     own = F.scaled_dot_product_attention, torch.cudnn_convolution_relu
-    available, default = torch.backends.cudnn.is_available, torch.get_default_device()
+    available = torch.backends.cudnn.is_available
     _forget_constants()
     try:
         F.scaled_dot_product_attention, torch.cudnn_convolution_relu = attention, conv_relu
@@ -47,7 +47,7 @@ def pretended_gpu() -> Iterator[Launches]:
         _forget_constants()
         F.scaled_dot_product_attention, torch.cudnn_convolution_relu = own
         torch.backends.cudnn.is_available = available
-        torch.set_default_device(default)
+        torch.set_default_device(None)  # a device by name would stay a mode that breaks compiling
         torch.set_autocast_enabled('cuda', False)
 
 

@@ -7,11 +7,12 @@ import torch
 
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.backbones.atc_vit_adapter import _MergingBlocks
-from mmdet_atc.merging import TokenClusters
+from mmdet_atc.merging import TokenClusters, keep_rate_plan
 
 from .micro import MICRO, micro
 
 AVERAGE = dict(type='AgglomerativeMerging', linkage='average', keep_rate=0.5)
+CONSTANT = dict(type='constant_plan', t=3)
 TOME = dict(type='BipartiteMerging', keep_rate=0.7)
 CENTERED = [
     dict(type=name, keep_rate=0.5) for name in ('DPCKNNMerging', 'KMedoidsMerging', 'TopKMerging')
@@ -31,6 +32,19 @@ CENTERED = [
         (dict(merging=AVERAGE, merge_blocks=(3, 3)), 'merge_blocks must be increasing'),
         (dict(merging=AVERAGE, merge_blocks=()), 'merge_blocks must not be empty'),
         (dict(merging=AVERAGE, window_attn=True), 'window_attn must be False from the first merge'),
+        (
+            dict(merging=AVERAGE, plan=CONSTANT),
+            'keep_rate=0.5 in merging says nothing beside a plan',
+        ),
+        (dict(plan=CONSTANT), 'plan=.* says how much is merged, but merging is None'),
+        (dict(merging={}, plan=dict(type='constant')), "plan's type must be one of"),
+        (dict(merging={}, plan=dict(type='constant_plan')), "no token plan: .* argument: 't'"),
+        (dict(merging={}, plan=dict(type='linear_plan', t=-1)), 't must be'),
+        (dict(merging={}, plan=0.5), 'plan must be a token plan'),
+        (
+            dict(merging={}, plan=dict(type='keep_rate_plan', keep_rate=0.5, blocks=(3, 12))),
+            r'blocks must be in 0..11',
+        ),
     ],
 )
 def test_bad_arguments_are_refused(kwargs, message):
@@ -236,6 +250,34 @@ def test_merging_can_be_changed_and_switched_off():
         model.set_merging(None)
         assert model.forward_with_clusters(image)[1] == ()
         assert torch.equal(model(image)[2], dense(image)[2])
+
+
+@pytest.mark.parametrize(
+    ('plan', 'expected'),
+    [
+        (dict(type='constant_plan', t=2), [22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 1]),
+        (dict(type='linear_plan', t=1), [22, 21, 20, 19, 18, 17]),
+        (dict(type='keep_rate_plan', keep_rate=0.7, of='initial'), [16, 11, 8]),
+        (keep_rate_plan((0.5, 0.25), blocks=(0, 5)), [12, 3]),
+    ],
+)
+def test_a_plan_says_how_many_clusters_each_block_leaves(plan, expected):
+    model = micro(dict(linkage='complete'), plan=plan).eval()
+    with torch.no_grad():
+        _, stages = model.forward_with_clusters(torch.randn(2, 3, 64, 96))
+    assert [stage.num_clusters for stage in stages] == expected
+
+
+def test_a_keep_rate_and_the_plan_of_it_are_the_same():
+    image = torch.randn(2, 3, 64, 96)
+    plan = keep_rate_plan(0.7, blocks=(2, 8))
+    planned = micro(dict(linkage='average'), plan=plan).eval()
+    by_rate = micro(dict(linkage='average', keep_rate=0.7), merge_blocks=(2, 8)).eval()
+    assert planned.merge_blocks == by_rate.merge_blocks == (2, 8)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(planned(image), by_rate(image)))
+        planned.set_merging(dict(keep_rate=0.5))
+        assert planned.merge_blocks == (3, 6, 9)
 
 
 def test_training_in_bfloat16_reaches_every_parameter():

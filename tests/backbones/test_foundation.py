@@ -230,6 +230,7 @@ REFUSED = {
         'the file has 192 channels (size T), the config 48 channels',
     ),
     'another depth': (without('2.attn.qkv.weight', '2.attn.qkv.bias'), 'has 2 blocks, the conf'),
+    'other MLPs': ({**_BLOCK, 'blocks.0.mlp.fc1.weight': (96, 48)}, 'set backbone.mlp_ratio=2'),
     'registers': ({**_BLOCK, 'register_tokens': (1, 4, 48)}, 'set backbone.num_registers=4'),
     'pre-norm': ({**_BLOCK, 'norm_pre.weight': (48,)}, 'set backbone.pre_norm=True'),
     'layer scales': ({**_BLOCK, 'blocks.0.ls1.gamma': (48,)}, 'set backbone.layer_scale=True'),

@@ -17,6 +17,7 @@ from mmdet_atc.merging import (
     KMedoidsMerging,
     TopKMerging,
     assign_beside_padding,
+    constant_plan,
     padded_patches,
 )
 
@@ -57,6 +58,10 @@ def test_sizes_that_no_picture_has_are_refused(size):
         padded_patches([size], (4, 6), 16, CPU)
 
 
+def own_clusters(merger, padding, keep_rate):
+    return [merger.num_clusters(own, keep_rate) for own in (~padding).sum(1).tolist()]
+
+
 @pytest.mark.parametrize('merger', [AgglomerativeMerging, BipartiteMerging])
 @pytest.mark.parametrize('keep_rate', [0.25, 0.5, 0.9])
 def test_the_picture_is_clustered_as_if_it_were_alone(merger, keep_rate):
@@ -64,13 +69,13 @@ def test_the_picture_is_clustered_as_if_it_were_alone(merger, keep_rate):
     keys = torch.randn(3, 24, 8)
     padding = torch.zeros(3, 24, dtype=torch.bool)
     padding[1, 18:] = padding[2, ::3] = True
-    labels = assign_beside_padding(merger, keys, keep_rate, padding)
     num_clusters = merger.num_clusters(24, keep_rate)
-    for row, image_keys, padded in zip(labels, keys, padding):
+    kept = own_clusters(merger, padding, keep_rate)
+    labels = assign_beside_padding(merger, keys, num_clusters, padding, kept)
+    for row, image_keys, padded, own in zip(labels, keys, padding, kept):
         assert set(row.tolist()) == set(range(num_clusters))
         assert not set(row[padded].tolist()) & set(row[~padded].tolist())
-        kept = merger.num_clusters(int((~padded).sum()), keep_rate)
-        alone = merger.assign(image_keys[~padded][None], kept)
+        alone = merger.assign(image_keys[~padded][None], own)
         assert torch.equal(canonical(row[~padded][None]), canonical(alone))
 
 
@@ -80,7 +85,7 @@ def test_attention_is_that_of_the_pictures_tokens(merger):
     keys, attention = torch.randn(2, 24, 8), torch.rand(2, 24)
     padding = torch.zeros(2, 24, dtype=torch.bool)
     padding[1, ::3] = True
-    labels = assign_beside_padding(merger, keys, 0.5, padding, attention)
+    labels = assign_beside_padding(merger, keys, 12, padding, (12, 8), attention)
     shown = ~padding[1]
     alone = merger.assign(keys[1:, shown], 8, attention[1:, shown])
     assert torch.equal(labels[1:, shown], alone)
@@ -95,8 +100,10 @@ def test_every_label_is_used_whatever_the_numbers(merger, keep_rate, num_tokens)
     keys = torch.randn(1, num_tokens, 4)
     for num_padded in range(num_tokens):
         padding = (torch.arange(num_tokens) >= num_tokens - num_padded)[None]
-        labels = assign_beside_padding(merger, keys, keep_rate, padding)
-        assert set(labels[0].tolist()) == set(range(merger.num_clusters(num_tokens, keep_rate)))
+        num_clusters = merger.num_clusters(num_tokens, keep_rate)
+        kept = own_clusters(merger, padding, keep_rate)
+        labels = assign_beside_padding(merger, keys, num_clusters, padding, kept)
+        assert set(labels[0].tolist()) == set(range(num_clusters))
 
 
 @torch.no_grad()
@@ -114,6 +121,15 @@ def test_in_the_backbone_no_cluster_mixes_and_the_picture_keeps_its_share(kind):
         for labels, padded, kept in zip(stage.labels, padding, expected):
             assert len(labels[~padded].unique()) == kept
             assert not set(labels[padded].tolist()) & set(labels[~padded].tolist())
+
+
+def test_a_plans_tokens_go_from_the_picture_as_if_it_were_alone():
+    model = micro({}, padding_aware=True, plan=constant_plan(3)).eval()
+    padding = padded_patches(SIZES, (4, 6), 16, CPU)
+    own = (~padding).sum(1)
+    for block, stage in enumerate(stages_of(model, padded_images(), SIZES)):
+        for labels, padded, tokens in zip(stage.labels, padding, own.tolist()):
+            assert len(labels[~padded].unique()) == max(tokens - 3 * (block + 1), 1)
 
 
 def test_without_the_option_padding_is_clustered_as_in_the_paper():

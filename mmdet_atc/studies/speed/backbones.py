@@ -41,8 +41,21 @@ METHODS: dict[str, dict | None] = {
         )
     },
 }
-#: Width and heads of the ViT.
-SIZES = dict(t=(192, 3), s=(384, 6), b=(768, 12))
+#: Arguments of the backbones, as in the configs.
+SIZES: dict[str, dict[str, Any]] = dict(
+    t=dict(embed_dim=192, num_heads=3),
+    s=dict(embed_dim=384, num_heads=6),
+    b=dict(embed_dim=768, num_heads=12, deform_num_heads=12, deform_ratio=0.5),
+    l=dict(
+        embed_dim=1024,
+        depth=24,
+        num_heads=16,
+        deform_num_heads=16,
+        deform_ratio=0.5,
+        interaction_indexes=[[0, 5], [6, 11], [12, 17], [18, 23]],
+        merge_blocks=(6, 12, 18),
+    ),
+)
 #: Mean and standard deviation of the configs' data preprocessor.
 _NORMALISATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16, float32=None)
@@ -81,8 +94,7 @@ def build_backbones(size: str, vit: str | None, device: torch.device) -> dict[st
     Raises:
         CheckpointError: If the file does not fit a ViT of this size.
     """
-    dim, heads = SIZES[size]
-    kwargs: dict[str, Any] = dict(embed_dim=dim, num_heads=heads, drop_path_rate=0.1)
+    kwargs: dict[str, Any] = dict(**SIZES[size], drop_path_rate=0.1)
     if vit is not None:
         state = vit_state_dict(load_safely(vit, 'cpu'))
         side = 16 * math.isqrt(state['pos_embed'].shape[1])

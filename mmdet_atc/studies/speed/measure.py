@@ -227,10 +227,12 @@ def tokens_per_block(backbone: ViTAdapter, height: int, width: int) -> list[int]
         list[int]: One number per block.
     """
     tokens = (height // backbone.patch_size) * (width // backbone.patch_size)
+    depth = len(backbone.blocks)
+    planned: Sequence[int | None] = (None,) * depth
+    if isinstance(backbone, ATCViTAdapter) and backbone.plan is not None:
+        planned = backbone.plan(depth, tokens, backbone.merger)
     counts = []
-    for index in range(len(backbone.blocks)):
-        merger = backbone.merger if isinstance(backbone, ATCViTAdapter) else None
-        if merger is not None and index in backbone.keep_rates:
-            tokens = merger.num_clusters(tokens, backbone.keep_rates[index])
+    for count in planned:
+        tokens = tokens if count is None else count
         counts.append(tokens)
     return counts

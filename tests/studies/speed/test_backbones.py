@@ -6,6 +6,7 @@ import csv
 
 import pytest
 import torch
+from mmengine.config import Config
 from torch import nn
 
 from mmdet_atc.backbones import ATCViTAdapter
@@ -23,12 +24,14 @@ from mmdet_atc.studies.speed.backbones import (
 )
 from mmdet_atc.studies.speed.launches import Launches
 
+from ...conftest import ROOT
+
 CPU = torch.device('cpu')
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setitem(backbones.SIZES, 't', (48, 3))
+    monkeypatch.setitem(backbones.SIZES, 't', dict(embed_dim=48, num_heads=3))
 
 
 def test_what_is_measured_is_in_the_tables(small, tmp_path):
@@ -111,3 +114,10 @@ def test_settings_of_models_are_as_before(small):
     assert not any(isinstance(m, nn.Module) and m.training for m in model.modules())
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
     assert all(isinstance(figure, Figure) for figure in study.figures)
+
+
+@pytest.mark.parametrize('size', backbones.SIZES)
+def test_sizes_are_those_of_the_configs(size):
+    cfg = Config.fromfile(ROOT / f'configs/atc_vit_adapter_{size}_average_r50.py')
+    for name, value in backbones.SIZES[size].items():
+        assert cfg.model.backbone[name] == value, name
