@@ -10,8 +10,11 @@ import hashlib
 import json
 import os.path as osp
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
@@ -102,9 +105,22 @@ def download(file: HubFile) -> str:
         DownloadError: If it is neither on the hub nor in the cache, or may not be read.
     """
     try:
-        return hf_hub_download(file.repo, file.filename, revision=file.revision)
+        return hf_hub_download(
+            file.repo, file.filename, revision=file.revision, local_files_only=_is_offline()
+        )
     except Exception as error:
         raise DownloadError(f'cannot load {file}: {_reason(file, error)}') from error
+
+
+def _is_offline() -> bool:
+    """Whether the hub's name has no address; huggingface_hub would try for half a minute."""
+    if getproxies():
+        return False  # which resolve names
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
+    except socket.gaierror:
+        return True
+    return False
 
 
 def _reason(file: HubFile, error: Exception) -> str:

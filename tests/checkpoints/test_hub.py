@@ -202,6 +202,18 @@ def test_without_a_connection_the_cache_serves_or_the_hub_is_named(hub, monkeypa
     assert f'{gone.endpoint} cannot be reached' in refusal(f'hf://{REPO}/other.pth')
 
 
+def test_a_hub_without_an_address_is_asked_once(cache, monkeypatch):
+    """huggingface_hub would try six times in half a minute."""
+    for name in ('http_proxy', 'https_proxy', 'all_proxy'):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    waited = []
+    monkeypatch.setattr('time.sleep', waited.append)
+    use_endpoint(monkeypatch, 'http://hub.invalid')
+    assert 'http://hub.invalid cannot be reached' in refusal(f'hf://{REPO}/{FILE}')
+    assert not waited
+
+
 def test_a_pinned_digest_is_checked(hub):
     path = hub.publish(REPO, FILE, CONTENT)
     digest = hashlib.sha256(CONTENT).hexdigest()

@@ -89,7 +89,9 @@ def test_a_config_is_thin_and_builds(name):
 def tiny(name):
     cfg = load(name)
     smaller(cfg.model, channels=48)
-    cfg.model.auxiliary_head and cfg.model.auxiliary_head.update(in_channels=48)
+    if name.startswith('upernet'):
+        cfg.model.decode_head.channels = 64
+        cfg.model.auxiliary_head.update(in_channels=48, channels=64)
     cfg.model.backbone.update(embed_dim=48, num_heads=3, deform_num_heads=3, conv_inplane=8)
     cfg.model.data_preprocessor.size = (96, 128)
     return cfg
@@ -180,17 +182,21 @@ def shapes(tmp_path_factory):
 @pytest.mark.slow
 def test_mmsegmentations_own_tools_train_test_and_fine_tune(shapes, tmp_path):
     dense, atc = (str(CONFIGS / f'{name}.py') for name in MICRO)
+    narrow = [
+        *('model.backbone.embed_dim=48', 'model.decode_head.in_channels=[48,48,48,48]'),
+        *('model.auxiliary_head.in_channels=48', 'val_dataloader.num_workers=0'),
+        'test_dataloader.num_workers=0',
+    ]
     few = [
+        *narrow,
         *('train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'train_dataloader.num_workers=0'),
         *('default_hooks.logger.interval=1', 'default_hooks.checkpoint.interval=4'),
-        *('val_dataloader.num_workers=0', 'model.backbone.embed_dim=48'),
-        *('model.decode_head.in_channels=[48,48,48,48]', 'model.auxiliary_head.in_channels=48'),
     ]
     run(shapes, TRAIN, dense, '--work-dir', str(tmp_path / 'dense'), '--cfg-options', *few)
     trained = tmp_path / 'dense' / 'iter_4.pth'
     few.append(f'load_from={trained}')
     run(shapes, TRAIN, atc, '--work-dir', str(tmp_path / 'atc'), '--cfg-options', *few)
-    options = ['--cfg-options', *few[5:8], 'test_dataloader.num_workers=0']
+    options = ['--cfg-options', *narrow]
     run(shapes, TEST, atc, str(trained), '--work-dir', str(tmp_path / 'test'), *options)
     (figures,) = (tmp_path / 'test').glob('*/*.json')
     assert {'mIoU', 'mAcc', 'aAcc'} <= set(json.loads(figures.read_text()))
