@@ -36,7 +36,7 @@ def test_a_device_that_is_there_is_taken():
 
 def test_an_interrupted_run_says_how_it_goes_on():
     with (
-        pytest.raises(SystemExit, match='error: interrupted; .*--resume'),
+        pytest.raises(SystemExit, match=r'error: interrupted; .*--resume'),
         faults_in_one_line(),
     ):
         raise KeyboardInterrupt
