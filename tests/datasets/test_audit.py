@@ -221,6 +221,40 @@ def test_a_crowd_is_0_or_1(make, value):
         make(file)
 
 
+@pytest.mark.parametrize(
+    ('kind', 'key', 'value', 'message'),
+    [
+        ('images', 'id', None, 'id of image None must be a number or a name, got None'),
+        ('images', 'id', 'x', "some image ids are numbers and some are names, such as 'x'"),
+        ('images', 'file_name', ['x'], r"image 3: file_name must be a path, got \['x'\]"),
+        ('categories', 'name', None, 'category 2 has no name, got None'),
+        ('annotations', 'image_id', [3], r'image_id of annotation 7 must be .*, got \[3\]'),
+        ('annotations', 'category_id', 1.5, 'category_id of annotation 7 must be .*, got 1.5'),
+    ],
+)
+def test_what_is_neither_number_nor_name_is_named(make, kind, key, value, message):
+    file = content()
+    file[kind][-1][key] = value
+    with pytest.raises(DataError, match=f'a.json: {message}'):
+        make(file)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'key', 'name'),
+    [
+        ('images', 'id', 'image number 3'),
+        ('categories', 'id', 'category number 2'),
+        ('annotations', 'image_id', 'annotation 7'),
+        ('annotations', 'category_id', 'annotation 7'),
+    ],
+)
+def test_what_is_missing_is_named(make, kind, key, name):
+    file = content()
+    del file[kind][-1][key]
+    with pytest.raises(DataError, match=f"a.json: {name} has no '{key}'"):
+        make(file)
+
+
 def strings(file: dict) -> None:
     """Ids as strings."""
     for image in file['images']:
