@@ -6,12 +6,16 @@ environment variables ``HF_HOME``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_TOK
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os.path as osp
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
@@ -102,9 +106,22 @@ def download(file: HubFile) -> str:
         DownloadError: If it is neither on the hub nor in the cache, or may not be read.
     """
     try:
-        return hf_hub_download(file.repo, file.filename, revision=file.revision)
+        return hf_hub_download(
+            file.repo, file.filename, revision=file.revision, local_files_only=_is_offline()
+        )
     except Exception as error:
         raise DownloadError(f'cannot load {file}: {_reason(file, error)}') from error
+
+
+def _is_offline() -> bool:
+    """Whether the hub's name has no address; huggingface_hub would try for half a minute."""
+    if getproxies():
+        return False  # which resolve names
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
+    except socket.gaierror:
+        return True
+    return False
 
 
 def _reason(file: HubFile, error: Exception) -> str:
@@ -138,6 +155,8 @@ def _reason(file: HubFile, error: Exception) -> str:
             f'{file.repo} has no file {file.filename!r} at revision {file.revision or "main"!r}: '
             f'see {hub}/{file.repo}/tree/{file.revision or "main"}'
         )
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
+        return f'{constants.HF_HUB_CACHE} cannot be written: HF_HOME names another folder'
     summary = ' '.join(str(error).split()) or type(error).__name__
     if getattr(getattr(error, 'response', None), 'status_code', None) in (401, 403):
         return f'{hub} refuses your token: renew it with `hf auth login` or HF_TOKEN ({summary})'

@@ -8,12 +8,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from . import pt2
+from . import onnx, pt2
 from .detector import Detections, TraceableDetector
 from .spec import Spec
 
-#: What each format is for, and the function that writes it.
-FORMATS = {'pt2': pt2.save}
+#: The function that writes each format, and how its files end.
+FORMATS = {'pt2': (pt2.save, '.pt2'), 'onnx': (onnx.save, '.onnx')}
 
 
 class Program(Protocol):
@@ -32,16 +32,19 @@ def save(detector: TraceableDetector, spec: Spec, path: Path, format: str) -> No
         detector (TraceableDetector): In evaluation mode, on the CPU.
         spec (Spec): Of its inputs.
         path (Path): The file; its folder is made.
-        format (str): ``'pt2'``.
+        format (str): ``'pt2'`` or ``'onnx'``.
 
     Raises:
-        ValueError: If there is no such format.
+        ValueError: If there is no such format, or the file is not named as it asks for.
         ImportError: If the format needs a package that is not installed; the message names it.
     """
     if format not in FORMATS:
         raise ValueError(f'format must be one of {tuple(FORMATS)}, got {format!r}')
+    write, suffix = FORMATS[format]
+    if path.suffix != suffix:
+        raise ValueError(f'a file of format {format!r} must end in {suffix}, got {path.name}')
     path.parent.mkdir(parents=True, exist_ok=True)
-    FORMATS[format](detector, spec, path)
+    write(detector, spec, path)
 
 
 def open_program(path: Path) -> Program:
@@ -56,6 +59,7 @@ def open_program(path: Path) -> Program:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is none of ours.
+        ImportError: If running it needs a package that is not installed; the message names it.
     """
     if not path.is_file():
         raise FileNotFoundError(f'no exported file at {str(path)!r}')
@@ -64,4 +68,6 @@ def open_program(path: Path) -> Program:
             names = archive.namelist()
         if any(name.endswith('extra/mmdet_atc.json') for name in names):
             return pt2.Pt2Program(path)
+    elif path.suffix == '.onnx':
+        return onnx.OnnxProgram(path)
     raise ValueError(f'{path} is no file of tools/deployment/export.py')

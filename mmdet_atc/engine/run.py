@@ -20,6 +20,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmdet_atc.checkpoints import find_resumable_checkpoint, verify_checkpoint
+from mmdet_atc.checkpoints.hub import HubFile, download
 from mmdet_atc.shipped import shipped
 
 from .classes import follow_classes
@@ -268,7 +269,9 @@ def choose_weights(cfg: Config, checkpoint: str) -> None:
 
 
 def _require_checkpoint(source: str, message: str) -> None:
-    """That a file is there and whole; what is fetched is checked then."""
+    """That a file is there and whole; another URL than of the hub is checked when it is loaded."""
+    if source.startswith('hf://'):
+        download(HubFile.parse(source))
     if '://' in source:
         return
     if not osp.exists(source):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -200,6 +201,29 @@ def test_without_a_connection_the_cache_serves_or_the_hub_is_named(hub, monkeypa
     use_endpoint(monkeypatch, gone.endpoint)
     assert len(load(path)) == 5000
     assert f'{gone.endpoint} cannot be reached' in refusal(f'hf://{REPO}/other.pth')
+
+
+def test_a_hub_without_an_address_is_asked_once(cache, monkeypatch):
+    """huggingface_hub would try six times in half a minute."""
+    for name in ('http_proxy', 'https_proxy', 'all_proxy'):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    waited = []
+    monkeypatch.setattr('time.sleep', waited.append)
+    use_endpoint(monkeypatch, 'http://hub.invalid')
+    assert 'http://hub.invalid cannot be reached' in refusal(f'hf://{REPO}/{FILE}')
+    assert not waited
+
+
+@pytest.mark.parametrize('number', [errno.EACCES, errno.EROFS])
+def test_a_cache_that_cannot_be_written_is_named(hub, cache, monkeypatch, number):
+    path = hub.publish(REPO, FILE, CONTENT)
+
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number), str(cache))
+
+    monkeypatch.setattr('mmdet_atc.checkpoints.hub.hf_hub_download', refuse)
+    assert refusal(path).endswith(f'{cache} cannot be written: HF_HOME names another folder')
 
 
 def test_a_pinned_digest_is_checked(hub):

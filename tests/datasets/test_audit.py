@@ -367,8 +367,9 @@ def test_other_spellings_are_trained_on_and_evaluated_alike(make, tmp_path, spel
     has_masks = any(annotation.get('segmentation') for annotation in file['annotations'])
     data = make(file, pipeline=MASKS if has_masks else BOXES)
     assert instances(data) == [[0, 1]] * 3
+    metrics = ['bbox', 'segm'] if has_masks else ['bbox']
     metric = METRICS.build(
-        dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'), metric='bbox')
+        dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'), metric=metrics)
     )
     metric.dataset_meta = data.metainfo
     for index in range(len(data)):
@@ -377,11 +378,18 @@ def test_other_spellings_are_trained_on_and_evaluated_alike(make, tmp_path, spel
             bboxes=torch.tensor([i['bbox'] for i in info['instances']], dtype=torch.float32),
             scores=torch.full((2,), 0.9),
             labels=torch.tensor([i['bbox_label'] for i in info['instances']]),
+            masks=torch.zeros(2, 64, 96, dtype=torch.bool),
         )
+        for mask, (x1, y1, x2, y2) in zip(
+            prediction['masks'], prediction['bboxes'].int(), strict=True
+        ):
+            mask[y1:y2, x1:x2] = True
         metric.process(
             {}, [dict(img_id=info['img_id'], ori_shape=(64, 96), pred_instances=prediction)]
         )
-    assert metric.evaluate(3)['coco/bbox_mAP'] == 1
+    figures = metric.evaluate(3)
+    for name in metrics:
+        assert figures[f'coco/{name}_mAP'] == 1
 
 
 def test_categories_of_one_name_that_both_have_objects_are_refused(make):

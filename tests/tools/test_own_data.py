@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -11,9 +12,10 @@ import torch
 from mmdet.apis import init_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
-from mmdet_atc.engine import load_config
+from mmdet_atc.engine import load_config, set_total_batch_size
 
 from ..conftest import ROOT
 from .micro_runs import CONFIG, MODEL_OPTIONS, SMALL
@@ -45,7 +47,7 @@ def fruit(data, tmp_path):
         (tmp_path / f'{split}.json').write_text(json.dumps(content))
     text = blocks()[0]
     assert len(text.strip().splitlines()) == 10
-    text = text.replace('./configs/atc_vit_adapter_t_average_r50.py', str(ROOT / CONFIG))
+    text = text.replace('./configs/_base_/own_data_t.py', str(ROOT / CONFIG))
     path = tmp_path / 'fruit.py'
     path.write_text(text.replace('/data/fruit/', f'{tmp_path}/'))
     return path
@@ -103,9 +105,42 @@ def test_two_classes_from_a_checkpoint_of_four(data, fruit, four_classes, tmp_pa
     assert 'the file knows 4 classes, the config 2' in failed.stderr
 
 
+def test_the_recipe_warms_up_for_a_tenth_and_teaches_what_is_new_faster():
+    cfg = load_config(str(ROOT / 'configs/_base_/own_data_t.py'))
+    set_total_batch_size(cfg, 1)
+    images = cfg.train_cfg.max_iters * cfg.train_dataloader.batch_size
+    assert images == 24_000
+    warm_up, then = cfg.param_scheduler
+    assert warm_up.end == then.begin == cfg.train_cfg.max_iters / 10
+    assert then.end == cfg.train_cfg.max_iters
+    assert cfg.train_cfg.val_interval == cfg.default_hooks.checkpoint.interval == warm_up.end
+
+    init_default_scope('mmdet')
+    model = MODELS.build({**cfg.model, 'backbone': {**cfg.model.backbone, 'init_cfg': None}})
+    recipe = {key: cfg.optim_wrapper[key] for key in ('optimizer', 'paramwise_cfg')}
+    optimizer = build_optim_wrapper(model, recipe)
+    rates = {id(group['params'][0]): group['lr'] for group in optimizer.param_groups}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(1e-5 if 'backbone' in name else 1e-4), name
+
+
+def test_the_page_says_how_a_part_stays_as_it_is():
+    (line,) = [block for block in blocks() if 'lr_mult=0' in block]
+    options = {}
+    exec(line, options)
+    model = torch.nn.ModuleDict(dict(backbone=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 2)))
+    optimizer = dict(type='AdamW', lr=0.1, weight_decay=0.5)
+    wrapper = build_optim_wrapper(model, dict(optimizer=optimizer, **options['optim_wrapper']))
+    before = copy.deepcopy(model.state_dict())
+    wrapper.update_params(model['head'](model['backbone'](torch.ones(1, 2))).square().sum())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith('backbone'), name
+
+
 def test_two_more_lines_make_it_whole_for_mmdetection(fruit):
     assert Config.fromfile(fruit).model.roi_head.mask_head.num_classes == 4
-    fruit.write_text(fruit.read_text() + blocks()[1])
+    (more,) = [block for block in blocks() if block.startswith('heads = ')]
+    fruit.write_text(fruit.read_text() + more)
     for read in (Config.fromfile, load_config):
         heads = read(str(fruit)).model.roi_head
         assert heads.bbox_head.num_classes == heads.mask_head.num_classes == 2

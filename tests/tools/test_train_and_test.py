@@ -8,8 +8,14 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
 
-from .micro_runs import CONFIG, SMALL, figures, losses
+from mmdet_atc.engine import load_config
+
+from ..conftest import ROOT
+from .micro_runs import CONFIG, SMALL, detections, figures, losses
 from .processes import run
 
 
@@ -106,6 +112,8 @@ def test_cluster_pictures_and_detections(data, trained, tmp_path):
             "did you mean 'keep_rate'",
         ),
         ([CONFIG, '--cfg-options', 'model.neck.type=NoSuch'], 'NoSuch is not in the'),
+        ([CONFIG, '--cfg-options', 'model.neck.out_channels.x=1'], 'cannot inherit from base'),
+        ([CONFIG, '--cfg-options', 'train_dataloader.dataset.pipeline.9.x=1'], 'exceeds the len'),
         ([CONFIG, '--cfg-options', 'data_root=no/where'], 'with COCO_ROOT for the configs of COCO'),
     ],
 )
@@ -132,3 +140,45 @@ def test_the_generator_refuses_to_overwrite(data, tmp_path):
         data, 'tools/misc/make_shapes_dataset.py', str(data), '--num-train', '5', check=False
     )
     assert 'other arguments' in result.stderr.splitlines()[-1]
+
+
+RETINANET = """
+_base_ = [
+    '{root}/configs/_base_/datasets/shapes_instance.py',
+    '{root}/configs/_base_/schedules/adamw.py',
+    '{root}/configs/_base_/default_runtime.py',
+    'mmdet::_base_/models/retinanet_r50_fpn.py',
+]
+custom_imports = dict(imports=['mmdet_atc'], allow_failed_imports=False)
+model = dict(
+    data_preprocessor=dict(pad_mask=False),
+    backbone=dict(_delete_=True, type='ViTAdapter', embed_dim=48, num_heads=3, conv_inplane=16),
+    neck=dict(in_channels=[48] * 4, out_channels=32),
+    bbox_head=dict(num_classes=4, in_channels=32, feat_channels=32, stacked_convs=1),
+    test_cfg=dict(score_thr=0, max_per_img=10),
+)
+test_evaluator = dict(metric='bbox')
+"""
+
+
+@pytest.mark.slow
+def test_images_and_their_mirror_images_find_more_than_images(data, tmp_path):
+    config = tmp_path / 'retinanet.py'
+    config.write_text(RETINANET.format(root=ROOT))
+    torch.manual_seed(0)
+    init_default_scope('mmdet')
+    model = MODELS.build(load_config(str(config)).model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')
+    found = []
+    for name, switch in (('once', []), ('twice', ['--tta'])):
+        out = tmp_path / f'{name}.pkl'
+        result = run(
+            data, 'tools/test.py', str(config), str(tmp_path / 'a.pth'), *switch, '--out', str(out),
+            '--limit-images', '2', '--work-dir', str(tmp_path),
+        )  # fmt: skip
+        assert 'Figures are of the 2 images that were run, of 6' in result.stdout + result.stderr
+        found.append(detections(out))
+    assert [[image for image, _, _ in each] for each in found] == [[1, 2], [1, 2]]
+    for (_, _, once), (_, _, twice) in zip(*found, strict=True):
+        assert len(once) == 10
+        assert len(twice) > len(once)

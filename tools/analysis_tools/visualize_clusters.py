@@ -68,7 +68,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def draw(args: argparse.Namespace) -> None:
+def draw(args: argparse.Namespace) -> list[str]:
+    """Write the pictures of all images; returns why some could not be read."""
     paths = find_images(args.images)
     cfg = load_config(args.config, args.cfg_options)
     mergings = mergings_to_compare(cfg.model.backbone.get('merging'), args.methods, args.keep_rates)
@@ -76,23 +77,35 @@ def draw(args: argparse.Namespace) -> None:
     model = variant.build(args.device, args.checkpoint)
     pipeline = image_pipeline(cfg)
     pictures = list(zip(paths, picture_names(paths), strict=True))
+    unreadable = []
     starts = range(0, len(pictures), args.batch_size)
     for start in track_iter_progress(starts, file=sys.stderr):
-        part = pictures[start : start + args.batch_size]
-        batch = load_batch(pipeline, [path for path, _ in part])
+        names, samples = [], []
+        for path, name in pictures[start : start + args.batch_size]:
+            try:
+                samples.append(load_batch(pipeline, [path]))
+                names.append(name)
+            except ValueError as error:
+                unreadable.append(str(error))
+        if not names:
+            continue
+        batch = {key: [sample[key][0] for sample in samples] for key in samples[0]}
         columns = {title: predict_clusters(model, batch, m) for title, m in mergings.items()}
-        for index, (_, name) in enumerate(part):
+        for index, name in enumerate(names):
             picture = draw_cluster_grid(
                 {t: images[index] for t, images in columns.items()}, args.cell
             )
             file = Path(args.out_dir, name.with_name(f'{name.name}_clusters.png'))
             mmcv.imwrite(picture[..., ::-1], str(file))
+    return unreadable
 
 
 def main() -> None:
     args = parse_args()
-    draw(args)
+    unreadable = draw(args)
     print(f'\npictures in {args.out_dir}')
+    if unreadable:
+        sys.exit('\n'.join(f'error: {reason}' for reason in unreadable))
 
 
 if __name__ == '__main__':

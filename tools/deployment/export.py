@@ -87,4 +87,7 @@ def main() -> None:
 
 if __name__ == '__main__':
     with faults_in_one_line(mistakes=True):
-        main()
+        try:
+            main()
+        except ImportError as error:  # of what a format needs
+            sys.exit(f'error: {error}')

@@ -70,9 +70,11 @@ class FiniteCheckHook(Hook):
         self._checking = checking
         if self._handle is None or not isinstance(data_batch, dict):
             return
+        samples = data_batch.get('data_samples', ())
+        if samples and isinstance(samples[0], (list, tuple)):
+            samples = samples[0]  # test-time augmentation: views of the same images
         self._image_names = [
-            f'{sample.get("img_id")} ({sample.get("img_path")})'
-            for sample in data_batch.get('data_samples', ())
+            f'{sample.get("img_id")} ({sample.get("img_path")})' for sample in samples
         ] or None
 
     def _check(self, backbone: ViTAdapter, args: tuple, outputs: tuple[Tensor, ...] | None) -> None:

@@ -10,6 +10,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.hooks import EMAHook
+from mmengine.hub import get_config
 from mmengine.model import BaseModel
 from mmengine.runner import BaseLoop, Runner
 
@@ -226,3 +227,37 @@ def test_other_layers_must_fit_with_new_classes_too(name):
     with pytest.raises(CheckpointError, match=r'a\.pth does not fit') as error:
         before_and_after(name, new_classes=True)
     assert 'To train on other classes' not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('config', 'anew'),
+    [
+        ('retinanet/retinanet_r50_fpn_1x_coco', {'bbox_head.retina_cls'}),
+        ('atss/atss_r50_fpn_1x_coco', {'bbox_head.atss_cls'}),
+        ('detr/detr_r50_8xb2-150e_coco', {'bbox_head.fc_cls'}),
+        ('deformable_detr/deformable-detr_r50_16xb2-50e_coco', {'bbox_head.cls_branches'}),
+        ('mask2former/mask2former_r50_8xb2-lsj-50e_coco', {'panoptic_head.cls_embed'}),
+    ],
+)
+def test_detectors_of_coco_start_with_two_classes(tmp_path, config, anew):
+    data = dict(dataset=dict(metainfo=dict(classes=('apple', 'pear'))))
+    text = f"_base_ = 'mmdet::{config}.py'\n"
+    for split in ('train', 'val', 'test'):
+        text += f'{split}_dataloader = {data}\n'
+        text += '' if split == 'train' else f"{split}_evaluator = dict(ann_file='any.json')\n"
+    (tmp_path / 'own.py').write_text(text)
+    evaluators = {f'{split}_evaluator.ann_file': 'any.json' for split in ('val', 'test')}
+    register_all_modules()
+    model, of_coco = (
+        MODELS.build({**cfg.model, 'backbone': {**cfg.model.backbone, 'init_cfg': None}})
+        for cfg in (
+            load_config(str(tmp_path / 'own.py'), evaluators),
+            get_config(f'mmdet::{config}.py'),
+        )
+    )
+    checkpoint = dict(state_dict=of_coco.state_dict())
+    runner = Mock(model=model, _train_loop=Mock(spec=BaseLoop), _resume=False, _load_from='a.pth')
+    CheckpointFitHook(new_classes=True).after_load_checkpoint(runner, checkpoint)
+    left_out = set(model.state_dict()) - set(checkpoint['state_dict'])
+    assert {'.'.join(name.split('.')[:2]) for name in left_out} == anew

@@ -1,0 +1,46 @@
+"""AOTInductor: the program of :mod:`.pt2`, compiled ahead of time for this processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .detector import OUTPUTS, Detections, TraceableDetector
+from .pt2 import traced
+from .spec import Spec
+
+#: Key of the :class:`Spec` in the package.
+_SPEC = 'mmdet_atc'
+
+
+def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
+    """Export to a ``.pt2`` package, which a C++ compiler makes."""
+    torch._inductor.aoti_compile_and_package(
+        traced(detector, spec),
+        package_path=str(path),
+        inductor_configs={'aot_inductor.metadata': {_SPEC: spec.to_json()}},
+    )
+
+
+class AotiProgram:
+    """A file of :func:`save`, opened.
+
+    Args:
+        path (Path): The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._model = torch._inductor.aoti_load_package(str(path))
+        self.spec = Spec.from_json(self._model.get_metadata()[_SPEC])
+
+    def __call__(self, pixels: Tensor, sizes: Tensor) -> Detections:
+        """As :meth:`TraceableDetector.forward`.
+
+        Raises:
+            ValueError: If the file takes inputs of other shapes.
+        """
+        self.spec.check(pixels, sizes)
+        found = self._model(pixels, sizes)
+        return {name: found[name] for name in OUTPUTS}

@@ -1,0 +1,161 @@
+"""ONNX: standard operators, and one of our own for ATC's clustering (:mod:`mmdet_atc.onnx_ops`)."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdet_atc.layers.deformable import sampled
+
+from .detector import OUTPUTS, Detections, TraceableDetector
+from .pt2 import traced
+from .spec import Spec
+
+INPUTS = ('pixels', 'sizes')
+OPSET = 18
+#: Key of the :class:`Spec` in the file.
+_SPEC = 'mmdet_atc'
+_CLUSTERING = 'AgglomerativeClustering'
+
+
+def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
+    """Export to an ``.onnx`` file.
+
+    Raises:
+        ImportError: If a package of the extra ``onnx`` is not installed.
+        ValueError: If sizes are to be dynamic.
+    """
+    if spec.dynamic:
+        raise ValueError('files of format onnx have one size: leave dynamic away')
+    require('onnx', 'onnxscript')
+    operators = torch.ops.mmdet_atc
+    program = traced(detector, spec).run_decompositions(
+        {
+            operators.deformable_attention.default: _attention,
+            operators.agglomerative_clustering.default: _clustering,
+        }
+    )
+    # The exporter's counts of what it rewrites.
+    logging.getLogger('onnxscript').setLevel(logging.ERROR)
+    found = torch.onnx.export(
+        program,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=INPUTS,
+        output_names=OUTPUTS,
+        custom_translation_table=_translations(),
+        verbose=False,
+    )
+    assert found is not None
+    found.model.metadata_props[_SPEC] = spec.to_json()
+    found.save(path)
+
+
+class OnnxProgram:
+    """A file of :func:`save` in onnxruntime, on the CPU.
+
+    Args:
+        path (Path): The file.
+
+    Raises:
+        ImportError: If onnxruntime is not installed, or the file clusters and
+            onnxruntime-extensions is not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require('onnxruntime')
+        import onnxruntime
+
+        if importlib.util.find_spec('onnxruntime_extensions'):
+            from mmdet_atc.onnx_ops import session_options
+
+            options = session_options()
+        else:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=['CPUExecutionProvider']
+            )
+        except Exception as error:  # onnxruntime has no class of its own for it
+            if _CLUSTERING not in str(error):
+                raise
+            raise ImportError(
+                f'{path} clusters tokens, which needs onnxruntime-extensions: {_ADVICE}'
+            ) from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if _SPEC not in metadata:
+            raise ValueError(f'{path} is no file of tools/deployment/export.py')
+        self.spec = Spec.from_json(metadata[_SPEC])
+
+    def __call__(self, pixels: Tensor, sizes: Tensor) -> Detections:
+        """As :meth:`TraceableDetector.forward`.
+
+        Raises:
+            ValueError: If the file takes inputs of other shapes.
+        """
+        self.spec.check(pixels, sizes)
+        given = dict(zip(INPUTS, (pixels.numpy(), sizes.numpy()), strict=True))
+        found = self._session.run(list(OUTPUTS), given)
+        return dict(zip(OUTPUTS, map(torch.from_numpy, found), strict=True))
+
+
+_ADVICE = "pip install 'mmdet_atc[onnx]'"
+
+
+def require(*packages: str) -> None:
+    """That packages of the extra ``onnx`` are installed.
+
+    Raises:
+        ImportError: If one is not.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f'ONNX needs {" and ".join(missing)}: {_ADVICE}')
+
+
+def _attention(value: Tensor, projections: Tensor, reference: Tensor, shapes: list[int]) -> Tensor:
+    pairs = tuple(zip(shapes[::2], shapes[1::2], strict=True))
+    return sampled.deformable_attention(value, projections, reference, pairs)
+
+
+def _clustering(
+    features: Tensor, num_clusters: int, linkage: str, backend: str, *_: None
+) -> Tensor:
+    return torch.onnx.ops.symbolic(
+        f'mmdet_atc::{_CLUSTERING}',
+        (features, torch.full((1,), num_clusters, dtype=torch.int64)),
+        dict(linkage=linkage),
+        dtype=torch.int64,
+        shape=features.shape[:2],
+        version=1,
+    )
+
+
+def _translations() -> dict[Any, Callable]:
+    """Operators that the exporter does not know, or not as they are used here."""
+    from onnxscript import FLOAT
+    from onnxscript import opset18 as op
+
+    def nms(boxes, scores, iou_threshold: float):
+        # Of one image and one class, in float32 only.
+        boxes = op.Unsqueeze(op.Cast(boxes, to=FLOAT.dtype), [0])
+        scores = op.Unsqueeze(op.Cast(scores, to=FLOAT.dtype), [0, 1])
+        found = op.NonMaxSuppression(boxes, scores, 2**63 - 1, iou_threshold)
+        return op.Reshape(op.Slice(found, [2], [3], [1]), [-1])
+
+    def sort(self, stable: bool = True, dim: int = -1, descending: bool = False):
+        # Of equal values TopK takes the first one first.
+        length = op.Slice(op.Shape(self), [dim], [dim + 1 or 2**31 - 1])
+        return op.TopK(self, length, axis=dim, largest=int(descending))
+
+    return {
+        torch.ops.torchvision.nms.default: nms,
+        torch.ops.aten.sort.stable: sort,
+    }

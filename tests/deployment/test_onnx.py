@@ -1,0 +1,137 @@
+"""Files for onnxruntime: plain for all but ATC, whose clustering is an operator of our own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import mmcv
+import onnx
+import pytest
+import torch
+
+from mmdet_atc import deployment
+from mmdet_atc.apis import DetInferencer, load_exported
+from mmdet_atc.apis.exported import config_of
+from mmdet_atc.deployment import Spec, TraceableDetector, compare, save
+from mmdet_atc.engine import load_config
+from mmdet_atc.layers.deformable import plain, sampled
+
+from ..conftest import ROOT
+from ..integrations.test_without_openmmlab import WITHOUT
+
+WINDOWS_AND_TOME = {
+    'model.backbone.merging': dict(type='BipartiteMerging', keep_rate=0.6, _delete_=True),
+    'model.backbone.window_attn': [True, True, False, False],
+    'model.backbone.window_size': 7,
+    'model.backbone.merge_blocks': [2],
+}
+SHAPE = (128, 160)
+
+
+@pytest.fixture(scope='module')
+def pictures(images):
+    return [mmcv.imresize(mmcv.imread(path), SHAPE[::-1]) for path in images[:3]]
+
+
+def written(config, checkpoint, options, file):
+    cfg = load_config(config, options)
+    inferencer = DetInferencer(cfg, checkpoint, device='cpu', show_progress=False)
+    spec = Spec(*SHAPE, config=config_of(inferencer))
+    save(TraceableDetector(inferencer.model), spec, file, 'onnx')
+    return inferencer
+
+
+@pytest.fixture(scope='module')
+def atc(config, checkpoint, tmp_path_factory):
+    file = tmp_path_factory.mktemp('atc') / 'micro.onnx'
+    return written(config, checkpoint, {}, file), file
+
+
+def operators(file):
+    return {(node.domain, node.op_type) for node in onnx.load(file).graph.node}
+
+
+def test_windows_and_tome_run_in_plain_onnxruntime(
+    config, checkpoint, pictures, tmp_path, monkeypatch
+):
+    file = tmp_path / 'micro.onnx'
+    inferencer = written(config, checkpoint, WINDOWS_AND_TOME, file)
+    assert {domain for domain, _ in operators(file)} == {''}
+    assert {('', name) for name in ('GridSample', 'NonMaxSuppression', 'RoiAlign')} <= operators(
+        file
+    )
+    assert all(entry.version >= 17 for entry in onnx.load(file).opset_import if not entry.domain)
+    _hide(monkeypatch, 'onnxruntime_extensions')
+    exported = load_exported(file, show_progress=False)
+    parity = compare(inferencer.model, exported.program, exported.batches(pictures))
+    assert parity.detections > 30
+    assert parity.is_within(), parity
+
+
+def test_clustering_is_one_operator_of_ours(atc, pictures):
+    inferencer, file = atc
+    ours = {name for domain, name in operators(file) if domain == 'mmdet_atc'}
+    assert ours == {'AgglomerativeClustering'}
+    exported = load_exported(file, show_progress=False)
+    parity = compare(inferencer.model, exported.program, exported.batches(pictures))
+    assert parity.detections > 30
+    assert parity.is_within(), parity
+
+
+def test_a_file_that_clusters_runs_without_openmmlab(atc):
+    _, file = atc
+    code = f"""
+import numpy, onnxruntime
+from mmdet_atc.onnx_ops import session_options
+session = onnxruntime.InferenceSession({str(file)!r}, session_options())
+pixels = numpy.zeros((1, 3, *{SHAPE}), numpy.uint8)
+found = session.run(['boxes'], dict(pixels=pixels, sizes=numpy.array([{SHAPE}])))
+assert found[0].shape[1] == 4
+assert not [name for name in sys.modules if name.split('.')[0] in hidden]
+"""
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    subprocess.run([sys.executable, '-c', WITHOUT + code], env=environment, check=True)
+
+
+def test_what_is_not_installed_is_named(atc, tmp_path, monkeypatch):
+    inferencer, file = atc
+    _hide(monkeypatch, 'onnxruntime_extensions')
+    with pytest.raises(ImportError, match=r"clusters tokens, .*'mmdet_atc\[onnx\]'") as caught:
+        load_exported(file)
+    assert '\n' not in str(caught.value)
+    _hide(monkeypatch, 'onnxruntime')
+    with pytest.raises(ImportError, match=r"ONNX needs onnxruntime: .*'mmdet_atc\[onnx\]'"):
+        load_exported(file)
+    _hide(monkeypatch, 'onnxscript')
+    with pytest.raises(ImportError, match='ONNX needs onnxscript'):
+        save(TraceableDetector(inferencer.model), Spec(*SHAPE), tmp_path / 'x.onnx', 'onnx')
+
+
+def test_files_are_named_by_their_format(atc, tmp_path):
+    detector = TraceableDetector(atc[0].model)
+    with pytest.raises(ValueError, match=r"'onnx' must end in \.onnx, got x\.pt2"):
+        save(detector, Spec(*SHAPE), tmp_path / 'x.pt2', 'onnx')
+    with pytest.raises(ValueError, match='one size: leave dynamic away'):
+        save(detector, Spec(*SHAPE, dynamic=True), tmp_path / 'x.onnx', 'onnx')
+    with pytest.raises(ValueError, match='format must be one of'):
+        save(detector, Spec(*SHAPE), tmp_path / 'x.pt2', 'tensorrt')
+    assert set(deployment.FORMATS) >= {'pt2', 'onnx'}
+
+
+def test_sampling_is_deformable_attention():
+    shapes = ((6, 8), (3, 4))
+    value = torch.randn(2, 60, 3, 5)
+    projections = torch.randn(2, 7, 3 * 2 * 4 * 3) * 3
+    arguments = value, projections, torch.rand(7, 2), shapes
+    expected = plain.deformable_attention(*arguments)
+    torch.testing.assert_close(sampled.deformable_attention(*arguments), expected)
+
+
+def _hide(monkeypatch, package):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, 'find_spec', lambda name, *x: None if name == package else find(name, *x)
+    )

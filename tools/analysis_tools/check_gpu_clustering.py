@@ -1,0 +1,54 @@
+#!/usr/bin/env python
+"""Clustering on a GPU against the host, then its times: ``check_gpu_clustering.py KEYS.npz``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmdet_atc.clustering.api import LINKAGES
+from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
+from mmdet_atc.studies.figures import append_figures
+from mmdet_atc.studies.speed.gpu_clustering import checked, median, times
+from mmdet_atc.studies.tables import markdown_table
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('features', type=Path, help='npz with keys, images x blocks x N x channels')
+    parser.add_argument('--linkages', nargs='+', default=LINKAGES, choices=LINKAGES)
+    parser.add_argument('--device', type=usable_device, default='cuda')
+    parser.add_argument('--repeats', type=positive_int, default=50)
+    parser.add_argument('--limit', type=positive_int, default=90, help='seconds a case may take')
+    parser.add_argument('--figures', type=Path, help='also append all times to this CSV file')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with np.load(args.features) as arrays:
+        keys = torch.from_numpy(arrays['keys'][:8]).float()
+    answers = []
+    for linkage in args.linkages:
+        for answer in checked(keys[:, 0], linkage, str(args.device), args.limit):
+            answers.append(answer)
+            case = answer.case or 'the next case'
+            print(f'{linkage}: {case}: {answer.outcome} ({answer.seconds:.2f} s)', flush=True)
+    right = {answer.linkage for answer in answers} - {a.linkage for a in answers if not a.is_right}
+    rows, figures = [], []
+    for linkage in [linkage for linkage in args.linkages if linkage in right]:
+        for name, milliseconds in times(keys.to(args.device), linkage, args.repeats):
+            rows.append([linkage, name, median(milliseconds)])
+            figures.append((f'{linkage}, {name}', 'ours, an image', milliseconds, 'ms'))
+    print('\n' + markdown_table(['linkage', f'N = {keys.shape[2]}', 'ms an image'], rows))
+    if args.figures:
+        append_figures(args.figures, 'check_gpu_clustering', figures, args.device)
+    if wrong := [answer for answer in answers if not answer.is_right]:
+        sys.exit(f'error: {len(wrong)} of {len(answers)} cases are not the labels of the host')
+
+
+if __name__ == '__main__':
+    with faults_in_one_line(mistakes=True):
+        main()
