@@ -1,13 +1,9 @@
 """MMDetection's GFL on a ViT-Adapter-S."""
 
-_base_ = './vit_adapter_s_global_3x.py'
+_base_ = './_base_/boxes_vit_adapter_s.py'
 
 from mmengine.hub import get_config
 
 model = dict(get_config('mmdet::gfl/gfl_r50_fpn_1x_coco.py').model)
-model.update(_delete_=True, backbone=dict(_base_.model.backbone, out_indices=(1, 2, 3)))
+model.update(_delete_=True, backbone=_base_.model.backbone)
 model['neck'].update(in_channels=_base_.model.neck.in_channels[1:], start_level=0)
-val_evaluator = dict(metric='bbox')
-test_evaluator = val_evaluator
-# Of the map of stride 4, which no head reads.
-find_unused_parameters = True

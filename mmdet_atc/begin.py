@@ -16,11 +16,14 @@ _HOME = re.compile(r'^(--?[\w-]+=)?(~(?:/.*)?)$')
 def begin() -> None:
     """In a tool, follow ``~`` in its arguments and say, within a second, that it has begun.
 
-    Of several processes the first alone says so. In any other program nothing is done.
+    Of several processes the first alone says so. In any other program, and in the processes that a
+    tool starts, nothing is done.
     """
     module, command = sys.orig_argv[1:3], sys.orig_argv[3:4]
     is_module = module == ['-m', 'mmdet_atc'] and set(command) <= set(SCRIPTS)
     folders = {shipped('tools'), shipped('demo')}
+    if '--multiprocessing-fork' in sys.orig_argv:  # how a spawned process begins
+        return
     if not is_module and folders.isdisjoint(Path(os.path.abspath(sys.argv[0])).parents):
         return
     sys.argv[1:] = [_HOME.sub(_followed, argument) for argument in sys.argv[1:]]

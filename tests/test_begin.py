@@ -51,3 +51,10 @@ def test_of_several_processes_one_says_it(monkeypatch, capsys, rank):
     monkeypatch.setattr(sys, 'argv', [str(ROOT / 'tools/train.py')])
     begin()
     assert bool(capsys.readouterr().err) == (rank == '0')
+
+
+def test_processes_that_a_tool_starts_are_left_alone(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [str(ROOT / 'tools/train.py')])
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '-c', 'spawn', '--multiprocessing-fork'])
+    begin()
+    assert not capsys.readouterr().err

@@ -1,8 +1,12 @@
 #!/usr/bin/env python
 """``torchrun``, of which a run that fails shows one line: ``tools/torchrun.py [its arguments]``."""
 
+# ruff: noqa: E402
 import logging
 import sys
+
+sys.stderr.write('Starting torchrun ...\n')
+sys.stderr.flush()  # loading PyTorch takes seconds
 
 from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.api import SignalException

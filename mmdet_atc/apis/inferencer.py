@@ -54,11 +54,13 @@ class DetInferencer(apis.DetInferencer):
         self._source = weights
         super().__init__(model, weights, **kwargs)
 
+    def __call__(self, inputs: Any, *args: Any, out_dir: str = '', **kwargs: Any) -> dict:
+        return super().__call__(inputs, *args, out_dir=osp.expanduser(out_dir), **kwargs)
+
     def _inputs_to_list(self, inputs: Any) -> list:
         if isinstance(inputs, str):
             inputs = osp.expanduser(inputs)
-        images = super()._inputs_to_list(inputs)
-        return [as_8_bit_colour(x) if isinstance(x, np.ndarray) else x for x in images]
+        return [_image(x) for x in super()._inputs_to_list(inputs)]
 
     def _load_weights_to_model(self, model: Any, checkpoint: dict | None, cfg: Config) -> None:
         classes = ()
@@ -79,6 +81,13 @@ class DetInferencer(apis.DetInferencer):
         # Pictures are returned or written one by one; backends would want a work dir.
         cfg.setdefault('visualizer', dict(type='DetLocalVisualizer')).vis_backends = None
         return super()._init_visualizer(cfg)
+
+
+def _image(given: Any) -> Any:
+    """An array as a file would be read, or the path of a file."""
+    if isinstance(given, np.ndarray):
+        return as_8_bit_colour(given)
+    return osp.expanduser(given) if isinstance(given, str) else given
 
 
 def _resolved(model: str, weights: str | None) -> tuple[Config, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -407,11 +407,10 @@ class ViTAdapter(BaseModule):
         # Memory peaks where the map of stride 4 is made: nothing else is held there.
         held = [stem]
         del stem, patches
-        outputs: list[Tensor] = []
+        finest: Features = ()
         if 0 in self.out_indices:
-            outputs.append(self._finest_output(held, pyramid, features[0], geometry))
-        outputs += self._coarser_outputs(pyramid, features, geometry)
-        return tuple(outputs)
+            finest = (self._finest_output(held, pyramid, features[0], geometry),)
+        return finest + self._coarser_outputs(pyramid, features, geometry)
 
     def _patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches with their position embedding, ``(B, N, C)``."""
@@ -436,13 +435,15 @@ class ViTAdapter(BaseModule):
 
     def _coarser_outputs(
         self, pyramid: Tensor, features: Sequence[Tensor | None], geometry: Geometry
-    ) -> Iterator[Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Those of the maps of strides 8, 16 and 32 that are asked for."""
         levels = pyramid.split([height * width for height, width in geometry.pyramid], dim=1)
         norms = (self.norm2, self.norm3, self.norm4)
-        for index, (level, shape, norm) in enumerate(zip(levels, geometry.pyramid, norms), 1):
-            if index in self.out_indices:
-                yield coarser_map(level, shape, features[index], norm)
+        return tuple(
+            coarser_map(level, shape, features[index], norm)
+            for index, (level, shape, norm) in enumerate(zip(levels, geometry.pyramid, norms), 1)
+            if index in self.out_indices
+        )
 
 
 def _drop_classifier_keys(state_dict: dict, prefix: str, *_) -> None:

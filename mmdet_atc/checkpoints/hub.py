@@ -6,6 +6,7 @@ environment variables ``HF_HOME``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_TOK
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os.path as osp
@@ -154,6 +155,8 @@ def _reason(file: HubFile, error: Exception) -> str:
             f'{file.repo} has no file {file.filename!r} at revision {file.revision or "main"!r}: '
             f'see {hub}/{file.repo}/tree/{file.revision or "main"}'
         )
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
+        return f'{constants.HF_HUB_CACHE} cannot be written: HF_HOME names another folder'
     summary = ' '.join(str(error).split()) or type(error).__name__
     if getattr(getattr(error, 'response', None), 'status_code', None) in (401, 403):
         return f'{hub} refuses your token: renew it with `hf auth login` or HF_TOKEN ({summary})'

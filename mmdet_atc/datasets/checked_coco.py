@@ -156,6 +156,8 @@ class CheckedCocoDataset(CocoDataset):
             ) from error
 
     def _check_path(self, file_name: str) -> None:
+        if not isinstance(file_name, str):
+            raise DataError(f'file_name must be a path, got {file_name!r}')
         is_plain = not osp.isabs(file_name) and '..' not in file_name and '://' not in file_name
         if is_plain or self.allow_outside_root:
             return

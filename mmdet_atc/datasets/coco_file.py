@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
-from operator import itemgetter
 from typing import Any
 
 from mmdet.datasets.api_wrappers import COCO
@@ -36,8 +35,9 @@ class CheckedCOCO(COCO):
       a match with id 0 for none, and one of two objects with the same id for both.
 
     Raises:
-        DataError: If two categories with objects have the same name, an image or a category id is
-            there twice, or ``iscrowd`` is neither 0 nor 1.
+        DataError: If two categories with objects have the same name or one has none, an image or a
+            category id is there twice, an id is missing or neither number nor name, or ``iscrowd``
+            is neither 0 nor 1.
     """
 
     @classmethod
@@ -99,10 +99,10 @@ def put_in_order(content: dict) -> None:
             if isinstance(length, float) and length.is_integer():
                 image[side] = int(length)
     for kind, entries in (('image', images), ('category', categories)):
-        _whole_numbers(entries, 'id')
+        _whole_numbers(kind, entries, 'id')
         _refuse_twice(kind, entries)
     for key in ('image_id', 'category_id'):
-        _whole_numbers(annotations, key)
+        _whole_numbers('annotation', annotations, key)
     for annotation in annotations:
         if annotation.get('iscrowd') not in (0, 1):
             annotation['iscrowd'] = _crowd(annotation)
@@ -117,10 +117,18 @@ def is_polygon(coordinates: list[float]) -> bool:
     return len(coordinates) >= MIN_COORDINATES and len(coordinates) % 2 == 0
 
 
-def _whole_numbers(entries: Sequence[dict], key: str) -> None:
-    if set(map(type, map(itemgetter(key), entries))) - {int}:
-        for entry in entries:
-            entry[key] = _number(entry[key])
+def _whole_numbers(kind: str, entries: Sequence[dict], key: str) -> None:
+    if {type(entry.get(key)) for entry in entries} <= {int}:
+        return
+    for number, entry in enumerate(entries, 1):
+        name = f'{kind} {entry.get("id", f"number {number}")}'
+        if key not in entry:
+            raise DataError(f'{name} has no {key!r}')
+        entry[key] = value = _number(entry[key])
+        if type(value) not in (int, str):
+            raise DataError(f'{key} of {name} must be a number or a name, got {value!r}')
+    if key == 'id' and len({type(entry[key]) for entry in entries}) > 1:
+        raise DataError(f'some {kind} ids are numbers and some are names, such as {value!r}')
 
 
 def _number(value: Any) -> Any:
@@ -174,6 +182,9 @@ def _number_anew(annotations: list[dict]) -> None:
 
 def _named_once(categories: list[dict], annotations: list[dict]) -> list[dict]:
     """Without those that have no objects and the name of another one."""
+    for category in categories:
+        if not isinstance(category.get('name'), str):
+            raise DataError(f'category {category["id"]} has no name, got {category.get("name")!r}')
     counts = Counter(category['name'] for category in categories)
     twice = {name for name, count in counts.items() if count > 1}
     if not twice:

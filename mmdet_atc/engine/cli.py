@@ -29,8 +29,11 @@ _WORKER_DIED = re.compile(r'DataLoader worker \(pid[^)]*\)')
 _PEER_DIED = re.compile(
     r'gloo.*(?:closed by peer|reset by peer|Broken pipe|Timed out)|remote process exited', re.S
 )
-#: An argument that a class does not have, a type that no registry has.
-_MISSPELT = re.compile(r'unexpected keyword argument|is not in the \S+ registry')
+#: An argument that a class does not have, a type that no registry has, a value below a number.
+_MISSPELT = re.compile(
+    r'unexpected keyword argument|is not in the \S+ registry|in child config cannot inherit|'
+    r'exceeds the length of list'
+)
 
 
 class RunParser(argparse.ArgumentParser):
@@ -113,6 +116,8 @@ def faults_in_one_line(mistakes: bool = False) -> Iterator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:
+        _end('interrupted; a run of training continues with --resume')
     except CheckpointError as error:
         _end(str(error))
     except FAULTS as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmcv
 import mmdet.apis
 import numpy as np
 import pytest
@@ -140,3 +141,13 @@ def test_a_checkpoint_must_fit(config, state, tmp_path):
         DetInferencer(config, str(path), device='cpu')
     with pytest.raises(FileNotFoundError, match='no checkpoint at'):
         DetInferencer(config, str(tmp_path / 'none.pth'), device='cpu')
+
+
+def test_the_home_folder_is_followed(config, checkpoint, image, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    mmcv.imwrite(image, str(tmp_path / 'a.png'))
+    inferencer = DetInferencer(config, '~/micro.pth', device='cpu', show_progress=False)
+    wanted = inferencer(image)['predictions']
+    for given in ('~/a.png', ['~/a.png']):
+        assert inferencer(given, out_dir='~/out', no_save_pred=False)['predictions'] == wanted
+    assert sorted(path.name for path in (tmp_path / 'out').rglob('a.*')) == ['a.json', 'a.png']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -212,6 +213,17 @@ def test_a_hub_without_an_address_is_asked_once(cache, monkeypatch):
     use_endpoint(monkeypatch, 'http://hub.invalid')
     assert 'http://hub.invalid cannot be reached' in refusal(f'hf://{REPO}/{FILE}')
     assert not waited
+
+
+@pytest.mark.parametrize('number', [errno.EACCES, errno.EROFS])
+def test_a_cache_that_cannot_be_written_is_named(hub, cache, monkeypatch, number):
+    path = hub.publish(REPO, FILE, CONTENT)
+
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number), str(cache))
+
+    monkeypatch.setattr('mmdet_atc.checkpoints.hub.hf_hub_download', refuse)
+    assert refusal(path).endswith(f'{cache} cannot be written: HF_HOME names another folder')
 
 
 def test_a_pinned_digest_is_checked(hub):

@@ -166,4 +166,4 @@ def test_tools(tmp_path):
     assert result['tokens_per_block'][0] == 17
     out = run_tool('validate', *usual, *checkpoint, '--method', 'average')
     assert out.returncode == 1
-    assert out.stderr.startswith('error: --method needs')
+    assert out.stderr.splitlines()[-1].startswith('error: --method needs')

@@ -29,27 +29,42 @@ def batch_normed_conv(name, *shape):
     return {**normed_conv(name, 'bn', *shape), **statistics}
 
 
-def pyramid(levels, outputs):
+def pyramid(levels, outputs, width=384):
     neck = {}
     for i in range(levels):
-        neck |= layer(f'neck.lateral_convs.{i}.conv', 256, 384, 1, 1)
+        neck |= layer(f'neck.lateral_convs.{i}.conv', 256, width, 1, 1)
     for i in range(outputs):
         neck |= layer(f'neck.fpn_convs.{i}.conv', 256, 256, 3, 3)
     return neck
 
 
+def proposals():
+    head = layer('rpn_head.rpn_conv', 256, 256, 3, 3)
+    return head | layer('rpn_head.rpn_cls', 3, 256, 1, 1) | layer('rpn_head.rpn_reg', 12, 256, 1, 1)
+
+
+def boxes_and_masks(stage=''):
+    box, mask = f'roi_head.bbox_head{stage}', f'roi_head.mask_head{stage}'
+    head = layer(f'{box}.fc_cls', 81, 1024) | layer(f'{box}.fc_reg', 4 * 80, 1024)
+    head |= layer(f'{box}.shared_fcs.0', 1024, 256 * 7 * 7)
+    for i in range(4):
+        head |= layer(f'{mask}.convs.{i}.conv', 256, 256, 3, 3)
+    head |= layer(f'{mask}.upsample', 256, 256, 2, 2)
+    return head | layer(f'{mask}.conv_logits', 80, 256, 1, 1)
+
+
+def mask_rcnn(width):
+    head = pyramid(4, 4, width) | proposals() | boxes_and_masks()
+    return head | layer('roi_head.bbox_head.shared_fcs.1', 1024, 1024)
+
+
 def cascade():
-    head = pyramid(4, 4) | layer('rpn_head.rpn_conv', 256, 256, 3, 3)
-    head |= layer('rpn_head.rpn_cls', 3, 256, 1, 1) | layer('rpn_head.rpn_reg', 12, 256, 1, 1)
+    head = pyramid(4, 4) | proposals()
     for stage in range(3):
-        box, mask = f'roi_head.bbox_head.{stage}', f'roi_head.mask_head.{stage}'
+        head |= boxes_and_masks(f'.{stage}')
         for i in range(4):
-            head |= batch_normed_conv(f'{box}.shared_convs.{i}', 256, 256, 3, 3)
-            head |= layer(f'{mask}.convs.{i}.conv', 256, 256, 3, 3)
-        head |= layer(f'{box}.shared_fcs.0', 1024, 256 * 7 * 7)
-        head |= layer(f'{box}.fc_cls', 81, 1024) | layer(f'{box}.fc_reg', 4 * 80, 1024)
-        head |= {f'{mask}.upsample.weight': (256, 256, 2, 2), f'{mask}.upsample.bias': (256,)}
-        head |= layer(f'{mask}.conv_logits', 80, 256, 1, 1)
+            convolution = f'roi_head.bbox_head.{stage}.shared_convs.{i}'
+            head |= batch_normed_conv(convolution, 256, 256, 3, 3)
     return head
 
 
@@ -96,6 +111,14 @@ def released(model, head):
 def test_every_tensor_is_taken(head, kind):
     model = on_meta(f'{head}_{kind}')
     file = released(model, HEADS[head]())
+    state = fitted(file, model.state_dict(), 'released.pth')
+    assert set(state) == set(file['state_dict'])
+
+
+@pytest.mark.parametrize(('size', 'width'), [('t', 192), ('s', 384), ('b', 768), ('l', 1024)])
+def test_every_tensor_of_a_mask_rcnn_is_taken(size, width):
+    model = on_meta(f'vit_adapter_{size}_window_3x')
+    file = released(model, mask_rcnn(width))
     state = fitted(file, model.state_dict(), 'released.pth')
     assert set(state) == set(file['state_dict'])
 

@@ -221,6 +221,40 @@ def test_a_crowd_is_0_or_1(make, value):
         make(file)
 
 
+@pytest.mark.parametrize(
+    ('kind', 'key', 'value', 'message'),
+    [
+        ('images', 'id', None, 'id of image None must be a number or a name, got None'),
+        ('images', 'id', 'x', "some image ids are numbers and some are names, such as 'x'"),
+        ('images', 'file_name', ['x'], r"image 3: file_name must be a path, got \['x'\]"),
+        ('categories', 'name', None, 'category 2 has no name, got None'),
+        ('annotations', 'image_id', [3], r'image_id of annotation 7 must be .*, got \[3\]'),
+        ('annotations', 'category_id', 1.5, 'category_id of annotation 7 must be .*, got 1.5'),
+    ],
+)
+def test_what_is_neither_number_nor_name_is_named(make, kind, key, value, message):
+    file = content()
+    file[kind][-1][key] = value
+    with pytest.raises(DataError, match=f'a.json: {message}'):
+        make(file)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'key', 'name'),
+    [
+        ('images', 'id', 'image number 3'),
+        ('categories', 'id', 'category number 2'),
+        ('annotations', 'image_id', 'annotation 7'),
+        ('annotations', 'category_id', 'annotation 7'),
+    ],
+)
+def test_what_is_missing_is_named(make, kind, key, name):
+    file = content()
+    del file[kind][-1][key]
+    with pytest.raises(DataError, match=f"a.json: {name} has no '{key}'"):
+        make(file)
+
+
 def strings(file: dict) -> None:
     """Ids as strings."""
     for image in file['images']:
@@ -367,8 +401,9 @@ def test_other_spellings_are_trained_on_and_evaluated_alike(make, tmp_path, spel
     has_masks = any(annotation.get('segmentation') for annotation in file['annotations'])
     data = make(file, pipeline=MASKS if has_masks else BOXES)
     assert instances(data) == [[0, 1]] * 3
+    metrics = ['bbox', 'segm'] if has_masks else ['bbox']
     metric = METRICS.build(
-        dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'), metric='bbox')
+        dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'), metric=metrics)
     )
     metric.dataset_meta = data.metainfo
     for index in range(len(data)):
@@ -377,11 +412,18 @@ def test_other_spellings_are_trained_on_and_evaluated_alike(make, tmp_path, spel
             bboxes=torch.tensor([i['bbox'] for i in info['instances']], dtype=torch.float32),
             scores=torch.full((2,), 0.9),
             labels=torch.tensor([i['bbox_label'] for i in info['instances']]),
+            masks=torch.zeros(2, 64, 96, dtype=torch.bool),
         )
+        for mask, (x1, y1, x2, y2) in zip(
+            prediction['masks'], prediction['bboxes'].int(), strict=True
+        ):
+            mask[y1:y2, x1:x2] = True
         metric.process(
             {}, [dict(img_id=info['img_id'], ori_shape=(64, 96), pred_instances=prediction)]
         )
-    assert metric.evaluate(3)['coco/bbox_mAP'] == 1
+    figures = metric.evaluate(3)
+    for name in metrics:
+        assert figures[f'coco/{name}_mAP'] == 1
 
 
 def test_categories_of_one_name_that_both_have_objects_are_refused(make):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from mmdet_atc.datasets import SHAPES_CLASSES, generate_shapes_dataset
+from mmdet_atc.datasets import SHAPES_CLASSES, generate_shapes_dataset, write_semantic_maps
 from mmdet_atc.datasets.shapes_scene import draw_scene
 
 
@@ -114,3 +114,25 @@ def test_foreign_folders_are_not_touched(tmp_path):
 def test_bad_arguments_are_refused(tmp_path, kwargs, message):
     with pytest.raises(ValueError, match=message):
         generate_shapes_dataset(tmp_path / 'shapes', **kwargs)
+
+
+def test_label_maps_say_of_each_pixel_whose_object_it_is(tmp_path):
+    root = generate_shapes_dataset(tmp_path / 'shapes', 1, 8)
+    write_semantic_maps(root, splits=('val2017',))
+    assert not (root / 'semantic_train2017').exists()
+    seen = set()
+    for index in range(8):
+        labels = cv2.imread(str(root / f'semantic_val2017/{index + 1:012d}.png'), -1)
+        height, width = labels.shape
+        scene = draw_scene(np.random.default_rng([0, 1, index]), height, width, index)
+        expected = np.zeros_like(labels)
+        for thing in scene.objects:
+            expected[thing.mask] = 1 + SHAPES_CLASSES.index(thing.name)
+        for label in range(5):  # polygons are rounded at their borders
+            inner = cv2.erode(
+                (expected == label).astype(np.uint8), np.ones((5, 5)),
+                borderType=cv2.BORDER_CONSTANT, borderValue=0,
+            )  # fmt: skip
+            assert (labels[inner > 0] == label).all()
+        seen |= set(np.unique(labels).tolist())
+    assert seen == {0, 1, 2, 3, 4}

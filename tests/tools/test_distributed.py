@@ -164,9 +164,10 @@ def test_a_fault_of_several_processes_is_one_line(data, tmp_path):
     )  # fmt: skip
     assert result.returncode == 1
     lines = result.stderr.strip().splitlines()
-    assert lines[0] == 'Loading PyTorch and MMDetection, some seconds ...'
+    assert lines[0] == 'Starting torchrun ...'
+    assert lines[1] == 'Loading PyTorch and MMDetection, some seconds ...'
     assert lines[-1].startswith("error: load_from: no checkpoint at '/no/such.pth'")
-    assert len(lines) == 2
+    assert len(lines) == 3
 
 
 @pytest.mark.parametrize(
@@ -188,5 +189,6 @@ def test_torchrun_says_in_a_line_how_it_failed(data, tmp_path, arguments, line):
         data, 'tools/torchrun.py', '--master_port', '29619', *arguments, check=False
     )
     assert result.returncode == 1
-    assert result.stderr.strip().startswith(line)
-    assert '\n' not in result.stderr.strip()
+    first, last = result.stderr.strip().splitlines()
+    assert first == 'Starting torchrun ...'
+    assert last.startswith(line)

@@ -112,6 +112,8 @@ def test_cluster_pictures_and_detections(data, trained, tmp_path):
             "did you mean 'keep_rate'",
         ),
         ([CONFIG, '--cfg-options', 'model.neck.type=NoSuch'], 'NoSuch is not in the'),
+        ([CONFIG, '--cfg-options', 'model.neck.out_channels.x=1'], 'cannot inherit from base'),
+        ([CONFIG, '--cfg-options', 'train_dataloader.dataset.pipeline.9.x=1'], 'exceeds the len'),
         ([CONFIG, '--cfg-options', 'data_root=no/where'], 'with COCO_ROOT for the configs of COCO'),
     ],
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from mmdet_atc.layers import DeformableTarget, MSDeformAttn
-from mmdet_atc.studies.speed.flops import _counted
+from mmdet_atc.studies.speed.flops import _counted, count_macs
+from mmdet_atc.studies.speed.inputs import noise_batch
 
 from ...backbones.micro import micro
+from ...configs.test_heads import built, tiny
 
 
 def test_deformable_attention():
@@ -44,3 +47,15 @@ def test_merging_saves_what_the_merged_blocks_no_longer_do():
     # The distances of 24, 12 and 6 keys of 16 channels.
     expected -= 16 * (24**2 + 12**2 + 6**2)
     assert counted[0] - counted[1] == 2 * expected
+
+
+@pytest.mark.parametrize('head', ['atss', 'dino', 'mask2former'])
+def test_any_detector_has_a_backbone_and_heads(head):
+    model = built(tiny(f'{head}_atc_vit_adapter_s_average_r50')).eval()
+    macs = count_macs(model, model.data_preprocessor(noise_batch(96, 128), training=False))
+    with torch.inference_mode():
+        counter, _ = _counted(model.backbone, torch.randn(1, 3, 96, 128))
+    assert macs['backbone'] == counter.get_total_flops() / 2
+    assert (macs['neck'] > 0) == (head != 'mask2former')
+    assert macs['heads'] > macs['backbone']
+    assert macs['total'] == macs['backbone'] + macs['neck'] + macs['heads']
