@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -16,11 +18,25 @@ _SPEC = 'mmdet_atc'
 
 
 def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
-    """Export to a ``.pt2`` package, which a C++ compiler makes."""
+    """Export to a ``.pt2`` package.
+
+    Raises:
+        ValueError: If there is no C++ compiler, or sizes are to be dynamic.
+    """
+    if spec.dynamic:
+        raise ValueError('files of format aoti have one size: leave dynamic away')
+    compiler = os.environ.get('CXX', 'g++')
+    if shutil.which(compiler) is None:
+        raise ValueError(f'format aoti needs a C++ compiler, got {compiler} (apt install g++)')
     torch._inductor.aoti_compile_and_package(
         traced(detector, spec),
         package_path=str(path),
-        inductor_configs={'aot_inductor.metadata': {_SPEC: spec.to_json()}},
+        inductor_configs={
+            'aot_inductor.metadata': {_SPEC: spec.to_json()},
+            # torch 2.11 compiles convolutions wrongly where the batch depends on the data, as that
+            # of the mask head does, once it has chosen another layout for them.
+            'layout_optimization': False,
+        },
     )
 
 

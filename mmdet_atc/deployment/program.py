@@ -8,12 +8,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from . import onnx, pt2
+from . import aoti, onnx, pt2
 from .detector import Detections, TraceableDetector
 from .spec import Spec
 
 #: The function that writes each format, and how its files end.
-FORMATS = {'pt2': (pt2.save, '.pt2'), 'onnx': (onnx.save, '.onnx')}
+FORMATS = {'pt2': (pt2.save, '.pt2'), 'aoti': (aoti.save, '.pt2'), 'onnx': (onnx.save, '.onnx')}
 
 
 class Program(Protocol):
@@ -32,7 +32,7 @@ def save(detector: TraceableDetector, spec: Spec, path: Path, format: str) -> No
         detector (TraceableDetector): In evaluation mode, on the CPU.
         spec (Spec): Of its inputs.
         path (Path): The file; its folder is made.
-        format (str): ``'pt2'`` or ``'onnx'``.
+        format (str): ``'pt2'``, ``'aoti'`` or ``'onnx'``.
 
     Raises:
         ValueError: If there is no such format, or the file is not named as it asks for.
@@ -68,6 +68,8 @@ def open_program(path: Path) -> Program:
             names = archive.namelist()
         if any(name.endswith('extra/mmdet_atc.json') for name in names):
             return pt2.Pt2Program(path)
+        if any('/data/aotinductor/' in name for name in names):
+            return aoti.AotiProgram(path)
     elif path.suffix == '.onnx':
         return onnx.OnnxProgram(path)
     raise ValueError(f'{path} is no file of tools/deployment/export.py')

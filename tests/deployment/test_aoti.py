@@ -1,0 +1,37 @@
+"""Packages of AOTInductor, on the CPU."""
+
+from __future__ import annotations
+
+import mmcv
+import pytest
+
+from mmdet_atc.apis import load_exported
+from mmdet_atc.apis.exported import config_of
+from mmdet_atc.deployment import Spec, TraceableDetector, compare, save
+
+SHAPE = (96, 128)
+
+
+@pytest.mark.slow
+def test_a_package_finds_what_the_model_finds(inferencer, images, tmp_path):
+    file = tmp_path / 'micro.pt2'
+    spec = Spec(*SHAPE, config=config_of(inferencer))
+    save(TraceableDetector(inferencer.model), spec, file, 'aoti')
+    exported = load_exported(file, show_progress=False)
+    assert exported.program.spec == spec
+    pictures = [mmcv.imresize(mmcv.imread(path), SHAPE[::-1]) for path in images[:3]]
+    parity = compare(inferencer.model, exported.program, exported.batches(pictures))
+    assert parity.detections > 30
+    assert parity.is_within(), parity
+    pixels, sizes = next(exported.batches(pictures))
+    with pytest.raises(ValueError, match=r'takes pixels of \(1, 3, 96, 128\)'):
+        exported.program(pixels[:, :, :64], sizes)
+
+
+def test_what_is_missing_is_one_line(inferencer, tmp_path, monkeypatch):
+    detector, file = TraceableDetector(inferencer.model), tmp_path / 'x.pt2'
+    with pytest.raises(ValueError, match='one size: leave dynamic away'):
+        save(detector, Spec(*SHAPE, dynamic=True), file, 'aoti')
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    with pytest.raises(ValueError, match=r'needs a C\+\+ compiler, got no-such-compiler'):
+        save(detector, Spec(*SHAPE), file, 'aoti')
