@@ -158,7 +158,8 @@ def compiled_forward(
         modes = ('default', *torch._inductor.list_mode_options())
         if mode not in modes:
             raise ValueError(f"compile's mode must be one of {modes}, got {mode!r}")
-        module.compile(mode=mode, **rest)
+        # Sizes that torch takes for constants first cost a graph for each, up to its limit.
+        module.compile(mode=mode, **{'dynamic': True, **rest})
         return None
     sizes = rest.pop('sizes', 16)
     if rest:

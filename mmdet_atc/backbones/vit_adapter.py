@@ -104,7 +104,8 @@ class ViTAdapter(BaseModule):
         compile (dict, optional): How to make the backbone faster than one operation after another.
             ``dict(mode='reduce-overhead')`` runs inference on a GPU as CUDA graphs, one a padded
             size, of which ``sizes=16`` are kept; all else runs as without. Other modes are those
-            of ``torch.compile``, which takes the rest of the dict too. Default: None.
+            of ``torch.compile``, which takes the rest of the dict too, ``dynamic=True`` where that
+            is not in it: one graph for all sizes. Default: None.
         num_registers (int): Register tokens beside the patches: they take part in attention, are
             never merged, and the adapter does not see them. Default: 0.
         pre_norm (bool): Whether tokens are normalised before the first block, as in CLIP; the patch

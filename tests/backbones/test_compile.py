@@ -74,3 +74,21 @@ def test_padding_aware_merging_breaks_the_graph_but_not_the_result():
     image, sizes = torch.randn(1, 3, 64, 96), [(64, 64)]
     compiled = torch.compile(model, backend=BACKEND)
     assert_equal(lambda image: compiled(image, sizes), lambda image: model(image, sizes), image)
+
+
+def test_the_switch_compiles_nothing_anew_for_further_sizes():
+    counter = CompileCounterWithBackend(BACKEND)
+    options = dict(depth=2, interaction_indexes=[[0, 0], [1, 1]], merge_blocks=(1,))
+    model = micro(ATC, **options, compile=dict(mode='default', backend=counter))
+    plain = micro(ATC, **options)
+    plain.load_state_dict(model.state_dict())
+    for training in (False, True):
+        counts = []
+        for size in ((96, 128), (128, 96), (96, 224)):
+            image = torch.randn(2, 3, *size)
+            with torch.set_grad_enabled(training):
+                found, expected = model.train(training)(image), plain.train(training)(image)
+            for one, other in zip(found, expected, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+            counts.append(counter.frame_count)
+        assert counts[0] == counts[-1], counts

@@ -27,7 +27,7 @@ def deformable_attention(
     weights = logits.unflatten(2, (heads, count)).softmax(-1).unflatten(-1, (len(shapes), -1))
     offsets = offsets.unflatten(2, (heads, len(shapes), -1, 2))
     levels = value.split([height * width for height, width in shapes], dim=1)
-    total = None
+    total: Tensor | None = None
     for index, (height, width) in enumerate(shapes):
         # From -1 to 1 over a level.
         x, y = (
@@ -40,4 +40,5 @@ def deformable_attention(
         share = weights[:, :, :, index].transpose(1, 2).flatten(0, 1).unsqueeze(1)
         summed = (found * share).sum(dim=3)
         total = summed if total is None else total + summed
+    assert total is not None
     return total.unflatten(0, (-1, heads)).permute(0, 3, 1, 2)
