@@ -3,36 +3,53 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <memory>
+#include <mutex>
 #include <thread>
-#include <vector>
+
+// What the threads of one ShareOut have in common, until the last of them has seen it.
+struct SharedWork {
+    std::atomic<std::int64_t> next{0}, busy{0};
+    std::mutex mutex;
+    std::condition_variable idle;
+    std::exception_ptr thrown;
+};
 
 // Runs work(0) .. work(count - 1), each once, on up to `threads` threads. What one of them throws
 // ends the others' work, too, and is thrown here. Where a thread cannot be started (limits of the
-// system), those there are do its share.
+// system), those there are do its share. Nobody waits for a thread that has not begun: on a busy
+// processor that takes milliseconds, and by then nothing may be left for it.
 template <typename Work>
 void ShareOut(std::int64_t count, std::int64_t threads, Work work) {
-    std::atomic<std::int64_t> next{0};
-    std::exception_ptr thrown;
-    std::atomic<bool> failed{false};
-    auto take = [&] {
+    const auto shared = std::make_shared<SharedWork>();
+    // Looks at `work` only with an item in hand, which the caller waits for.
+    auto take = [shared, count, &work] {
+        SharedWork& all = *shared;
+        if (all.next >= count) return;
+        ++all.busy;
+        std::exception_ptr thrown;
         try {
-            for (std::int64_t item = next++; item < count; item = next++) work(item);
+            for (std::int64_t item = all.next++; item < count; item = all.next++) work(item);
         } catch (...) {
-            next = count;
-            if (!failed.exchange(true)) thrown = std::current_exception();
+            all.next = count;
+            thrown = std::current_exception();
         }
+        const std::lock_guard<std::mutex> lock(all.mutex);
+        if (thrown && !all.thrown) all.thrown = thrown;
+        if (--all.busy == 0) all.idle.notify_all();
     };
-    const auto wanted = std::max<std::int64_t>(std::min(threads, count) - 1, 0);
-    std::vector<std::thread> others;
-    others.reserve(wanted);  // what throws while threads run would end the process
     try {
-        while (static_cast<std::int64_t>(others.size()) < wanted) others.emplace_back(take);
+        for (std::int64_t other = 1; other < std::min(threads, count); ++other) {
+            std::thread(take).detach();
+        }
     } catch (const std::exception&) {
         // No more threads, or no memory for them.
     }
     take();
-    for (auto& thread : others) thread.join();
-    if (thrown) std::rethrow_exception(thrown);
+    std::unique_lock<std::mutex> lock(shared->mutex);
+    shared->idle.wait(lock, [&] { return shared->busy == 0; });
+    if (shared->thrown) std::rethrow_exception(shared->thrown);
 }
