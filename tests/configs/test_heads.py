@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 from mmdet_atc.engine import load_config
 from mmdet_atc.engine.device import adapt_to_device
 
-from .test_configs import CONFIGS
+from .test_configs import CONFIGS, NO_BFLOAT16
 from .test_configs import OTHER_HEADS as DENSE
 from .test_configs import OTHER_HEADS_ATC as ATC
 
@@ -227,7 +227,7 @@ def test_each_head_learns_real_images(name, request, panopticapi, tmp_path):
     assert is_panoptic or ('loss' not in records[-1] and records[-1]['step'] == steps)
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [torch.float32, pytest.param(torch.bfloat16, marks=NO_BFLOAT16)])
 @pytest.mark.parametrize('name', DENSE + ATC)
 def test_forward_and_loss(name, dtype):
     model = built(tiny(name))
