@@ -55,7 +55,7 @@ case $owner,$kind in
     *) die "$venv has $owner already: name another folder for MMCV=$kind" ;;
 esac
 
-rest=(-r requirements/onnx.txt -r requirements/tests.txt -r requirements/docs.txt -c "$torch")
+rest=(-r requirements/onnx.txt -r requirements/diffusers.txt -r requirements/tests.txt -r requirements/docs.txt -c "$torch")
 if [ "$kind" = onedl ]; then # in place of mmengine and mmdet
     rest+=($(grep -hE '^[a-z]' requirements/{runtime,segmentation}.txt | grep -v '^mm' | tr -d ' '))
 else

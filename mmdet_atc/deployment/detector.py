@@ -16,6 +16,7 @@ from mmdet.models.task_modules import AnchorGenerator, DeltaXYWHBBoxCoder
 from torch import Tensor, nn
 
 from mmdet_atc.backbones import ATCViTAdapter, ViTAdapter
+from mmdet_atc.engine.private import normalises, turns_channels
 
 from .regions import clipped, kept_by_nms, rank_in_image, region_features, top
 
@@ -67,19 +68,20 @@ class TraceableDetector(nn.Module):
         Returns:
             Detections: What scores above the threshold of the model's ``test_cfg``.
         """
-        maps = self._maps(self._normalised(pixels, sizes))
+        maps = self._maps(self.normalised(pixels, sizes))
         extent = torch.sym_max(pixels.shape[2], pixels.shape[3])
         proposals, is_proposal = self._proposals(maps, sizes, extent)
         return self._detections(maps, proposals, is_proposal, sizes, extent)
 
-    def _normalised(self, pixels: Tensor, sizes: Tensor) -> Tensor:
+    def normalised(self, pixels: Tensor, sizes: Tensor) -> Tensor:
+        """What the model's preprocessor makes of the pictures, ``(B, 3, H, W)`` float32."""
         given = self.preprocessor
         rows, cols = (torch.arange(side, device=pixels.device) for side in pixels.shape[2:])
         is_inside = (rows < sizes[:, :1])[:, :, None] & (cols < sizes[:, 1:])[:, None]
         # Pipelines read BGR: a model that has it turned around wants RGB.
-        image = pixels if given._channel_conversion else pixels.flip(1)
+        image = pixels if turns_channels(given) else pixels.flip(1)
         image = image.float()
-        if given._enable_normalize:
+        if normalises(given):
             image = (image - given.mean) / given.std
         return torch.where(is_inside[:, None], image, float(given.pad_value))
 

@@ -81,7 +81,7 @@ def predicted(model: TwoStageDetector, pixels: Tensor, sizes: Tensor) -> list[In
     for size in map(tuple, sizes.tolist()):
         meta = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
         samples.append(DetDataSample(metainfo={**meta, 'batch_input_shape': pixels.shape[2:]}))
-    image = TraceableDetector(model)._normalised(pixels, sizes)
+    image = TraceableDetector(model).normalised(pixels, sizes)
     found = model.predict(image, samples, rescale=False)
     return [sample.pred_instances for sample in found]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseTTAModel, ImgDataPreprocessor, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
@@ -41,6 +41,16 @@ def parsed_value(text: str) -> Any:
 def starts_training(runner: Runner) -> bool:
     """Whether the checkpoint being loaded begins a new training: hooks are not told."""
     return isinstance(runner._train_loop, BaseLoop) and not runner._resume
+
+
+def turns_channels(preprocessor: ImgDataPreprocessor) -> bool:
+    """Whether it turns BGR into RGB (or back): its arguments of both are gone."""
+    return preprocessor._channel_conversion
+
+
+def normalises(preprocessor: ImgDataPreprocessor) -> bool:
+    """Whether it has a mean and a standard deviation: without, it has no such attributes."""
+    return preprocessor._enable_normalize
 
 
 def checkpoint_of(runner: Runner) -> str:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from mmengine.config import Config
-from mmengine.model import BaseModel, BaseTTAModel
+from mmengine.model import BaseModel, BaseTTAModel, ImgDataPreprocessor
 
-from mmdet_atc.engine.private import base_files, parsed_value, unwrapped, values_of
+from mmdet_atc.engine.private import (
+    base_files,
+    normalises,
+    parsed_value,
+    turns_channels,
+    unwrapped,
+    values_of,
+)
 
 from ..conftest import ROOT
 
@@ -38,3 +45,10 @@ def test_values_are_read_as_on_the_command_line():
     assert parsed_value('(0.5,0.25)') == (0.5, 0.25)
     assert parsed_value('[1,2]') == [1, 2]
     assert values_of(Config(dict(a=dict(b=1)))) == dict(a=dict(b=1))
+
+
+def test_what_a_preprocessor_does():
+    plain = ImgDataPreprocessor()
+    full = ImgDataPreprocessor(mean=[1, 2, 3], std=[1, 1, 1], bgr_to_rgb=True)
+    assert (turns_channels(plain), normalises(plain)) == (False, False)
+    assert (turns_channels(full), normalises(full)) == (True, True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip('diffusers')
+pytest.importorskip('diffusers', reason='pip install -r requirements/diffusers.txt')
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from diffusers.models.attention import BasicTransformerBlock
 

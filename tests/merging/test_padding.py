@@ -15,6 +15,7 @@ from mmdet_atc.merging import (
     AgglomerativeMerging,
     BipartiteMerging,
     KMedoidsMerging,
+    TokenClusters,
     TopKMerging,
     assign_beside_padding,
     constant_plan,
@@ -104,6 +105,23 @@ def test_every_label_is_used_whatever_the_numbers(merger, keep_rate, num_tokens)
         kept = own_clusters(merger, padding, keep_rate)
         labels = assign_beside_padding(merger, keys, num_clusters, padding, kept)
         assert set(labels[0].tolist()) == set(range(num_clusters))
+
+
+@pytest.mark.parametrize('with_padding', [False, True])
+def test_merging_by_a_keep_rate_is_merging_to_the_number_that_it_says(with_padding):
+    merger = AgglomerativeMerging(0.7)
+    tokens, keys = torch.randn(3, 24, 4), torch.randn(3, 24, 8)
+    clusters = TokenClusters.identity(3, 24, CPU)
+    padding = padded_patches(SIZES, (4, 6), 16, CPU) if with_padding else None
+    beside = (padding, own_clusters(merger, padding, 0.7)) if with_padding else None
+    by_rate, rates = merger.merge(tokens, keys, clusters, 0.7, padding=padding)
+    by_number, numbers = merger.merge_to(tokens, keys, clusters, 16, beside=beside)
+    assert torch.equal(rates.labels, numbers.labels)
+    assert torch.equal(by_rate, by_number)
+    assert by_rate.shape == (3, 16, 4)
+    if with_padding:
+        for labels, padded in zip(rates.labels, padding):
+            assert not set(labels[padded].tolist()) & set(labels[~padded].tolist())
 
 
 @torch.no_grad()

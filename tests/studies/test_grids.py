@@ -61,7 +61,7 @@ def test_table1_without_weights_shows_the_papers_values(tmp_path, monkeypatch, c
 
 
 def test_table2_makes_each_image_once(tmp_path, monkeypatch):
-    pytest.importorskip('diffusers')
+    pytest.importorskip('diffusers', reason='pip install -r requirements/diffusers.txt')
     from diffusers import StableDiffusionPipeline
 
     from tests.integrations.test_diffusers import micro

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from mmdet_atc.layers import deformable_attention
-from mmdet_atc.layers.deformable import api, cpp, plain
+from mmdet_atc.layers.deformable import api, cpp, plain, sampled
 
 triton_form = pytest.importorskip(
     'mmdet_atc.layers.deformable.triton', reason='Triton is not installed'
@@ -103,6 +103,17 @@ def exact(shapes, value, projections, reference, grad) -> list[Tensor]:
         shapes,
         grad.double(),
     )
+
+
+@pytest.mark.parametrize('name', [name for name in TABLE if name[-3:] in ('f64', 'f32')])
+def test_the_form_of_exported_files_equals_the_plain_form(name):
+    shapes, dtype, _ = TABLE[name][5:]
+    value, projections, reference, _ = inputs(*TABLE[name])
+    found = sampled.deformable_attention(value, projections, reference.to(dtype), shapes)
+    expected = plain.deformable_attention(
+        *(x.double() for x in (value, projections, reference)), shapes
+    )
+    assert_close([found], [expected], [dtype])
 
 
 @pytest.mark.parametrize('case', TABLE.values(), ids=TABLE)
