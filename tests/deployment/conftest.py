@@ -75,7 +75,7 @@ def made_once(tmp_path_factory):
         folder.mkdir(exist_ok=True)
         with open(root / f'{name}.lock', 'a+') as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not lock.tell():
+            if not lock.seek(0, os.SEEK_END):
                 fill(folder)
                 lock.write('filled')
         return folder
