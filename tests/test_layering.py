@@ -122,7 +122,7 @@ def test_mergers_are_built_without_openmmlab():
 
 def test_all_operators_are_registered_without_openmmlab():
     sources = '\n'.join(path.read_text() for path in PACKAGE.rglob('*.py'))
-    names = set(re.findall(r"custom_op\(\s*'mmdet_atc::(\w+)'", sources))
+    names = set(re.findall(r"operator\(\s*'mmdet_atc::(\w+)'", sources))
     assert 'deformable_attention' in names
     run_without_openmmlab(
         'import mmdet_atc.ops\n'

@@ -51,14 +51,13 @@ class CapturedForward:
         self.constants = constants
         self.sizes = sizes
         self._graphs: OrderedDict[Hashable, _Graph | None] = OrderedDict()
-        self._places: tuple[int, ...] = ()
+        self._places: list[int] = []
         self._pool: Any = None
 
     def __call__(self, run: Run, image: Tensor, settings: Hashable = ()) -> tuple[Tensor, ...]:
         """``run(image)``; ``settings`` are whatever else the result depends on."""
         if not self._can_capture(image):
             return run(image)
-        self._forget_if_moved()
         dtype = autocast_dtype(image.device.type)
         modes = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
         key = (image.shape, image.stride(), image.dtype, image.device, dtype, modes, settings)
@@ -99,21 +98,36 @@ class CapturedForward:
     def _can_capture(self, image: Tensor) -> bool:
         if self.sizes < 1 or torch.is_grad_enabled() or not self._has_graphs(image):
             return False
-        parts = (module for module in self.module.modules() if module is not self.module)
-        return not self.module.training and not any(
-            part.training or part._forward_hooks or part._forward_pre_hooks for part in parts
-        )
+        places = self._places_now()
+        if places is not None and places != self._places:
+            self.forget()
+            self._places = places
+        return places is not None
 
     def _has_graphs(self, image: Tensor) -> bool:
         is_free = not torch.compiler.is_compiling()
         return image.is_cuda and is_free and not torch.cuda.is_current_stream_capturing()
 
-    def _forget_if_moved(self) -> None:
-        tensors = (*self.module.parameters(), *self.module.buffers())
-        places = tuple(tensor.data_ptr() for tensor in tensors)
-        if places != self._places:
-            self.forget()
-            self._places = places
+    def _places_now(self) -> list[int] | None:
+        """Where parameters and buffers lie; None where a part is in training or has hooks.
+
+        ``modules()`` and ``parameters()`` would take longer than a graph's kernels.
+        """
+        if self.module.training:
+            return None
+        places = []
+        parts: list[nn.Module | None] = [self.module]
+        while parts:
+            part = parts.pop()
+            if part is None:
+                continue
+            has_hooks = part._forward_hooks or part._forward_pre_hooks
+            if part.training or (has_hooks and part is not self.module):
+                return None
+            parts.extend(part._modules.values())
+            for tensors in (part._parameters, part._buffers):
+                places += [x.data_ptr() for x in tensors.values() if x is not None]
+        return places
 
     def _keep(self, key: Hashable, graph: _Graph | None) -> None:
         self._graphs[key] = graph

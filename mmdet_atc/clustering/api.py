@@ -14,6 +14,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from mmdet_atc.native import operator
+
 from .distances import FRACTION_BITS, MOST_TOKENS
 from .finite import require_finite, require_finite_on_device
 from .forms import cpp, plain, sklearn_oracle, triton
@@ -152,10 +154,9 @@ def _scipy_rows(merges: Tensor, num_tokens: int) -> Tensor:
 _ARGUMENTS = 'SymInt num_clusters, str linkage, str backend, bool? check_finite=None'
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::agglomerative_clustering',
-    mutates_args=(),
-    schema=f'(Tensor features, {_ARGUMENTS}) -> Tensor',
+    f'(Tensor features, {_ARGUMENTS}) -> Tensor',
 )
 def _features_op(
     features: Tensor,
@@ -173,10 +174,9 @@ def _features_op(
         return form.cluster_features(features, num_clusters, linkage)
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::linkage_clustering',
-    mutates_args=(),
-    schema=f'(Tensor distances, {_ARGUMENTS}) -> Tensor',
+    f'(Tensor distances, {_ARGUMENTS}) -> Tensor',
 )
 def _distances_op(
     distances: Tensor,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from mmdet_atc.native import can_run_triton
+from mmdet_atc.native import can_run_triton, operator
 
 from .precision import autocast_dtype
 
@@ -82,14 +82,11 @@ def folded_plain(
     return weight.detach().to(dtype), bias.detach().to(dtype)
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::folded_norm',
-    mutates_args=(),
-    device_types='cuda',
-    schema=(
-        '(Tensor weight, Tensor? conv_bias, Tensor mean, Tensor var, Tensor? gain, Tensor? shift, '
-        'float eps, ScalarType dtype) -> (Tensor, Tensor)'
-    ),
+    '(Tensor weight, Tensor? conv_bias, Tensor mean, Tensor var, Tensor? gain, Tensor? shift, '
+    'float eps, ScalarType dtype) -> (Tensor, Tensor)',
+    device='cuda',
 )
 def _folded(weight, conv_bias, mean, var, gain, shift, eps, dtype):
     from . import triton_fold

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet_atc.native import can_run_triton
+from mmdet_atc.native import can_run_triton, operator
 
 #: fp16 and bf16 flash kernels want head dimensions that are multiples of this.
 _HEAD_DIM_MULTIPLE = 8
@@ -76,11 +76,10 @@ def _has_kernel(q: Tensor, dropout: float) -> bool:
     )
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::proportional_attention',
-    mutates_args=(),
-    device_types='cuda',
-    schema='(Tensor q, Tensor k, Tensor v, Tensor sizes) -> Tensor',
+    '(Tensor q, Tensor k, Tensor v, Tensor sizes) -> Tensor',
+    device='cuda',
 )
 def _attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
     from .triton_proportional import attention

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet_atc.native import can_run_triton
+from mmdet_atc.native import can_run_triton, operator
 
 
 def segment_mean(
@@ -83,13 +83,10 @@ def _contiguous(*tensors: Tensor | None) -> tuple:
     return tuple(x if x is None else x.contiguous() for x in tensors)
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::segment_sum',
-    mutates_args=(),
-    device_types='cuda',
-    schema=(
-        '(Tensor x, Tensor labels, SymInt num_labels, Tensor? weights, Tensor? totals) -> Tensor'
-    ),
+    '(Tensor x, Tensor labels, SymInt num_labels, Tensor? weights, Tensor? totals) -> Tensor',
+    device='cuda',
 )
 def _segment_sum(x, labels, num_labels, weights, totals):
     from .triton_segments import segment_sum
@@ -97,11 +94,10 @@ def _segment_sum(x, labels, num_labels, weights, totals):
     return segment_sum(x, labels, num_labels, weights, totals)
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::take_rows',
-    mutates_args=(),
-    device_types='cuda',
-    schema='(Tensor tokens, Tensor labels, Tensor? weights, Tensor? totals) -> Tensor',
+    '(Tensor tokens, Tensor labels, Tensor? weights, Tensor? totals) -> Tensor',
+    device='cuda',
 )
 def _take_rows(tokens, labels, weights, totals):
     from .triton_segments import take_rows

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_OPTIONS = dict(QUERIES=128, KEYS=64, num_warps=4, num_stages=3)
+_OPTIONS = dict(QUERIES=64, KEYS=128, num_warps=4, num_stages=3)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from .build import NotCompiledError, compiled_library, is_refused, load_library
 from .cache import cache_folder
 from .kernels import can_run_triton
+from .operators import operator
 
 __all__ = [
     'NotCompiledError',
@@ -11,4 +12,5 @@ __all__ = [
     'compiled_library',
     'is_refused',
     'load_library',
+    'operator',
 ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,6 +21,15 @@ from ..conftest import ROOT
 from .families import FAMILIES, LINKAGES, features_of
 
 
+@contextlib.contextmanager
+def limit_rule(linkage, **values):
+    rule = cpp.limit_rules()[linkage]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setattr(rule, name, value)
+        yield
+
+
 @pytest.mark.parametrize('stretch', [0.0, 0.5, 1e6])
 @pytest.mark.parametrize('family', FAMILIES)
 @pytest.mark.parametrize('linkage', LINKAGES)
@@ -28,8 +37,7 @@ def test_a_wrong_guess_of_the_limit_changes_no_label(linkage, family, stretch):
     features = features_of(family, 3, 250, 9, torch.float32)
     for num_clusters in (1, 60, 125, 240):
         expected = cpp.cluster_features(features, num_clusters, linkage)
-        rule = cpp.LimitRule(power=1, margin=0, stretch=stretch)
-        with mock.patch.dict(cpp.LIMIT_RULES, {linkage: rule}):
+        with limit_rule(linkage, power=1, margin=0, stretch=stretch):
             assert torch.equal(cpp.cluster_features(features, num_clusters, linkage), expected)
 
 
@@ -37,9 +45,8 @@ def test_a_wrong_guess_of_the_limit_changes_no_label(linkage, family, stretch):
 def test_any_number_of_channels(channels):
     features = torch.randn(2, 150, channels)
     for method in LINKAGES:
-        rule = cpp.LimitRule(power=1, margin=0, stretch=0.0)
         near = cpp.cluster_features(features, 70, method)
-        with mock.patch.dict(cpp.LIMIT_RULES, {method: rule}):
+        with limit_rule(method, power=1, margin=0, stretch=0.0):
             assert torch.equal(cpp.cluster_features(features, 70, method), near)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 
 from mmdet_atc.apis import DetInferencer
+from mmdet_atc.apis.exported import config_of
+from mmdet_atc.deployment import Spec, TraceableDetector, save
 from mmdet_atc.engine import load_config
 
 from ..conftest import ROOT
@@ -58,3 +62,31 @@ def inferencer(config, checkpoint):
 @pytest.fixture(scope='session')
 def images(coco_tiny):
     return sorted(map(str, (coco_tiny / 'val2017').glob('*.jpg')))
+
+
+@pytest.fixture(scope='session')
+def made_once(tmp_path_factory):
+    """Function of a name and another that fills a folder, which is called in one test process."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if 'PYTEST_XDIST_WORKER' in os.environ else root
+
+    def folder_of(name, fill):
+        folder = root / name
+        folder.mkdir(exist_ok=True)
+        with open(root / f'{name}.lock', 'a+') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not lock.seek(0, os.SEEK_END):
+                fill(folder)
+                lock.write('filled')
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope='session')
+def package(inferencer, made_once):
+    """A file of format aoti for pictures of up to 96 x 128 pixels; compiling it takes a minute."""
+    spec = Spec(96, 128, config=config_of(inferencer))
+    detector = TraceableDetector(inferencer.model)
+    folder = made_once('aoti', lambda folder: save(detector, spec, folder / 'micro.pt2', 'aoti'))
+    return folder / 'micro.pt2'

@@ -13,12 +13,9 @@ SHAPE = (96, 128)
 
 
 @pytest.mark.slow
-def test_a_package_finds_what_the_model_finds(inferencer, images, tmp_path):
-    file = tmp_path / 'micro.pt2'
-    spec = Spec(*SHAPE, config=config_of(inferencer))
-    save(TraceableDetector(inferencer.model), spec, file, 'aoti')
-    exported = load_exported(file, show_progress=False)
-    assert exported.program.spec == spec
+def test_a_package_finds_what_the_model_finds(inferencer, images, package):
+    exported = load_exported(package, show_progress=False)
+    assert exported.program.spec == Spec(*SHAPE, config=config_of(inferencer))
     pictures = [mmcv.imresize(mmcv.imread(path), SHAPE[::-1]) for path in images[:3]]
     parity = compare(inferencer.model, exported.program, exported.batches(pictures))
     assert parity.detections > 30

@@ -1,11 +1,14 @@
-"""Compiling Triton kernels for GPUs where there is none; the interpreter checks no types."""
+"""What only a GPU checks of Triton kernels, checked without one."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from torch import Tensor
 
 from ..conftest import ROOT
 
@@ -34,6 +37,12 @@ for architecture in (80, 90):
         )
         print(len(compiled.asm['cubin']))
 """
+
+
+def assert_apart(tensors: Iterable[Tensor | None]) -> None:
+    """No two share memory: torch refuses such results of an operator, but on a GPU alone."""
+    places = [x.untyped_storage().data_ptr() for x in tensors if x is not None]
+    assert len(set(places)) == len(places)
 
 
 def compiled_sizes(imports: str, cases: str, cache: Path) -> list[int]:

@@ -22,7 +22,7 @@ CASES = """[
                 ),
                 scale='fp32',
             ),
-            dict(HEADS=6, HEAD_DIM=64, QUERIES=128, KEYS=64),
+            dict(HEADS=6, HEAD_DIM=64, QUERIES=64, KEYS=128),
             4,
         )
         for floats in ('*fp16', '*bf16')

@@ -3,7 +3,7 @@
 
 Prints, for each linkage and keep rate, where the height of the last merge lies among the tokens'
 distances to their nearest (quantiles, smallest and largest of the images), the quantile that the
-rule of ``mmdet_atc.clustering.forms.cpp.LIMIT_RULES`` takes, in how many images its limit was too
+rule of ``mmdet_atc.clustering.forms.cpp.limit_rules`` takes, in how many images its limit was too
 low, and how many pairs of tokens lie within it.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     nearest = [nearest_distances(image) for image in images]
     print('| linkage | keep rate | quantile of the last merge | rule | too low | pairs a token |')
     print('| --- | --- | --- | --- | --- | --- |')
-    for linkage, rule in cpp.LIMIT_RULES.items():
+    for linkage, rule in cpp.limit_rules().items():
         for rate in args.keep_rates:
             quantiles, pairs, too_low = [], [], 0
             for image, distances in zip(images, nearest):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,8 +17,7 @@ _FLAGS = ('-ffp-contract=off', '-fno-math-errno', '-fno-trapping-math')
 _LINKAGES = dict(single=0, complete=1, average=2)
 
 
-@dataclass(frozen=True)
-class LimitRule:
+class LimitRule(ctypes.Structure):
     """The guess of the last merge's height that near pairs are selected by.
 
     Of the tokens' distances to their nearest, the quantile ``1 - keep_rate ** power + margin``,
@@ -27,28 +25,20 @@ class LimitRule:
     costs time only; ``tools/misc/tune_near.py`` measures it.
     """
 
-    power: float
-    margin: float
-    stretch: float
+    _fields_ = (
+        ('power', ctypes.c_double),
+        ('margin', ctypes.c_double),
+        ('stretch', ctypes.c_double),
+    )
 
     def quantile(self, keep_rate: float) -> float:
         return min(max(1 - keep_rate**self.power + self.margin, 0.0), 1.0)
-
-
-LIMIT_RULES = dict(
-    single=LimitRule(power=1.3, margin=0.05, stretch=1.03),
-    complete=LimitRule(power=2.5, margin=0.03, stretch=1.12),
-    average=LimitRule(power=2.0, margin=0.05, stretch=1.03),
-)
 
 
 class _Wanted(ctypes.Structure):
     _fields_ = (
         ('num_clusters', ctypes.c_int64),
         ('linkage', ctypes.c_int),
-        ('power', ctypes.c_double),
-        ('margin', ctypes.c_double),
-        ('stretch', ctypes.c_double),
         ('threads', ctypes.c_int64),
     )
 
@@ -64,6 +54,13 @@ def why_not() -> str:
 def is_available() -> bool:
     """Whether this form can run here."""
     return not why_not()
+
+
+def limit_rules() -> dict[str, LimitRule]:
+    """The rule of each linkage, as the library has it: what is set here counts from now on."""
+    library = _library()
+    assert isinstance(library, ctypes.CDLL), library
+    return dict(zip(_LINKAGES, (LimitRule * 3).in_dll(library, 'atc_limit_rules')))
 
 
 def cluster_features(features: Tensor, num_clusters: int, linkage: str) -> Tensor:
@@ -133,11 +130,9 @@ def _call(
     reports: Tensor | None = None,
 ) -> None:
     values = features.to('cpu', torch.float64).contiguous()
-    rule = LIMIT_RULES[linkage]
     wanted = _Wanted(
         num_clusters=num_clusters,
         linkage=_LINKAGES[linkage],
-        **vars(rule),
         threads=torch.get_num_threads(),
     )
     library = _library()

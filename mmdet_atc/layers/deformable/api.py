@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet_atc.native import can_run_triton
+from mmdet_atc.native import can_run_triton, operator
 
 from . import cpp, plain
 
@@ -59,11 +59,10 @@ def _is_compiled() -> bool:
 _TENSORS = 'Tensor value, Tensor projections, Tensor reference'
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::deformable_attention',
-    mutates_args=(),
-    device_types='cpu',
-    schema=f'({_TENSORS}, SymInt[] shapes) -> Tensor',
+    f'({_TENSORS}, SymInt[] shapes) -> Tensor',
+    device='cpu',
 )
 def _attend(value: Tensor, projections: Tensor, reference: Tensor, shapes: list[int]) -> Tensor:
     if not _is_compiled():  # a program that was exported where it is
@@ -72,11 +71,10 @@ def _attend(value: Tensor, projections: Tensor, reference: Tensor, shapes: list[
     return cpp.forward(value, projections, reference, shapes)
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::deformable_attention_backward',
-    mutates_args=(),
-    device_types='cpu',
-    schema=f'({_TENSORS}, Tensor grad, SymInt[] shapes) -> (Tensor, Tensor)',
+    f'({_TENSORS}, Tensor grad, SymInt[] shapes) -> (Tensor, Tensor)',
+    device='cpu',
 )
 def _attend_backward(
     value: Tensor, projections: Tensor, reference: Tensor, grad: Tensor, shapes: list[int]

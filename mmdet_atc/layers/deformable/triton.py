@@ -32,7 +32,7 @@ def forward(
     ``options`` are ``BLOCK_QUERIES`` (a power of two) and ``num_warps``.
     """
     out = value.new_empty(len(value), projections.shape[1], *value.shape[2:])
-    _launch(_forward_kernel, (value, projections, reference, out), value, shapes, options)
+    _launch(_deform_kernel, (value, projections, reference, out), value, shapes, options)
     return out
 
 
@@ -53,7 +53,7 @@ def backward(
     grad_value = torch.zeros_like(value, dtype=full)
     grad_projections = torch.empty_like(projections)
     tensors = (value, projections, reference, grad, grad_value, grad_projections)
-    _launch(_backward_kernel, tensors, value, shapes, options)
+    _launch(_deform_backward_kernel, tensors, value, shapes, options)
     return grad_value.to(value.dtype), grad_projections
 
 
@@ -80,7 +80,7 @@ def _launch(
 
 
 @triton.jit(do_not_specialize=['shapes', 'num_queries', 'num_values'])
-def _forward_kernel(
+def _deform_kernel(
     value,
     projections,
     reference,
@@ -132,7 +132,7 @@ def _forward_kernel(
 
 
 @triton.jit(do_not_specialize=['shapes', 'num_queries', 'num_values'])
-def _backward_kernel(
+def _deform_backward_kernel(
     value,
     projections,
     reference,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet_atc.native import can_run_triton
+from mmdet_atc.native import can_run_triton, operator
 
 from . import plain
 
@@ -35,11 +35,10 @@ def depthwise_gelu(
 _TENSORS = 'Tensor x, Tensor weight, Tensor bias'
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::depthwise_gelu',
-    mutates_args=(),
-    device_types='cuda',
-    schema=f'({_TENSORS}, SymInt[] shapes) -> Tensor',
+    f'({_TENSORS}, SymInt[] shapes) -> Tensor',
+    device='cuda',
 )
 def _depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor, shapes: list[int]) -> Tensor:
     from . import triton
@@ -47,11 +46,10 @@ def _depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor, shapes: list[int]) 
     return triton.forward(x, weight, bias, shapes)
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::depthwise_gelu_backward',
-    mutates_args=(),
-    device_types='cuda',
-    schema=f'({_TENSORS}, Tensor grad, SymInt[] shapes) -> (Tensor, Tensor, Tensor)',
+    f'({_TENSORS}, Tensor grad, SymInt[] shapes) -> (Tensor, Tensor, Tensor)',
+    device='cuda',
 )
 def _depthwise_gelu_backward(x, weight, bias, grad, shapes):
     from . import triton

@@ -52,16 +52,17 @@ def backward(
     taps = _taps_first(weight)
     sums = x.new_empty(programs, 10, channels, dtype=full)
     with torch.cuda.device_of(x):
-        _backward_kernel[(programs, triton.cdiv(channels, options['BLOCK_CHANNELS']))](
+        _depthwise_backward_kernel[(programs, triton.cdiv(channels, options['BLOCK_CHANNELS']))](
             *(x, taps, bias, grad, before, sums),
             *(tuple(shapes), num_tokens, batch, blocks, programs),
             CHANNELS=channels,
             LEVELS=len(shapes) // 2,
             **options,
         )
-    total = sums.sum(0)
-    of_weight = total[:9].t().reshape(weight.shape).to(weight.dtype)
-    return _convolved(before, taps, None, shapes, options), of_weight, total[9].to(bias.dtype)
+    # Each in memory of its own, as torch wants the results of an operator.
+    of_weight = sums[:, :9].sum(0).t().reshape(weight.shape).to(weight.dtype)
+    of_bias = sums[:, 9].sum(0).to(bias.dtype)
+    return _convolved(before, taps, None, shapes, options), of_weight, of_bias
 
 
 def _taps_first(weight: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ def _convolved(
         batch,
     )
     with torch.cuda.device_of(x):
-        _forward_kernel[grid](
+        _depthwise_kernel[grid](
             *(x, taps, bias, out),
             *(tuple(shapes), num_tokens),
             CHANNELS=channels,
@@ -92,7 +93,7 @@ def _convolved(
 
 
 @triton.jit(do_not_specialize=['shapes', 'num_tokens'])
-def _forward_kernel(
+def _depthwise_kernel(
     x,
     taps,
     bias,
@@ -124,7 +125,7 @@ def _forward_kernel(
 
 
 @triton.jit(do_not_specialize=['shapes', 'num_tokens', 'batch', 'blocks', 'programs'])
-def _backward_kernel(
+def _depthwise_backward_kernel(
     x,
     taps,
     bias,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet_atc.native import can_run_triton
+from mmdet_atc.native import can_run_triton, operator
 
 from . import plain
 
@@ -72,11 +72,10 @@ def _wanted(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::layer_norm',
-    mutates_args=(),
-    device_types='cuda',
-    schema='(Tensor x, Tensor weight, Tensor bias, float eps, ScalarType dtype) -> Tensor',
+    '(Tensor x, Tensor weight, Tensor bias, float eps, ScalarType dtype) -> Tensor',
+    device='cuda',
 )
 def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     from . import triton
@@ -84,14 +83,11 @@ def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torc
     return triton.forward(x, None, None, None, weight, bias, eps, dtype)[1]
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::add_layer_norm',
-    mutates_args=(),
-    device_types='cuda',
-    schema=(
-        '(Tensor x, Tensor branch, Tensor? scale, Tensor? keep, Tensor weight, Tensor bias, '
-        'float eps, ScalarType dtype) -> (Tensor, Tensor)'
-    ),
+    '(Tensor x, Tensor branch, Tensor? scale, Tensor? keep, Tensor weight, Tensor bias, '
+    'float eps, ScalarType dtype) -> (Tensor, Tensor)',
+    device='cuda',
 )
 def _add_layer_norm(x, branch, scale, keep, weight, bias, eps, dtype):
     from . import triton
@@ -99,14 +95,11 @@ def _add_layer_norm(x, branch, scale, keep, weight, bias, eps, dtype):
     return triton.forward(x, branch, scale, keep, weight, bias, eps, dtype)
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::layer_norm_backward',
-    mutates_args=(),
-    device_types='cuda',
-    schema=(
-        '(Tensor total, Tensor? branch, Tensor? scale, Tensor? keep, Tensor weight, float eps, '
-        'Tensor? grad_total, Tensor grad_out, ScalarType? branch_dtype) -> Tensor[]'
-    ),
+    '(Tensor total, Tensor? branch, Tensor? scale, Tensor? keep, Tensor weight, float eps, '
+    'Tensor? grad_total, Tensor grad_out, ScalarType? branch_dtype) -> Tensor[]',
+    device='cuda',
 )
 def _layer_norm_backward(
     total, branch, scale, keep, weight, eps, grad_total, grad_out, branch_dtype

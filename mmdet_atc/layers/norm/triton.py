@@ -38,7 +38,7 @@ def forward(
     total = x if branch is None else torch.empty_like(x)
     out = torch.empty_like(x, dtype=dtype)
     with torch.cuda.device_of(x):
-        _forward_kernel[(triton.cdiv(num_rows, options['BLOCK_ROWS']),)](
+        _norm_kernel[(triton.cdiv(num_rows, options['BLOCK_ROWS']),)](
             *(x, branch, scale, keep, weight, bias),
             *(None if branch is None else total, out),
             *(eps, num_rows, x.shape[1]),
@@ -80,20 +80,21 @@ def backward(
     grad_branch = None if branch_dtype is None else torch.empty_like(total, dtype=branch_dtype)
     sums = total.new_empty(2 if scale is None else 3, programs, channels, dtype=full)
     with torch.cuda.device_of(total):
-        _backward_kernel[(programs,)](
+        _norm_backward_kernel[(programs,)](
             *(total, branch, scale, keep, weight, grad_total, grad_out, grad_x, grad_branch, sums),
             *(eps, num_rows, total.shape[1], programs),
             CHANNELS=channels,
             BLOCK_CHANNELS=triton.next_power_of_2(channels),
             **options,
         )
-    of_weight, of_bias, *of_scale = sums.sum(1).unbind()
+    # Each in memory of its own, as torch wants the results of an operator.
+    of_weight, of_bias, *of_scale = (each.sum(0) for each in sums)
     grad_scale = None if scale is None else of_scale[0].to(scale.dtype)
     return grad_x, grad_branch, grad_scale, of_weight.to(weight.dtype), of_bias.to(weight.dtype)
 
 
 @triton.jit(do_not_specialize=['num_rows', 'rows_per_image'])
-def _forward_kernel(
+def _norm_kernel(
     x,
     branch,
     scale,
@@ -129,7 +130,7 @@ def _forward_kernel(
 
 
 @triton.jit(do_not_specialize=['num_rows', 'rows_per_image', 'programs'])
-def _backward_kernel(
+def _norm_backward_kernel(
     total,
     branch,
     scale,

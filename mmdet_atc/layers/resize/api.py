@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmdet_atc.native import can_run_triton
+from mmdet_atc.native import can_run_triton, operator
 
 from . import plain
 from .plain import BatchNormParts
@@ -56,14 +56,11 @@ def resized_sum(
     return _resized_sum(*tensors, list(parts), eps, dtype)
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::resized_sum',
-    mutates_args=(),
-    device_types='cuda',
-    schema=(
-        '(Tensor base, Tensor? feature, SymInt[] shape, SymInt[] grid, Tensor? quads, '
-        'Tensor[]? norm, float eps, ScalarType dtype) -> Tensor'
-    ),
+    '(Tensor base, Tensor? feature, SymInt[] shape, SymInt[] grid, Tensor? quads, '
+    'Tensor[]? norm, float eps, ScalarType dtype) -> Tensor',
+    device='cuda',
 )
 def _resized_sum(base, feature, shape, grid, quads, norm, eps, dtype):
     from . import triton
@@ -71,11 +68,10 @@ def _resized_sum(base, feature, shape, grid, quads, norm, eps, dtype):
     return triton.forward(base, feature, shape, grid, quads, norm, eps, dtype)
 
 
-@torch.library.custom_op(
+@operator(
     'mmdet_atc::resized_sum_backward',
-    mutates_args=(),
-    device_types='cuda',
-    schema='(Tensor grad, SymInt[] shape, SymInt[] grid, ScalarType dtype) -> Tensor',
+    '(Tensor grad, SymInt[] shape, SymInt[] grid, ScalarType dtype) -> Tensor',
+    device='cuda',
 )
 def _of_feature(grad, shape, grid, dtype):
     from . import triton

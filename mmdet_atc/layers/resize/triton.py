@@ -33,7 +33,7 @@ def forward(
     batch, num_pixels, channels = base.shape
     out = base.new_empty(base.shape, dtype=dtype)
     with torch.cuda.device_of(base):
-        _forward_kernel[_blocks(batch, num_pixels, channels, options)](
+        _resized_sum_kernel[_blocks(batch, num_pixels, channels, options)](
             *(base, feature, quads, out),
             *(norm or (None, None, None, None)),
             *(eps, base.stride(0), *shape, *grid),
@@ -55,7 +55,7 @@ def backward(
     num_tokens = grid[0] * grid[1]
     out = grad.new_empty(batch, num_tokens, channels, dtype=dtype)
     with torch.cuda.device_of(grad):
-        _backward_kernel[_blocks(batch, num_tokens, channels, options)](
+        _resized_sum_backward_kernel[_blocks(batch, num_tokens, channels, options)](
             *(grad, out, *shape, *grid),
             # Pixels that a token may have a share in, down and across.
             *(max(2 * shape[axis] // grid[axis], 1) for axis in (0, 1)),
@@ -76,7 +76,7 @@ def _blocks(
 
 
 @triton.jit(do_not_specialize=['height', 'width', 'rows', 'columns'])
-def _forward_kernel(
+def _resized_sum_kernel(
     base,
     feature,
     quads,
@@ -130,7 +130,7 @@ def _forward_kernel(
 
 
 @triton.jit(do_not_specialize=['height', 'width', 'rows', 'columns', 'down', 'across'])
-def _backward_kernel(
+def _resized_sum_backward_kernel(
     grad,
     out,
     height,

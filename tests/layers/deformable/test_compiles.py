@@ -19,7 +19,7 @@ CASES = """[
              BLOCK_CHANNELS=64),
         4,
     )
-    for kernel in (form._forward_kernel, form._backward_kernel)
+    for kernel in (form._deform_kernel, form._deform_backward_kernel)
     for floats, levels, channels in (('*fp16', 1, 64), ('*fp32', 2, 48))
 ]"""
 

@@ -210,7 +210,9 @@ def test_strided_inputs():
 def test_operator_is_sound_for_tracing_and_autograd():
     value, projections, reference, _ = inputs(1, 5, 2, 4, 2, PYRAMID, *[torch.float64] * 2)
     value.requires_grad_(), projections.requires_grad_()
-    torch.library.opcheck(api._attend, (value, projections, reference, flat(PYRAMID)))
+    torch.library.opcheck(
+        torch.ops.mmdet_atc.deformable_attention, (value, projections, reference, flat(PYRAMID))
+    )
 
 
 def test_compiled_it_is_one_graph_with_the_same_gradients():

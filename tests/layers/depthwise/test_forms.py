@@ -12,7 +12,7 @@ from torch import Tensor
 from mmdet_atc.layers import depthwise_gelu
 from mmdet_atc.layers.depthwise import api, plain
 
-from ..compiling import compiled_sizes
+from ..compiling import assert_apart, compiled_sizes
 
 triton_form = pytest.importorskip(
     'mmdet_atc.layers.depthwise.triton', reason='Triton is not installed'
@@ -74,6 +74,7 @@ def test_the_kernels_equal_the_plain_form(case):
     x, weight, bias, grad = inputs(*case)
     out = triton_form.forward(x, weight, bias, flat(shapes))
     found = triton_form.backward(x, weight, bias, grad, flat(shapes))
+    assert_apart((out, *found))
     dtypes = dtype, dtype, of_parameters, of_parameters
     assert_close([out, *found], exact(x, weight, bias, grad, shapes), dtypes, F64)
 
@@ -132,9 +133,9 @@ CASES = """[
         4,
     )
     for kernel, absent in (
-        (form._forward_kernel, {}),
-        (form._forward_kernel, dict(bias=None)),
-        (form._backward_kernel, {}),
+        (form._depthwise_kernel, {}),
+        (form._depthwise_kernel, dict(bias=None)),
+        (form._depthwise_backward_kernel, {}),
     )
 ]"""
 

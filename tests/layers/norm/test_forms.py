@@ -13,7 +13,7 @@ from torch import Tensor
 from mmdet_atc.layers import add_layer_norm, layer_norm
 from mmdet_atc.layers.norm import api, plain
 
-from ..compiling import compiled_sizes
+from ..compiling import assert_apart, compiled_sizes
 
 triton_form = pytest.importorskip('mmdet_atc.layers.norm.triton', reason='Triton is not installed')
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -83,6 +83,7 @@ def test_the_kernels_equal_the_plain_form(case):
     _, branch, scale, keep, weight, _ = arguments
     total, out = triton_form.forward(*arguments, EPS, of_norm)
     found = triton_form.backward(*(total, branch, scale, keep, weight, EPS, *grads, of_branch))
+    assert_apart((out, *found))
     expected = with_gradients(plain.add_layer_norm, in_double(arguments), in_double(grads), EPS)
     del expected[5]  # of keep
     parameters = F64 if stream == F64 else F32
@@ -167,7 +168,7 @@ CASES = """[
         dict(CHANNELS=384, BLOCK_ROWS=2, BLOCK_CHANNELS=512, **absent),
         4,
     )
-    for kernel in (form._forward_kernel, form._backward_kernel)
+    for kernel in (form._norm_kernel, form._norm_backward_kernel)
     for absent in (
         {},
         {name: None for name in ('branch', 'scale', 'keep', 'grad_total', 'grad_branch')

@@ -151,7 +151,7 @@ def test_the_gradients_of_the_rest_equal_the_plain_form():
 
 CASES = """[
     (
-        form._forward_kernel,
+        form._resized_sum_kernel,
         dict(
             **dict.fromkeys(('base', 'quads', 'out'), '*fp16'),
             **dict.fromkeys(('feature', 'weight', 'bias', 'mean', 'variance'), '*fp32'),
@@ -166,7 +166,7 @@ CASES = """[
     )
 ] + [
     (
-        form._backward_kernel,
+        form._resized_sum_backward_kernel,
         dict(
             **dict.fromkeys(('height', 'width', 'rows', 'columns', 'down', 'across'), 'i32'),
             grad='*fp16', out='*fp32',

@@ -15,12 +15,25 @@
 #include "share_out.hpp"
 #include "with_memory.hpp"
 
+// See LimitRule in cpp.py.
+struct LimitRule {
+    double power, margin, stretch;
+};
+
+// By linkage; tools/misc/tune_near.py measures them.
+extern "C" {
+LimitRule atc_limit_rules[] = {
+    {1.3, 0.05, 1.03},  // single
+    {2.5, 0.03, 1.12},  // complete
+    {2.0, 0.05, 1.03},  // average
+};
+}
+
 namespace {
 
 struct Wanted {
     Index num_clusters;
     int linkage;
-    double power, margin, stretch;  // see LimitRule in cpp.py
     Index threads;
 };
 
@@ -143,13 +156,13 @@ class Image {
             kept.begin(), kept.end(), [&](Token token) { return directions_.IsZero(token); });
         const auto left = static_cast<double>(std::max<Index>(wanted_.num_clusters - zeros, 0));
         const double rate = left / (kept.size() - zeros);
-        const double quantile =
-            std::clamp(1 - std::pow(rate, wanted_.power) + wanted_.margin, 0.0, 1.0);
-        double limit = wanted_.stretch * at(nearest, quantile);
+        const LimitRule& rule = atc_limit_rules[linkage_];
+        const double quantile = std::clamp(1 - std::pow(rate, rule.power) + rule.margin, 0.0, 1.0);
+        double limit = rule.stretch * at(nearest, quantile);
         if (attempt) {
             // Few clusters are far apart; where a tenth of the pairs would not do, all are taken.
             const double share = 24 / std::max(left, 1.0);
-            limit = 1.3 * wanted_.stretch * at(nearest, (1 + quantile) / 2);
+            limit = 1.3 * rule.stretch * at(nearest, (1 + quantile) / 2);
             if (share < 0.1) limit = std::max(limit, at(near.Sample(), share));
         }
         return static_cast<Distance>(std::min(limit, 0.99 * kOne));

@@ -433,20 +433,27 @@ def first_limit(linkage: str, keep_rate: float) -> tuple[float, float]:
 
 #: What a program's tiles take: the numbers of values at a time that measured best on an H100.
 BLOCKS = dict(TILE=64, STEP=64, TOKENS=16, PAIRS=16, ROWS=16, WIDTH=64, BLOCK=256)
-#: Warps of a program; programs of a multiprocessor, which share its registers; their shared memory.
-WARPS = 4
-PROGRAMS_PER_PROCESSOR = 4
+#: Warps of a multiprocessor, which share its registers; shared memory of a program.
+WARPS_PER_PROCESSOR = 16
 SHARED_BYTES = 52 * 1024
 #: Of an image: more of them wait longer for each other than they save.
 MOST_PROGRAMS = 128
 
 
-def programs_per_image(device: torch.device, batch: int) -> int:
-    """As many as run at the same time, so that they can wait for each other."""
+def programs_per_image(device: torch.device, batch: int) -> tuple[int, int]:
+    """As many as run at the same time, so that they can wait for each other; warps of each.
+
+    Few images leave room for larger programs.
+    """
     properties = torch.cuda.get_device_properties(device)
     fit = properties.shared_memory_per_multiprocessor // SHARED_BYTES
-    at_once = max(1, min(PROGRAMS_PER_PROCESSOR, fit)) * properties.multi_processor_count
-    return max(1, min(MOST_PROGRAMS, at_once // batch))
+    programs = 1
+    for warps in (8, 4):
+        of_processor = max(1, min(WARPS_PER_PROCESSOR // warps, fit))
+        programs = max(1, of_processor * properties.multi_processor_count // batch)
+        if programs >= MOST_PROGRAMS:
+            return MOST_PROGRAMS, warps
+    return programs, 4
 
 
 def cluster_features(
@@ -472,7 +479,9 @@ def cluster_features(
     device = features.device
     if num_clusters == num_tokens or not batch:
         return torch.arange(num_tokens, device=device).repeat(batch, 1)
-    programs = programs or programs_per_image(device, batch)
+    warps = 4
+    if programs is None:
+        programs, warps = programs_per_image(device, batch)
     if features.dtype != torch.float64:
         # Exact, and one kernel to compile.
         features = features.float()
@@ -527,8 +536,8 @@ def cluster_features(
             LOG_WIDTH=log_width,
             HALF_WIDTH=width,
             ATTEMPTS=ATTEMPTS,
-            num_warps=WARPS,
-            maxnreg=2**16 // (32 * WARPS * PROGRAMS_PER_PROCESSOR),
+            num_warps=warps,
+            maxnreg=min(255, 2**16 // (32 * WARPS_PER_PROCESSOR)),
             enable_fp_fusion=False,
             launch_cooperative_grid=programs > 1,
             **blocks,

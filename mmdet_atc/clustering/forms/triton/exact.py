@@ -29,6 +29,9 @@ def token_distances(
     Args:
         u, v: ``(PAIRS,)`` positions; what ``mask`` leaves out gives any value.
     """
+    # Asked for first, so that nothing waits for it later.
+    nonzero_u = tl.load(nodes + NONZERO * num_tokens + u, mask=mask, other=0)
+    nonzero_v = tl.load(nodes + NONZERO * num_tokens + v, mask=mask, other=0)
     high = tl.zeros((PAIRS,), tl.int64)
     middle = tl.zeros((PAIRS,), tl.int64)
     low = tl.zeros((PAIRS,), tl.int64)
@@ -47,9 +50,7 @@ def token_distances(
     rest = (low + ((middle & 0x1FF) << 25)) >> 34
     distance = (high << 14) + (middle >> 9) + rest
     # A zero vector has distance 1 to every other.
-    nonzero = nodes + NONZERO * num_tokens
-    both = tl.load(nonzero + u, mask=mask, other=0) * tl.load(nonzero + v, mask=mask, other=0)
-    return tl.where(both > 0, distance, ONE)
+    return tl.where(nonzero_u * nonzero_v > 0, distance, ONE)
 
 
 @triton.jit

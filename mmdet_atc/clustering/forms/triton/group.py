@@ -42,9 +42,10 @@ NODE_ROWS = tl.constexpr(14)
 #: Both ends, packed, or -1 where the edge is gone.
 ENDS = tl.constexpr(0)
 DISTANCE = tl.constexpr(1)
-#: Places of edges whose distance is to be computed anew, and their slots in the table.
+#: Places of edges whose distance is to be computed anew, and what it is computed from: their ends
+#: or, for complete linkage, their slots in the table and the number of twins wanted.
 WORK = tl.constexpr(2)
-SLOT = tl.constexpr(3)
+SOURCE = tl.constexpr(3)
 EDGE_ROWS = tl.constexpr(4)
 
 # Entries of `counters` (B, COUNTERS) int64, zero at first; those of many writers lie apart.

@@ -110,6 +110,32 @@ def sampled_limit(counters, num_tokens, share, factor):
 
 
 @triton.jit
+def write_pairs(edges, counters, i, first, is_near, capacity, TILE: tl.constexpr):
+    """Append the pairs of a tile to the list; of a list that is full, only their number counts.
+
+    A number a row holds its columns as bits, so that a tile asks for its place in the list once:
+    programs that ask for every pair wait for each other.
+
+    Args:
+        i: ``(TILE,)`` positions of the rows; columns are those from ``first`` on, 64 at most.
+        is_near: ``(TILE, TILE)``.
+    """
+    counts = tl.sum(is_near.to(tl.int32), axis=1)
+    bits = tl.sum(is_near.to(tl.int64) << tl.arange(0, TILE)[None, :].to(tl.int64), axis=1)
+    total = tl.sum(counts, axis=0)
+    begin = tl.atomic_add(counters + SELECTED, total.to(tl.int64), sem='relaxed')
+    at = begin + tl.cumsum(counts, axis=0) - counts
+    for _ in range(tl.max(counts, axis=0)):
+        lowest = bits & (0 - bits)
+        # The exponent of a power of two is the number of its bit.
+        exponent = (lowest.to(tl.float64).to(tl.int64, bitcast=True) >> 52) & 0x7FF
+        ends = (i.to(tl.int64) << POSITION) | (first + exponent - 1023)
+        tl.store(edges + ENDS * capacity + at, ends, mask=(bits != 0) & (at < capacity))
+        bits ^= lowest
+        at += 1
+
+
+@triton.jit
 def select_pairs(
     half,
     single,
@@ -160,15 +186,7 @@ def select_pairs(
                     rows = load_fresh(nodes + HEIGHT * num_tokens + i, i < num_tokens, 0)
                     columns = load_fresh(nodes + HEIGHT * num_tokens + j, j < num_tokens, 0)
                     is_near &= (rows == NEVER)[:, None] & (columns == NEVER)[None, :]
-            # A list that is full already is of no use. (Threads may see different numbers here: no
-            # branch may depend on it.)
-            selected = tl.load(counters + SELECTED, cache_modifier='.cg')
-            is_near &= (selected + tl.zeros((TILE,), tl.int64) <= capacity)[:, None]
-            one = tl.full((TILE, TILE), 1, tl.int64)
-            counter = counters + SELECTED + tl.zeros((TILE, TILE), tl.int32)
-            at = tl.atomic_add(counter, one, mask=is_near, sem='relaxed')
-            ends = (i[:, None].to(tl.int64) << POSITION) | j[None, :]
-            tl.store(edges + ENDS * capacity + at, ends, mask=is_near & (at < capacity))
+            write_pairs(edges, counters, i, column * TILE, is_near, capacity, TILE)
 
 
 @triton.jit
@@ -195,10 +213,14 @@ def keep_near(
         The number of edges that stay, from ``start`` on.
     """
     kept = 0
-    for s in range(start, stop, PAIRS):
-        e = s + tl.arange(0, PAIRS)
+    e = start + tl.arange(0, PAIRS)
+    upcoming = load_fresh(edges + ENDS * capacity + e, e < stop, 0)
+    for _ in range(start, stop, PAIRS):
         is_edge = e < stop
-        ends = load_fresh(edges + ENDS * capacity + e, is_edge, 0)
+        ends = upcoming
+        # The next ones, so that nothing waits for them later: what is kept is written before them.
+        e += PAIRS
+        upcoming = load_fresh(edges + ENDS * capacity + e, e < stop, 0)
         u = ends >> POSITION
         v = ends & POSITIONS
         if DISTANCES == 'token':

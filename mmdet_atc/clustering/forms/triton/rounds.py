@@ -23,6 +23,7 @@ from .group import (
     EXCESS_HIGH,
     EXCESS_LOW,
     HEIGHT,
+    LABEL,
     MATE,
     MERGED,
     NEVER,
@@ -31,7 +32,7 @@ from .group import (
     POSITION,
     POSITIONS,
     SIZE,
-    SLOT,
+    SOURCE,
     UNSURE,
     WORK,
     load_fresh,
@@ -163,6 +164,8 @@ def merge_nodes(
 ):
     """Sizes and sums of the clusters ``first .. last`` after a round; forget what was nearest."""
     lanes = tl.arange(0, BLOCK)
+    # A list of the clusters that grow; labels are needed later.
+    grown = nodes + LABEL * num_tokens + first
     found = 0
     for s in range(first, last, BLOCK):
         i = s + lanes
@@ -173,6 +176,9 @@ def merge_nodes(
         )
         mate = load_fresh(nodes + MATE * num_tokens + i, is_node, 0)
         grows = is_node & (mate > i)
+        if IS_AVERAGE:
+            place = grown + found + tl.cumsum(grows.to(tl.int32), axis=0) - 1
+            tl.store(place, i.to(tl.int64), mask=grows)
         found += tl.sum(grows.to(tl.int32), axis=0)
         for row in tl.static_range(4):
             if row == 0:
@@ -187,18 +193,18 @@ def merge_nodes(
                 own = load_fresh(values + i, grows, 0)
                 tl.store(values + i, own + load_fresh(values + mate, grows, 0), mask=grows)
     if IS_AVERAGE:
-        for s in range(first, last, ROWS):
-            i = s + tl.arange(0, ROWS)
-            mate = load_fresh(nodes + MATE * num_tokens + i, i < last, 0)
-            grows = (i < last) & (mate > i)
-            if tl.max(grows.to(tl.int32), axis=0) > 0:
-                for start in range(0, num_channels, WIDTH):
-                    c = start + tl.arange(0, WIDTH)
-                    inside = grows[:, None] & (c[None, :] < num_channels)
-                    own = sums + i[:, None] * num_channels + c[None, :]
-                    other = sums + mate[:, None] * num_channels + c[None, :]
-                    total = load_fresh(own, inside, 0) + load_fresh(other, inside, 0)
-                    tl.store(own, total, mask=inside)
+        tl.debug_barrier()
+        for s in range(0, found, ROWS):
+            lane = s + tl.arange(0, ROWS)
+            i = tl.load(grown + lane, mask=lane < found, other=0)
+            mate = load_fresh(nodes + MATE * num_tokens + i, lane < found, 0)
+            for start in range(0, num_channels, WIDTH):
+                c = start + tl.arange(0, WIDTH)
+                inside = (lane < found)[:, None] & (c[None, :] < num_channels)
+                own = sums + i[:, None] * num_channels + c[None, :]
+                other = sums + mate[:, None] * num_channels + c[None, :]
+                total = load_fresh(own, inside, 0) + load_fresh(other, inside, 0)
+                tl.store(own, total, mask=inside)
     if found > 0:
         tl.atomic_add(counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
 
@@ -281,8 +287,9 @@ def rename_edges(
         tl.store(edges + ENDS * capacity + place, ends, mask=stays)
         tl.store(edges + DISTANCE * capacity + place, distance, mask=stays)
         tl.store(edges + WORK * capacity + order, place, mask=is_first)
-        slot_and_twins = at.to(tl.int64) | (wanted.to(tl.int64) << 32)
-        tl.store(edges + SLOT * capacity + order, slot_and_twins, mask=is_first)
+        # What the distance is computed from, so that nothing is looked up for it.
+        source = ends if IS_AVERAGE else at.to(tl.int64) | (wanted.to(tl.int64) << 32)
+        tl.store(edges + SOURCE * capacity + order, source, mask=is_first)
         kept += tl.sum(stays.to(tl.int32), axis=0)
         changed += tl.sum(is_first.to(tl.int32), axis=0)
     return kept, changed
@@ -312,7 +319,7 @@ def renew_distances(
             w = s + tl.arange(0, PAIRS)
             is_edge = w < changed
             place = tl.load(edges + WORK * capacity + start + w, mask=is_edge, other=0)
-            ends = tl.load(edges + ENDS * capacity + place, mask=is_edge, other=0)
+            ends = tl.load(edges + SOURCE * capacity + start + w, mask=is_edge, other=0)
             distance = mean_distances(
                 sums,
                 nodes,
@@ -332,7 +339,7 @@ def renew_distances(
             w = s + tl.arange(0, BLOCK)
             is_edge = w < changed
             place = tl.load(edges + WORK * capacity + start + w, mask=is_edge, other=0)
-            slot_and_twins = tl.load(edges + SLOT * capacity + start + w, mask=is_edge, other=0)
+            slot_and_twins = tl.load(edges + SOURCE * capacity + start + w, mask=is_edge, other=0)
             at = slot_and_twins & 0xFFFFFFFF
             distance = load_fresh(table + slots + at, is_edge, 0)
             twins = load_fresh(table + 2 * slots + at, is_edge, 0)

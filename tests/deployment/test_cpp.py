@@ -1,0 +1,169 @@
+"""Programs in C++: the operators, and the one that runs a detector without Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mmcv
+import pytest
+import torch
+
+from mmdet_atc.apis import load_exported
+from mmdet_atc.clustering import agglomerative_clustering
+from mmdet_atc.layers.deformable import deformable_attention
+
+from ..clustering.families import FAMILIES, LINKAGES, features_of
+from ..conftest import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(torch.__version__ < (2, 10), reason='the stable ABI begins with torch 2.10'),
+]
+#: Calls an operator of a library, as saved beside it, without the package; saves its schema, too.
+CALL = """
+import sys, torch
+torch.ops.load_library(sys.argv[1])
+calls = torch.load(sys.argv[2])
+operator = getattr(torch.ops.mmdet_atc, calls[0][0]).default
+torch.save([str(operator._schema), *(operator(*x) for _, *x in calls)], sys.argv[3])
+assert 'mmdet_atc' not in sys.modules
+"""
+
+
+@pytest.fixture(scope='module')
+def build(made_once):
+    """Folder of the program and the operators."""
+    beside = Path(sys.executable).parent
+    cmake = shutil.which('cmake', path=f'{beside}{os.pathsep}{os.environ["PATH"]}')
+    if cmake is None:
+        pytest.skip('there is no cmake: pip install -r requirements/tests.txt')
+
+    def make(folder):
+        python = f'-DPython_EXECUTABLE={sys.executable}'
+        environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+        sources = ROOT / 'tools/deployment/cpp'
+        subprocess.run([cmake, '-S', sources, '-B', folder, python], env=environment, check=True)
+        subprocess.run([cmake, '--build', folder], check=True)
+
+    return made_once('cpp', make)
+
+
+def called(build, calls, tmp_path):
+    """The process, and the file of what it gave: ``calls`` are an operator's name and arguments."""
+    files = tmp_path / 'calls.pt', tmp_path / 'found.pt'
+    torch.save(calls, files[0])
+    library = build / 'libmmdet_atc_operators.so'
+    command = [sys.executable, '-c', CALL, *map(str, (library, *files))]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True), files[1]
+
+
+def test_clusters_are_those_of_python(build, tmp_path):
+    calls, expected = [], []
+    for family in FAMILIES:
+        features = features_of(family, 2, 150, 9, torch.float32)
+        for linkage in LINKAGES:
+            for x in (features, features.half()):
+                calls.append(('agglomerative_clustering', x, 60, linkage, 'auto'))
+                expected.append(agglomerative_clustering(x, 60, linkage))
+    process, found = called(build, calls, tmp_path)
+    assert process.returncode == 0, process.stderr
+    schema, *found = torch.load(found)
+    assert schema == str(torch.ops.mmdet_atc.agglomerative_clustering.default._schema)
+    for (*_, linkage, _), labels, one in zip(calls, found, expected, strict=True):
+        assert torch.equal(labels, one), linkage
+
+
+def test_attention_is_that_of_python(build, tmp_path):
+    shapes = ((6, 8), (3, 4))
+    calls, expected = [], []
+    for channels in (32, 5):
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            value = torch.randn(2, 60, 3, channels).to(dtype)
+            projections = torch.randn(2, 7, 3 * 2 * 4 * 3) * 3
+            inputs = value.transpose(1, 2).contiguous().transpose(1, 2), projections
+            reference = torch.rand(7, 2)
+            calls.append(('deformable_attention', *inputs, reference, [6, 8, 3, 4]))
+            expected.append(deformable_attention(*inputs, reference, shapes))
+    process, found = called(build, calls, tmp_path)
+    assert process.returncode == 0, process.stderr
+    schema, *found = torch.load(found)
+    assert schema == str(torch.ops.mmdet_atc.deformable_attention.default._schema)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ((torch.eye(4)[None], 5, 'average', 'auto'), r'num_clusters must be in 1..4, got 5'),
+        ((torch.eye(4)[None], 2, 'ward', 'auto'), 'linkage must be .*, got ward'),
+        ((torch.eye(4)[None], 2, 'single', 'sklearn'), 'backend must be .*, got sklearn'),
+        ((torch.eye(4)[None].log(), 2, 'single', 'cpu'), 'features must be finite'),
+        ((torch.eye(4), 2, 'single', 'cpu'), r'features must be \(B, N, C\), got 2 dims'),
+    ],
+)
+def test_operators_refuse_what_pythons_refuse(build, tmp_path, arguments, message):
+    process, _ = called(build, [('agglomerative_clustering', *arguments)], tmp_path)
+    assert process.returncode == 1
+    assert re.search(message, process.stderr.splitlines()[-1])
+
+
+def written(pixels, size, path):
+    """A PPM file of the picture in the upper left corner."""
+    height, width = size.tolist()
+    data = pixels[:, :height, :width].permute(1, 2, 0).contiguous().numpy().tobytes()
+    path.write_bytes(f'P6\n{width} {height}\n255\n'.encode() + data)
+    return path
+
+
+def detect(folder, *arguments):
+    command = [folder / 'detect', *arguments]
+    environment = {'PATH': os.environ['PATH']}  # neither PYTHONPATH nor LD_LIBRARY_PATH
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_a_program_finds_what_python_finds(build, package, images, tmp_path):
+    exported = load_exported(package, show_progress=False)
+    sizes = ((128, 96), (128, 96), (90, 70))
+    pictures = [mmcv.imresize(mmcv.imread(path), size) for path, size in zip(images, sizes)]
+    for pixels, size in exported.batches(pictures):
+        file = written(pixels[0], size[0], tmp_path / 'picture.ppm')
+        process = detect(build, package, file)
+        assert process.returncode == 0, process.stderr
+        lines = [line.removeprefix(f'{file} ').split() for line in process.stdout.splitlines()]
+        found = torch.tensor([[float(number) for number in line] for line in lines])
+        expected = exported.program(pixels, size)
+        assert len(found) > 10
+        assert found[:, 0].tolist() == expected['labels'].tolist()
+        torch.testing.assert_close(found[:, 1], expected['scores'], atol=1e-5, rtol=0)
+        torch.testing.assert_close(found[:, 2:6], expected['boxes'], atol=1e-2, rtol=0)
+        covered = (expected['masks'] >= 0.5).float().mean(dim=(1, 2))
+        torch.testing.assert_close(found[:, 6], covered, atol=5e-3, rtol=0)
+
+
+def test_a_program_refuses_in_one_line(build, package, tmp_path):
+    small = written(
+        torch.zeros(3, 32, 32, dtype=torch.uint8), torch.tensor([32, 32]), tmp_path / 's'
+    )
+    large = written(torch.zeros(3, 97, 9, dtype=torch.uint8), torch.tensor([97, 9]), tmp_path / 'l')
+    alone = tmp_path / 'alone'
+    alone.mkdir()
+    shutil.copy(build / 'detect', alone)
+    for folder, arguments, message in (
+        (build, (package,), 'usage: detect PACKAGE.pt2 PICTURE.ppm'),
+        (build, (package, large), '97x9 pixels, the package takes at most 96x128'),
+        (build, (package, small, small), 'the package takes 1 pictures a call, got 2'),
+        (build, (package, package), 'micro.pt2 is no PPM file'),
+        (build, (tmp_path / 'none.pt2', small), 'no package at'),
+        (alone, (package, small), 'libmmdet_atc_operators.so: cannot open shared object file'),
+    ):
+        process = detect(folder, *arguments)
+        assert process.returncode == 1
+        (line,) = process.stderr.splitlines()
+        assert line.startswith('error: ')
+        assert message in line
