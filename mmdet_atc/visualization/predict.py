@@ -17,7 +17,7 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 
-from mmdet_atc.backbones import ATCViTAdapter, valid_sizes
+from mmdet_atc.backbones import ATCViTAdapter, SViTAdapter, valid_sizes
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,15 @@ class ImageClusters:
             each merge block.
         blocks (tuple[int, ...]): 0-based merge blocks.
         patch_size (int): Side of a patch in pixels. Default: 16.
+        selects (bool): Whether a block processes some tokens rather than clusters (SViT): 0 is what
+            it leaves as it is, every other label one token. Default: False.
     """
 
     image: np.ndarray
     stages: tuple[np.ndarray, ...]
     blocks: tuple[int, ...]
     patch_size: int = 16
+    selects: bool = False
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -45,11 +48,14 @@ class ImageClusters:
 
     @property
     def titles(self) -> list[str]:
-        """Paper's number of each merge block, and clusters of all patches."""
-        return [
-            f'block {block + 1}: {len(np.unique(labels))} clusters'
-            for block, labels in zip(self.blocks, self.stages, strict=True)
+        """Paper's number of each block, and how many clusters or selected tokens it has."""
+        counts = [
+            f'{np.count_nonzero(labels)} tokens'
+            if self.selects
+            else f'{len(np.unique(labels))} clusters'
+            for labels in self.stages
         ]
+        return [f'block {i + 1}: {count}' for i, count in zip(self.blocks, counts, strict=True)]
 
 
 def image_pipeline(cfg: Config) -> Compose:
@@ -99,8 +105,8 @@ def predict_clusters(
     Images of different sizes are padded to a common one, as in evaluation.
 
     Args:
-        model (BaseDetector): A detector with an ``ATCViTAdapter``, in eval mode; it is left as it
-            was.
+        model (BaseDetector): A detector with an ``ATCViTAdapter`` or an ``SViTAdapter``, in eval
+            mode; it is left as it was.
         batch (dict): From :func:`load_batch` or a data loader.
         merging (dict, optional): Merge by another method, on the same weights: the backbone's
             argument of this name. None is the model's own. Default: None.
@@ -112,6 +118,11 @@ def predict_clusters(
         ValueError: If the backbone merges no tokens, or ``merging`` is no merger's config.
     """
     backbone = model.backbone
+    if isinstance(backbone, SViTAdapter) and merging is None:
+        depth = len(backbone.blocks)
+        maps = label_maps(model, batch)
+        blocks = tuple(range(depth - len(maps), depth))
+        return _of_images(batch, maps, blocks, backbone.patch_size, selects=True)
     if not isinstance(backbone, ATCViTAdapter) or (merging is None and backbone.merger is None):
         raise ValueError(
             f'the backbone {type(backbone).__name__} merges no tokens: '
@@ -119,33 +130,52 @@ def predict_clusters(
         )
     with _merging_by(backbone, merging):
         maps = label_maps(model, batch)
-    return [
-        ImageClusters(
-            np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()[..., ::-1]),
-            tuple(stage[index] for stage in maps),
-            backbone.merge_blocks,
-            backbone.patch_size,
-        )
-        for index, image in enumerate(batch['inputs'])
-    ]
+    return _of_images(batch, maps, backbone.merge_blocks, backbone.patch_size)
 
 
 @torch.no_grad()
 def label_maps(model: BaseDetector, batch: dict[str, Any]) -> list[np.ndarray]:
-    """Clusters of the padded patch grid after each merge.
+    """Clusters of the padded patch grid after each merge, or what each block selects.
 
     Args:
-        model (BaseDetector): A detector with an ``ATCViTAdapter`` that merges, in eval mode.
+        model (BaseDetector): A detector with an ``ATCViTAdapter`` that merges, or with an
+            ``SViTAdapter``, in eval mode.
         batch (dict): ``inputs`` and ``data_samples`` as a data loader hands them over.
 
     Returns:
-        list[ndarray]: For each merge block ``(B, h, w)`` int64, values ``0 .. K - 1``.
+        list[ndarray]: For each merge block ``(B, h, w)`` int64, values ``0 .. K - 1``; for each
+        selective block 0 where a token is not selected and its position from 1 on where it is.
     """
     data = model.data_preprocessor(batch, False)
     inputs, sizes = data['inputs'], valid_sizes(data.get('data_samples'))
     height, width = (side // model.backbone.patch_size for side in inputs.shape[-2:])
-    _, stages = model.backbone.forward_with_clusters(inputs, sizes)
-    return [stage.labels.reshape(-1, height, width).cpu().numpy() for stage in stages]
+    if isinstance(model.backbone, SViTAdapter):
+        positions = torch.arange(1, height * width + 1, device=inputs.device)
+        _, chosen = model.backbone.forward_with_selection(inputs)
+        labels = [selected * positions for selected in chosen]
+    else:
+        _, stages = model.backbone.forward_with_clusters(inputs, sizes)
+        labels = [stage.labels for stage in stages]
+    return [each.reshape(-1, height, width).cpu().numpy() for each in labels]
+
+
+def _of_images(
+    batch: dict[str, Any],
+    maps: Sequence[np.ndarray],
+    blocks: tuple[int, ...],
+    patch_size: int,
+    selects: bool = False,
+) -> list[ImageClusters]:
+    return [
+        ImageClusters(
+            np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()[..., ::-1]),
+            tuple(stage[index] for stage in maps),
+            blocks,
+            patch_size,
+            selects,
+        )
+        for index, image in enumerate(batch['inputs'])
+    ]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from mmdet_atc.integrations.diffusers import apply_merging, remove_merging
 from mmdet_atc.merging import AgglomerativeMerging, TokenClusters
 from mmdet_atc.merging.bipartite import match_in_squares
+from mmdet_atc.visualization import draw_latent_clusters
 
 from .recipe import canonical, fill, read
 
@@ -152,6 +153,21 @@ def test_each_guidance_half_has_its_own_clusters():
     alone = run(unet, batch=1)
     assert alone.shape == (1, 4, 8, 8)
     assert both.isfinite().all()
+
+
+def test_clusters_of_a_latent_are_drawn_over_the_picture():
+    unet = apply_merging(micro(), COMPLETE, 0.1)
+    run(unet)
+    stage = unet.token_clusters[0]
+    image = torch.randint(256, (64, 64, 3), dtype=torch.uint8).numpy()
+    picture = draw_latent_clusters(image, stage, index=1)
+    assert picture.shape == (64, 64, 3)
+    labels = stage.labels[1].reshape(8, 8).repeat_interleave(8, 0).repeat_interleave(8, 1).numpy()
+    for token, label in enumerate(stage.labels[1].tolist()):
+        found = picture[token // 8 * 8 + 3, token % 8 * 8 + 3]
+        np.testing.assert_array_equal(found, np.rint(image[labels == label].mean(axis=0)))
+    with pytest.raises(ValueError, match='64 tokens are no grid of squares'):
+        draw_latent_clusters(np.zeros((64, 65, 3), np.uint8), stage)
 
 
 def hooks_of(unet):

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from mmdet.structures import DetDataSample
 
+from mmdet_atc.engine import Variant
 from mmdet_atc.visualization import (
     ImageClusters,
     draw_cluster_grid,
     draw_clusters,
     draw_padded_image,
     mergings_to_compare,
+    predict_clusters,
 )
+
+from ..conftest import ROOT
 
 
 @pytest.fixture
@@ -94,6 +100,24 @@ def test_a_grid_has_a_row_per_merge_and_a_column_per_method(quarters):
             assert (column == first[name]).all(axis=1).sum() > side // 4, name
     # The image stands above the first method only.
     assert (picture[:side, lefts[1] :] > 0).all()
+
+
+def test_what_svit_selects_is_one_token_each():
+    model = Variant.parse(str(ROOT / 'configs/svit_vit_adapter_t.py')).build(torch.device('cpu'))
+    images = torch.randint(256, (2, 3, 64, 96), dtype=torch.uint8)
+    samples = [DetDataSample(metainfo=dict(img_shape=(64, 96))) for _ in images]
+    first, second = predict_clusters(model, dict(inputs=list(images), data_samples=samples))
+    inputs = model.data_preprocessor(dict(inputs=list(images)), False)['inputs']
+    with torch.no_grad():
+        _, selected = model.backbone.forward_with_selection(inputs)
+    assert first.blocks == tuple(range(3, 12))
+    for image, each in enumerate((first, second)):
+        for labels, chosen in zip(each.stages, selected, strict=True):
+            assert ((labels > 0) == chosen[image].reshape(4, 6).numpy()).all()
+            assert len(np.unique(labels[labels > 0])) == chosen[image].sum()
+    count = int(selected[0][1].sum())
+    assert second.titles[0] == f'block 4: {count} tokens'
+    assert draw_cluster_grid({'SViT': second}).shape[2] == 3
 
 
 def test_columns_must_be_of_the_same_image(quarters):

@@ -2,7 +2,8 @@
 """Draw token clusters: ``visualize_clusters.py IMAGE... --config C --checkpoint K --out-dir D``.
 
 IMAGE is a file, a folder or a quoted pattern. Each picture has the image, then one row per merge
-and one column per method and keep rate.
+and one column per method and keep rate. Of an SViT's config there is a row per selective block: the
+tokens that it processes, and all others as one area.
 """
 
 import mmdet_atc  # noqa: F401  # isort: skip; says at once that it loads
@@ -72,7 +73,10 @@ def draw(args: argparse.Namespace) -> list[str]:
     """Write the pictures of all images; returns why some could not be read."""
     paths = find_images(args.images)
     cfg = load_config(args.config, args.cfg_options)
-    mergings = mergings_to_compare(cfg.model.backbone.get('merging'), args.methods, args.keep_rates)
+    backbone = cfg.model.backbone
+    mergings: dict = {'SViT': None}
+    if backbone.type != 'SViTAdapter' or args.methods or args.keep_rates:
+        mergings = mergings_to_compare(backbone.get('merging'), args.methods, args.keep_rates)
     variant = Variant(Path(args.config).stem, cfg)
     model = variant.build(args.device, args.checkpoint)
     pipeline = image_pipeline(cfg)

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from mmdet.models.detectors import BaseDetector
+from torch import Tensor
 
-from mmdet_atc.backbones import ATCViTAdapter, ViTAdapter
+from mmdet_atc.backbones import ATCViTAdapter, SViTAdapter, ViTAdapter
 
 from .memory import PeakMemory
 from .stages import StageTimes
@@ -132,9 +133,7 @@ class Comparison:
         inputs = self._prepared(batch)
         size = len(batch['inputs'])
         rows = {
-            name: Row(
-                name, size, tokens_per_block(model.backbone, *inputs[name]['inputs'].shape[-2:])
-            )
+            name: Row(name, size, tokens_per_block(model.backbone, inputs[name]['inputs']))
             for name, model in self.models.items()
         }
         for kind in kinds:
@@ -215,19 +214,25 @@ class Comparison:
             model(**inputs, mode='tensor')
 
 
-def tokens_per_block(backbone: ViTAdapter, height: int, width: int) -> list[int]:
+@torch.inference_mode()
+def tokens_per_block(backbone: ViTAdapter, images: Tensor) -> list[int]:
     """Tokens that the MLP of each Transformer block sees.
 
     Args:
-        backbone (ViTAdapter): A backbone that may merge.
-        height (int): Height of the padded images in pixels.
-        width (int): Width likewise.
+        backbone (ViTAdapter): A backbone that may merge or select, in evaluation mode.
+        images (Tensor): ``(B, 3, H, W)``, padded. An :class:`SViTAdapter` runs on them, as what it
+            selects depends on the image.
 
     Returns:
-        list[int]: One number per block.
+        list[int]: One number per block; of tokens that are selected the mean over the images.
     """
+    height, width = images.shape[-2:]
     tokens = (height // backbone.patch_size) * (width // backbone.patch_size)
     depth = len(backbone.blocks)
+    if isinstance(backbone, SViTAdapter):
+        _, selected = backbone.forward_with_selection(images)
+        counts = [round(chosen.sum(dim=1).float().mean().item()) for chosen in selected]
+        return [tokens] * (depth - len(counts)) + counts
     planned: Sequence[int | None] = (None,) * depth
     if isinstance(backbone, ATCViTAdapter) and backbone.plan is not None:
         planned = backbone.plan(depth, tokens, backbone.merger)

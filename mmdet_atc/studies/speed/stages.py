@@ -14,6 +14,7 @@ from torch import nn
 
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.layers import Attention, Block, Extractor, Injector, SpatialPriorModule
+from mmdet_atc.layers.selective import SelectiveModule
 from mmdet_atc.merging import TokenClusters
 
 from .timing import synchronize
@@ -28,6 +29,8 @@ STAGES = (
     'attention',
     'received attention',
     'MLP',
+    'token selection',
+    'selective blocks',
     'Extractor',
     'clustering',
     'merge and back-project',
@@ -44,6 +47,9 @@ _BY_TYPE: dict[type[nn.Module], tuple[str, str]] = {
     # The second pass over the attention of mergers that rank tokens by it.
     Block: ('received_attention', 'received attention'),
     Mlp: ('forward', 'MLP'),
+    SelectiveModule: ('forward', 'token selection'),
+    # PyTorch may run its attention and MLP as one kernel.
+    nn.TransformerEncoderLayer: ('forward', 'selective blocks'),
     Injector: ('forward', 'Injector'),
     Extractor: ('forward', 'Extractor'),
 }
@@ -126,6 +132,8 @@ class StageTimes:
 
     def _timed(self, function: Callable, stage: str) -> Callable:
         def run(*args, **kwargs):
+            if self._running:  # a part of another stage
+                return function(*args, **kwargs)
             synchronize(self.device)
             start = time.perf_counter()
             self._running.append(stage)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mmdet_atc.backbones import SViTAdapter
 from mmdet_atc.datasets import generate_shapes_dataset
 from mmdet_atc.engine import Variant, load_config
 from mmdet_atc.studies.speed.inputs import annotated_batch
-from mmdet_atc.studies.speed.measure import KINDS, Comparison
+from mmdet_atc.studies.speed.measure import KINDS, Comparison, tokens_per_block
 
 from ...conftest import ROOT
 
@@ -40,6 +41,16 @@ def test_every_call_is_told_of_and_the_detector_is_as_before(variant):
         assert sum(row.stages.values()) > 0
     assert not model.training
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_tokens_of_svit_are_those_that_its_blocks_select():
+    torch.manual_seed(0)
+    backbone, images = SViTAdapter(embed_dim=96, num_heads=3).eval(), torch.randn(2, 3, 64, 96)
+    counts = tokens_per_block(backbone, images)
+    with torch.no_grad():
+        _, selected = backbone.forward_with_selection(images)
+    assert counts == [24] * 3 + [round(s.sum().item() / 2) for s in selected]
+    assert 0 < min(counts) < 24
 
 
 def test_training_without_an_optimizer_is_refused(variant):

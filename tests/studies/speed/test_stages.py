@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 
+from mmdet_atc.backbones import SViTAdapter
 from mmdet_atc.engine import Variant, load_config
 from mmdet_atc.studies.speed.inputs import noise_batch
 from mmdet_atc.studies.speed.measure import Row
@@ -43,6 +44,16 @@ def test_stages_of_a_backbone(merging, stages):
     with torch.inference_mode(), StageTimes(model, CPU) as times:
         model.backbone(torch.rand(1, 3, 64, 96))
     assert set(times.seconds) == stages <= set(STAGES)
+    assert min(times.seconds.values()) > 0
+
+
+def test_stages_of_svit():
+    model = build(None)
+    model.backbone = SViTAdapter(embed_dim=96, num_heads=3).eval()
+    with torch.inference_mode(), StageTimes(model, CPU) as times:
+        model.backbone(torch.rand(1, 3, 64, 96))
+    expected = EVERY_MODEL - {'attention', 'MLP'} | {'token selection', 'selective blocks'}
+    assert set(times.seconds) == expected <= set(STAGES)
     assert min(times.seconds.values()) > 0
 
 
