@@ -9,6 +9,7 @@ from a parameter outlives the call.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Collection, Iterator, Sequence
 
@@ -65,33 +66,46 @@ def as_half(module: nn.Module, x: Tensor, keep: Collection[nn.Parameter] = ()) -
 
 def _places(module: nn.Module, kept: set[int]) -> list[tuple[dict, str, nn.Parameter]]:
     """Where parameters are to be exchanged; first those that :func:`joined` joins, in its order."""
-    owners = [owner for owner in module.modules() if not isinstance(owner, _BatchNorm)]
-    together = [
-        (part, name)
-        for owner in owners
-        for parts in getattr(owner, 'joined_parts', list)()
-        for name in ('weight', 'bias')
-        for part in parts
-    ]
-    rest = ((owner, name) for owner in owners for name in owner._parameters)
+    together: list[tuple[dict, str]] = []
+    rest: list[tuple[dict, str]] = []
+    for owner in module.modules():
+        if isinstance(owner, _BatchNorm):
+            continue
+        rest += [(owner._parameters, name) for name in owner._parameters]
+        joined_parts = getattr(type(owner), 'joined_parts', None)  # a module's own takes longer
+        if joined_parts is not None:
+            together += [
+                (part._parameters, name)
+                for parts in joined_parts(owner)
+                for name in ('weight', 'bias')
+                for part in parts
+            ]
     found: dict[tuple[int, str], tuple[dict, str, nn.Parameter]] = {}
-    for owner, name in (*together, *rest):
-        parameter = owner._parameters.get(name)
+    for parameters, name in together + rest:
+        parameter = parameters.get(name)
         if parameter is not None and id(parameter) not in kept:
-            found.setdefault((id(owner), name), (owner._parameters, name, parameter))
+            found.setdefault((id(parameters), name), (parameters, name, parameter))
     return list(found.values())
 
 
 def cast_together(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Tensors in another dtype, one after another in memory, by a few operations for all."""
+    """Tensors in another dtype, one after another in memory, by a few operations for all.
+
+    No gradient may be asked for.
+    """
     lengths = [-(-tensor.numel() // _ALIGNED) * _ALIGNED for tensor in tensors]
-    memory = tensors[0].new_empty(sum(lengths), dtype=dtype).split(lengths)
+    memory = tensors[0].new_empty(sum(lengths), dtype=dtype)
+    starts = itertools.accumulate(lengths, initial=0)
     copies = [
-        part[: tensor.numel()].view(tensor.shape)
-        for part, tensor in zip(memory, tensors, strict=True)
+        memory.as_strided(tensor.shape, _contiguous_strides(tensor), start)
+        for tensor, start in zip(tensors, starts, strict=False)
     ]
-    torch._foreach_copy_(copies, [tensor.detach() for tensor in tensors])
+    torch._foreach_copy_(copies, tensors)
     return copies
+
+
+def _contiguous_strides(tensor: Tensor) -> tuple[int, ...]:
+    return tensor.stride() if tensor.is_contiguous() else tensor.new_empty(tensor.shape).stride()
 
 
 def joined(tensors: Sequence[Tensor]) -> Tensor:

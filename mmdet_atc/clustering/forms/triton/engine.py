@@ -433,9 +433,11 @@ def first_limit(linkage: str, keep_rate: float) -> tuple[float, float]:
 
 #: What a program's tiles take: the numbers of values at a time that measured best on an H100.
 BLOCKS = dict(TILE=64, STEP=64, TOKENS=16, PAIRS=16, ROWS=16, WIDTH=64, BLOCK=256)
-#: Warps of a multiprocessor, which share its registers; shared memory of a program.
-WARPS_PER_PROCESSOR = 16
+#: Warps of a multiprocessor, and shared memory of a program.
+WARPS_PER_PROCESSOR = 8
 SHARED_BYTES = 52 * 1024
+#: Of a thread, the most that a thread can have: those of eight warps are all of a multiprocessor.
+REGISTERS = 255
 #: Of an image: more of them wait longer for each other than they save.
 MOST_PROGRAMS = 128
 
@@ -537,7 +539,7 @@ def cluster_features(
             HALF_WIDTH=width,
             ATTEMPTS=ATTEMPTS,
             num_warps=warps,
-            maxnreg=min(255, 2**16 // (32 * WARPS_PER_PROCESSOR)),
+            maxnreg=REGISTERS,
             enable_fp_fusion=False,
             launch_cooperative_grid=programs > 1,
             **blocks,
