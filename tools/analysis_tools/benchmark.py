@@ -5,7 +5,7 @@ The first one is what the others are compared with. A config may be followed by 
 it, ``CONFIG,model.backbone.merging.backend=sklearn`` being the authors' way of clustering;
 ``CONFIG,compile=True`` compiles the backbone. Images
 come from the first config's validation set, resized to one shape; the detectors take turns call by
-call. Weights are random where no checkpoint is given.
+call. Weights are random where no checkpoint is given, which makes merging models look slow.
 
 Without configs backbones alone are measured, for a GPU: ``benchmark.py --size s [--vit FILE]
 [--images FOLDER]`` runs the dense one and ATC at several rates in several precisions, one kernel
@@ -36,6 +36,8 @@ from mmdet_atc.studies.speed import backbones
 from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.studies.speed.measure import AMP, KINDS, Comparison
 from mmdet_atc.studies.speed.report import figures, plot, speed_table, stage_table
+
+RANDOM = 'random weights: keys are noise, which takes many times as long to cluster'
 
 
 def parse_args() -> argparse.Namespace:
@@ -101,7 +103,7 @@ def compare_backbones(args: argparse.Namespace) -> None:
                 measure(study)
             except (RuntimeError, ImportError, ValueError) as error:  # what is measured stays
                 print(f'{part} is left out: {error}', file=sys.stderr)
-    weights = args.vit or 'random weights: clustering takes more rounds than on trained ones'
+    weights = args.vit or RANDOM
     shape = 'x'.join(map(str, images.shape[-2:]))
     name = torch.cuda.get_device_name(args.device) if args.device.type == 'cuda' else 'CPU'
     print(
@@ -121,6 +123,8 @@ def compare_detectors(args: argparse.Namespace) -> None:
     sizes = args.batches or default_batch_sizes(device)
     batches = [annotated_batch(variants[0].cfg, size, *args.shape) for size in sizes]
     checkpoints = args.checkpoints or [None] * len(variants)
+    if not args.checkpoints:
+        print(f'{RANDOM}; give --checkpoints', file=sys.stderr)
     models = {
         variant.name: variant.build(device, checkpoint)
         for variant, checkpoint in zip(variants, checkpoints, strict=True)
