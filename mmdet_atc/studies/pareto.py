@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet_atc.studies.table3 import Cell, all_cells
+from mmdet_atc.studies.table3.cells import ALL_METHODS
 from mmdet_atc.studies.tables import markdown_table
 
 APS = ('box_ap', 'mask_ap')
@@ -51,7 +52,9 @@ def read_cells(folder: Path) -> dict[Cell, dict]:
         raise FileNotFoundError(
             f'{folder}: no cells/*.json; give the --out-dir of tools/reproduce_table3.py'
         )
-    cells = {cell: files.pop(cell.name) for cell in all_cells() if cell.name in files}
+    cells = {
+        cell: files.pop(cell.name) for cell in all_cells(methods=ALL_METHODS) if cell.name in files
+    }
     if files:
         raise ValueError(f'{next(iter(files.values()))}: not named as a cell of Table 3')
     found = {}

@@ -61,7 +61,7 @@ def test_the_contract_is_complete():
     assert len(ATC + TOME + DENSE) == 34
     ours = {*ATC, *TOME, *DENSE, *CENTERED, *SVIT, *LARGE_DENSE, *LARGE_ATC}
     ours |= {*OTHER_HEADS, *OTHER_HEADS_ATC}
-    assert names == {*ours, 'atc_vit_adapter_micro_shapes'}
+    assert names == {*ours, 'atc_vit_adapter_micro_shapes', 'vit_adapter_dinov2_few_images'}
 
 
 @pytest.mark.parametrize('name', ATC)

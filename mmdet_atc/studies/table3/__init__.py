@@ -2,12 +2,13 @@
 
 from .cells import Cell, all_cells
 from .run import Sweep
-from .table import paper_values, plot, write_csv, write_markdown
+from .table import below_dense, paper_values, plot, write_csv, write_markdown
 
 __all__ = [
     'Cell',
     'Sweep',
     'all_cells',
+    'below_dense',
     'paper_values',
     'plot',
     'write_csv',

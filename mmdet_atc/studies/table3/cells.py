@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mmdet_atc.merging import METHODS as MERGINGS
+
 SIZES = ('tiny', 'small')
 REGIMES = ('off-the-shelf', 'fine-tuned')
 METHODS = ('tome', 'single', 'average', 'complete')
+#: The paper's, then those that it does not have.
+ALL_METHODS = (*METHODS, *(name for name in MERGINGS if name not in METHODS))
 KEEP_RATES = (25, 50, 70, 90)
 
 
@@ -19,7 +23,7 @@ class Cell:
         size (str): ``'tiny'`` or ``'small'``.
         regime (str): ``'off-the-shelf'`` (the dense model's weights) or ``'fine-tuned'``; of the
             dense model itself ``'dense'``.
-        method (str): ``'tome'``, a linkage, or ``'dense'``.
+        method (str): One of :data:`ALL_METHODS`, or ``'dense'``.
         keep_rate (int): Per cent of the tokens that stays at each merge.
     """
 
@@ -34,13 +38,22 @@ class Cell:
 
     @property
     def config(self) -> str:
-        """Path of the config below the root of the project."""
+        """Path of the paper's config below the root of the project."""
         letter = self.size[0]
         if self.method == 'dense':
             return f'configs/vit_adapter_{letter}_global_3x.py'
         if self.method == 'tome':
             return f'configs/tome_vit_adapter_{letter}_r{self.keep_rate}.py'
         return f'configs/atc_vit_adapter_{letter}_{self.method}_r{self.keep_rate}.py'
+
+    @property
+    def merging_options(self) -> list[str]:
+        """``KEY=VALUE`` that turn the config of any dense detector into that of this cell."""
+        if self.method == 'dense':
+            return []
+        merging = {**MERGINGS[self.method].merging, 'keep_rate': self.keep_rate / 100}
+        values = [f'model.backbone.merging.{key}={value}' for key, value in merging.items()]
+        return ['model.backbone.type=ATCViTAdapter', *values]
 
     def checkpoint(self, dense: dict[str, str], released: str) -> str:
         """Where the weights are.
@@ -83,7 +96,7 @@ def all_cells(
         sizes (Sequence[str]): Sizes. Default: all.
         regimes (Sequence[str]): Regimes; the dense model is one cell of off-the-shelf.
             Default: all.
-        methods (Sequence[str]): Methods. Default: all.
+        methods (Sequence[str]): Methods. Default: the paper's.
         keep_rates (Sequence[int]): Per cents. Default: all.
 
     Returns:

@@ -29,6 +29,8 @@ class Sweep:
         processes (int): Processes (GPUs) of an evaluation. Default: 1.
         cfg_options (Sequence[str]): More ``KEY=VALUE`` for every evaluation. Default: none.
         limit_images (int, optional): Images of a quick look, the first ones. Default: all.
+        dense_config (str, optional): Config of a dense detector that merging is put into. None is
+            the paper's configs. Default: None.
     """
 
     root: Path
@@ -38,6 +40,7 @@ class Sweep:
     processes: int = 1
     cfg_options: Sequence[str] = ()
     limit_images: int | None = None
+    dense_config: str | None = None
 
     def saved(self, cell: Cell) -> dict | None:
         """Figures of a finished cell, or None."""
@@ -53,7 +56,7 @@ class Sweep:
         Returns:
             dict: ``box_ap`` and ``mask_ap`` in per cent, ``images_per_s`` over all processes
             (loading and post-processing included), ``memory_mib`` (None on the CPU), ``source``
-            (checkpoint, options and processes).
+            (checkpoint, options, processes, and what else is given).
 
         Raises:
             RuntimeError: If the evaluation fails; the message ends with its last lines.
@@ -71,6 +74,10 @@ class Sweep:
         )
         if self.limit_images is not None:
             source['limit_images'] = self.limit_images
+        config, cfg_options = str(self.root / cell.config), list(self.cfg_options)
+        if self.dense_config is not None:
+            source['config'] = config = str(Path(self.dense_config).resolve())
+            cfg_options += cell.merging_options
         figures = self.saved(cell)
         if figures is not None:
             if figures.get('source') != source:
@@ -84,9 +91,8 @@ class Sweep:
         options = ['--work-dir', str(work_dir.resolve())]
         if self.limit_images is not None:
             options += ['--limit-images', str(self.limit_images)]
-        if self.cfg_options:
-            options += ['--cfg-options', *self.cfg_options]
-        config = str(self.root / cell.config)
+        if cfg_options:
+            options += ['--cfg-options', *cfg_options]
         if self.processes > 1:
             tool = ['bash', str(self.root / 'tools/dist_test.sh')]
             command = [*tool, config, checkpoint, str(self.processes)]

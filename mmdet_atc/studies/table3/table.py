@@ -28,6 +28,34 @@ def paper_values() -> dict[str, APs]:
     return {name: (box, mask) for name, (box, mask) in values.items()}
 
 
+def below_dense(
+    figures: Mapping[Cell, dict], paper: Mapping[str, APs]
+) -> tuple[dict[Cell, dict], dict[str, APs]]:
+    """Both with the dense model's AP taken off, for images that the paper does not have.
+
+    Args:
+        figures (Mapping[Cell, dict]): As :meth:`Sweep.evaluate` returns them, with the dense model
+            of each size.
+        paper (Mapping[str, APs]): As :func:`paper_values`.
+
+    Returns:
+        tuple: ``figures`` and ``paper`` of the same cells; AP is 0 of dense models and mostly
+        negative of others.
+    """
+    dense = {cell.size: cell for cell in figures if cell.method == 'dense'}
+    ours, theirs = {}, {}
+    for cell, values in figures.items():
+        base = dense[cell.size]
+        drops = {key: values[key] - figures[base][key] for key in ('box_ap', 'mask_ap')}
+        ours[cell] = {**values, **drops}
+        box, mask = (
+            None if ap is None or full is None else ap - full
+            for ap, full in zip(_of_paper(cell, paper), _of_paper(base, paper), strict=True)
+        )
+        theirs[cell.name] = box, mask
+    return ours, theirs
+
+
 def write_csv(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs]) -> None:
     """One line per cell; what is not known is left empty.
 
@@ -64,13 +92,16 @@ def write_markdown(
     return text
 
 
-def plot(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs]) -> None:
+def plot(
+    path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs], quantity: str = 'AP'
+) -> None:
     """Box and mask AP over keep rate, one panel per size and regime; the paper's dashed.
 
     Args:
         path (Path): Picture to write.
         figures (Mapping[Cell, dict]): As :meth:`Sweep.evaluate` returns them.
         paper (Mapping[str, APs]): As :func:`paper_values`.
+        quantity (str): What the figures are. Default: ``'AP'``.
     """
     from matplotlib.figure import Figure
 
@@ -78,7 +109,7 @@ def plot(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs]) -> 
     groups = list(dict.fromkeys((cell.size, cell.regime) for cell in merging))
     if not groups:
         return
-    figure = Figure(figsize=(4.5 * len(groups), 7), layout='constrained')
+    figure = Figure(figsize=(6 * len(groups), 7), layout='constrained')
     panels = figure.subplots(2, len(groups), squeeze=False)
     for column, (size, regime) in enumerate(groups):
         cells = [cell for cell in merging if (cell.size, cell.regime) == (size, regime)]
@@ -100,9 +131,9 @@ def plot(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs]) -> 
                 if cell.method == 'dense' and cell.size == size:
                     level = figures[cell][f'{what}_ap']
                     axes.axhline(level, color='black', linewidth=0.8, label='dense')
-            axes.set(title=f'{size}, {regime}', xlabel='keep rate, %', ylabel=f'{what} AP')
+            axes.set(title=f'{size}, {regime}', xlabel='keep rate, %', ylabel=f'{what} {quantity}')
             axes.grid(alpha=0.3)
-            axes.legend()
+            axes.legend(fontsize='small', loc='upper left', bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=120)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmdet_atc.engine import Variant
 from mmdet_atc.studies.table3 import Sweep
@@ -107,6 +108,36 @@ def test_figures_of_another_evaluation_are_not_taken(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / 'cells')
     with pytest.raises(ValueError, match='saved of another evaluation'):
         Sweep(ROOT, tmp_path, {}, 'weights', cfg_options=['a=1']).evaluate(cell)
+
+
+@pytest.mark.slow
+def test_a_dense_detector_of_ones_own_is_merged_in_every_way(coco_tiny, tmp_path):
+    """The few images that tools/table3_in_miniature.sh learns; random weights here."""
+    config = 'configs/vit_adapter_dinov2_few_images.py'
+    model = Variant.parse(str(ROOT / config)).build(torch.device('cpu'))
+    torch.save(dict(meta={}, state_dict=model.state_dict()), tmp_path / 'dense.pth')
+    command = [sys.executable, 'tools/reproduce_table3.py', '--dense-config', config]
+    command += ['--sizes', 'small', '--dense-small', str(tmp_path / 'dense.pth')]
+    command += ['--methods', 'topk', '--keep-rates', '25', '--limit-images', '2']
+    command += ['--cfg-options', SMALL, '--out-dir', str(tmp_path)]
+    env = {**os.environ, 'COCO_ROOT': str(coco_tiny)}
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=500)
+    assert result.returncode == 0, result.stderr[-3000:]
+    (dumped,) = (tmp_path / 'runs/small_off-the-shelf_topk_r25').glob('*.py')
+    assert Config.fromfile(dumped).model.backbone.merging == dict(
+        type='TopKMerging', keep_rate=0.25
+    )
+    for name in ('table3', 'drop'):
+        assert 'off-the-shelf | topk | 25 | ' in (tmp_path / f'{name}.md').read_text()
+        assert (tmp_path / f'{name}.png').stat().st_size > 10_000
+
+
+def test_a_merging_config_is_no_dense_one(tmp_path):
+    command = [sys.executable, 'tools/reproduce_table3.py', '--out-dir', str(tmp_path)]
+    command += ['--dense-config', 'configs/atc_vit_adapter_s_average_r50.py']
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 1
+    assert 'must be of a dense ViTAdapter, its backbone is a ATCViTAdapter' in result.stderr
 
 
 def test_a_failing_cell_shows_its_last_lines(tmp_path):
