@@ -13,7 +13,7 @@
 class Clusters {
   public:
     // Of the merges so far, in any order.
-    Clusters(Index n, const Pairs& merges) : number_(n) {
+    Clusters(Index n, const Pairs& merges) : number_(n), members_(n) {
         std::vector<Token> parent(n);
         std::iota(parent.begin(), parent.end(), 0);
         const auto root = [&](Token i) {
@@ -24,25 +24,40 @@ class Clusters {
             const Token x = root(pair.low), y = root(pair.high);
             parent[std::max(x, y)] = std::min(x, y);
         }
+        std::vector<Index> sizes;
         for (Token i = 0; i < n; ++i) {
             const Token smallest = root(i);
             if (smallest == i) {
-                number_[i] = members_.size();
-                members_.emplace_back();
+                number_[i] = sizes.size();
+                sizes.push_back(0);
             } else {
                 number_[i] = number_[smallest];
             }
-            members_[number_[i]].push_back(i);
+            ++sizes[number_[i]];
         }
+        begins_.resize(sizes.size() + 1);
+        std::partial_sum(sizes.begin(), sizes.end(), begins_.begin() + 1);
+        std::vector<Index> ends(begins_.begin(), begins_.end() - 1);
+        for (Token i = 0; i < n; ++i) members_[ends[number_[i]]++] = i;
     }
 
-    Index size() const { return members_.size(); }
+    // The members of a cluster, in rising order.
+    struct Range {
+        const Token *first, *last;
+        const Token* begin() const { return first; }
+        const Token* end() const { return last; }
+    };
+
+    Index size() const { return begins_.size() - 1; }
     Token Number(Token token) const { return number_[token]; }
-    const std::vector<Token>& Members(Index cluster) const { return members_[cluster]; }
+    Token Smallest(Index cluster) const { return members_[begins_[cluster]]; }
+    Range Members(Index cluster) const {
+        return {members_.data() + begins_[cluster], members_.data() + begins_[cluster + 1]};
+    }
 
   private:
-    std::vector<Token> number_;
-    std::vector<std::vector<Token>> members_;
+    std::vector<Token> number_, members_;  // members cluster by cluster
+    std::vector<Index> begins_;            // where each begins, and the end
 };
 
 // What the exact mean distance of clusters is computed from.

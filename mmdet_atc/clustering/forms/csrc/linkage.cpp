@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <unordered_map>
 #include <vector>
 
 #include "clusters.hpp"
@@ -62,24 +61,25 @@ class Image {
   private:
     // Tokens of equal directions: they merge first, each into the first of them.
     Pairs EqualDirections() const {
-        std::unordered_multimap<std::uint64_t, Token> first;
-        first.reserve(directions_.size());
+        Index slots = 1;
+        while (slots < 2 * directions_.size()) slots *= 2;
+        std::vector<Token> first(slots, -1);  // by hash, or in the next free slot
         Pairs merges;
         for (Token i = 0; i < directions_.size(); ++i) {
+            if (directions_.IsZero(i)) continue;
             const std::int64_t* const q = directions_.Row(i);
             std::uint64_t hash = 0;
             for (Index c = 0; c < directions_.channels(); ++c) {
-                hash = (hash ^ static_cast<std::uint64_t>(q[c])) * 0x9e3779b97f4a7c15u;
-                hash ^= hash >> 29;
+                hash += static_cast<std::uint64_t>(q[c]) * (0x9e3779b97f4a7c15u * (2 * c + 1));
             }
-            const auto [begin, end] = first.equal_range(hash);
-            const auto equal = std::find_if(begin, end, [&](const auto& entry) {
-                return directions_.AreEqual(entry.second, i);
-            });
-            if (equal == end) {
-                if (!directions_.IsZero(i)) first.emplace(hash, i);
+            Index slot = (hash ^ hash >> 29 ^ hash >> 47) & (slots - 1);
+            while (first[slot] >= 0 && !directions_.AreEqual(first[slot], i)) {
+                slot = (slot + 1) & (slots - 1);
+            }
+            if (first[slot] < 0) {
+                first[slot] = i;
             } else {
-                merges.push_back({0, equal->second, i});
+                merges.push_back({0, first[slot], i});
             }
         }
         std::sort(merges.begin(), merges.end());

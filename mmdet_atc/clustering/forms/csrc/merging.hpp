@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <memory_resource>
 #include <numeric>
 #include <queue>
 #include <vector>
@@ -50,13 +51,12 @@ class ClosestPairs {
         const Directions& directions, const Clusters& clusters, Linkage linkage, const Pairs& pairs,
         Distance limit)
         : linkage_(linkage), limit_(limit), clusters_(clusters), sums_(directions, clusters),
-          nodes_(clusters.size()), seen_(2 * clusters.size(), -1), distance_(2 * clusters.size()) {
-        std::vector<Index> degree(nodes_.size());
+          seen_(2 * clusters.size(), -1), distance_(2 * clusters.size()) {
+        std::vector<Index> degree(clusters.size());
         for (const Pair& pair : pairs) ++degree[pair.low], ++degree[pair.high];
-        nodes_.reserve(2 * nodes_.size());
+        nodes_.reserve(2 * clusters.size());
         for (Token i = 0; i < clusters.size(); ++i) {
-            nodes_[i].slot = i;
-            nodes_[i].neighbours.reserve(degree[i] + 2);
+            nodes_.emplace_back(i, &memory_).neighbours.reserve(degree[i] + 2);
         }
         for (const Pair& pair : pairs) Link(pair.low, pair.high, pair.distance);
         for (Token i = 0; i < clusters.size(); ++i) Answer(i);
@@ -72,8 +72,8 @@ class ClosestPairs {
                 Answer(closest.node);
                 continue;
             }
-            merges->push_back({closest.pair.distance, Smallest(closest.pair.low),
-                               Smallest(closest.pair.high)});
+            merges->push_back({closest.pair.distance, clusters_.Smallest(closest.pair.low),
+                               clusters_.Smallest(closest.pair.high)});
             Merge(closest.node, closest.neighbour);
         }
     }
@@ -84,17 +84,16 @@ class ClosestPairs {
         Token node;
     };
     struct Node {
+        Node(Token slot, std::pmr::memory_resource* memory) : slot(slot), neighbours(memory) {}
         Token slot;  // number of the first cluster in it
         bool is_gone = false;
-        std::vector<Neighbour> neighbours;
+        std::pmr::vector<Neighbour> neighbours;
     };
     struct Closest {
         Pair pair;  // by slots
         Token node, neighbour;
         bool operator<(const Closest& other) const { return other.pair < pair; }  // lowest on top
     };
-
-    Token Smallest(Token slot) const { return clusters_.Members(slot)[0]; }
 
     void Link(Token x, Token y, Distance distance) {
         nodes_[x].neighbours.push_back({distance, y});
@@ -103,7 +102,7 @@ class ClosestPairs {
 
     // Puts forward the closest of a cluster's older neighbours, and forgets those that are gone.
     void Answer(Token node) {
-        std::vector<Neighbour>& neighbours = nodes_[node].neighbours;
+        std::pmr::vector<Neighbour>& neighbours = nodes_[node].neighbours;
         const Token slot = nodes_[node].slot;
         Closest best{{kGone, 0, 0}, node, -1};
         std::size_t kept = 0;
@@ -122,10 +121,9 @@ class ClosestPairs {
 
     void Merge(Token x, Token y) {
         const auto merged = static_cast<Token>(nodes_.size());
-        nodes_.emplace_back();
         if (nodes_[x].slot > nodes_[y].slot) std::swap(x, y);
         const Token slot = nodes_[x].slot;
-        nodes_[merged].slot = slot;
+        nodes_.emplace_back(slot, &memory_);
         nodes_[x].is_gone = nodes_[y].is_gone = true;
         if (linkage_ == kAverage) sums_.Merge(slot, nodes_[y].slot);
         for (const Neighbour neighbour : nodes_[x].neighbours) {
@@ -143,8 +141,10 @@ class ClosestPairs {
                      std::max(neighbour.distance, distance_[neighbour.node]));
             }
         }
-        std::vector<Neighbour>().swap(nodes_[x].neighbours);
-        std::vector<Neighbour>().swap(nodes_[y].neighbours);
+        nodes_[x].neighbours.resize(0);
+        nodes_[x].neighbours.shrink_to_fit();
+        nodes_[y].neighbours.resize(0);
+        nodes_[y].neighbours.shrink_to_fit();
         Answer(merged);
     }
 
@@ -158,6 +158,7 @@ class ClosestPairs {
     Distance limit_;
     const Clusters& clusters_;
     Sums sums_;  // by slot
+    std::pmr::unsynchronized_pool_resource memory_;  // of the many short lists in nodes
     std::vector<Node> nodes_;
     std::priority_queue<Closest> answers_;
     // Of the merge at hand, by node: whether the first part has it as a neighbour, and how far.

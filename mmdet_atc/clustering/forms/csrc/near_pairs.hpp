@@ -8,6 +8,9 @@
 // Its error: rounding p by 2^-24 of itself, at most 4 * 2^-24 (|p_i - p_j| <= 2); rounding the a / 2,
 // 2^-24; the sum, (w + 2) * 2^-24 times the sum of magnitudes, which is at most 2. Together, with the
 // exact distance's own 2^-46, at most (2 w + 10) * 2^-24; 2 w + 12 is used.
+//
+// Tokens are sorted along the first axis, on which pairs within the limit are not farther apart than
+// in all: most tiles need not be computed.
 #pragma once
 
 #include <algorithm>
@@ -74,7 +77,7 @@ class NearPairs {
     // Among some tokens, in rising order.
     NearPairs(const Directions& directions, const std::vector<Token>& tokens, Index threads)
         : directions_(directions), tokens_(tokens), n_(tokens.size()), threads_(threads) {
-        constexpr Index kFew = 24;
+        constexpr Index kFew = 20;
         if (directions.channels() > kFew) {
             Project(MainAxes(kFew));
         } else {
@@ -128,7 +131,7 @@ class NearPairs {
             Index at[kTileRows], best[kTileRows];
             float greatest[kTileRows];
             for (Index r = 0; r < kTileRows; ++r) {
-                at[r] = std::min(group * kTileRows + r, count - 1) * n_ / count;
+                at[r] = place_[std::min(group * kTileRows + r, count - 1) * n_ / count];
                 best[r] = at[r] ? 0 : 1;
                 greatest[r] = std::numeric_limits<float>::lowest();
             }
@@ -156,6 +159,8 @@ class NearPairs {
     // All pairs within a limit below 1, by the tokens' positions in the list, in no order.
     Pairs Within(Distance limit) const {
         const float threshold = Threshold(limit);
+        const auto reach = static_cast<float>(std::sqrt(limit * 0x1p-60) + 8 * 0x1p-24);
+        const auto along = [&](Index i) { return rows_[i * width_]; };
         constexpr Index kBand = 128;
         const Index bands = (n_ + kBand - 1) / kBand;
         std::vector<Pairs> found(bands);
@@ -164,8 +169,10 @@ class NearPairs {
             Tile tile;
             for (Index column = begin / kTileColumns * kTileColumns; column < n_;
                  column += kTileColumns) {
+                if (along(column) - along(end - 1) > reach) break;
                 const Index last = std::min(end, column + kTileColumns);
                 for (Index row = begin; row < last; row += kTileRows) {
+                    if (along(column) - along(std::min(row + kTileRows, end) - 1) > reach) continue;
                     Compute([&](Index r) { return std::min(row + r, n_ - 1); }, column, tile);
                     for (Index r = 0; r < std::min(kTileRows, end - row); ++r) {
                         ForEachAtLeast(threshold, tile[r], [&](Index c) {
@@ -173,7 +180,8 @@ class NearPairs {
                             if (j <= i || j >= n_) return;
                             const Distance distance = Between(i, j);
                             if (distance <= limit) {
-                                found[band].push_back({distance, Token(i), Token(j)});
+                                const auto [low, high] = std::minmax(sorted_[i], sorted_[j]);
+                                found[band].push_back({distance, low, high});
                             }
                         });
                     }
@@ -193,7 +201,7 @@ class NearPairs {
     }
 
     Distance Between(Index i, Index j) const {
-        return directions_.Between(tokens_[i], tokens_[j]);
+        return directions_.Between(tokens_[sorted_[i]], tokens_[sorted_[j]]);
     }
 
     // Orthonormal or zero rows (w x channels): about the main axes of a sample of tokens, by two
@@ -264,25 +272,44 @@ class NearPairs {
         width_ = axes_ + 2;
         rows_.assign(n_ * width_, 0);
         panels_.assign((n_ + kTileColumns - 1) / kTileColumns * kTileColumns * width_, 0);
+        std::vector<double> along(n_);
+        ForEachDirection([&](Index i) { return Token(i); }, [&](Index i, const double* u) {
+            along[i] = Dot(u, axes.data(), directions_.channels());
+        });
+        sorted_.resize(n_);
+        std::iota(sorted_.begin(), sorted_.end(), 0);
+        std::sort(sorted_.begin(), sorted_.end(), [&](Token i, Token j) { return along[i] < along[j]; });
+        place_.resize(n_);
+        for (Index i = 0; i < n_; ++i) place_[sorted_[i]] = i;
+        ForEachDirection([&](Index i) { return sorted_[i]; },
+                         [&](Index i, const double* u) { Project(axes, i, u); });
+    }
+
+    // Calls visit(i, direction) for the token at position at(i) of the list, several at a time.
+    template <typename At, typename Visit>
+    void ForEachDirection(At at, Visit visit) const {
         constexpr Index kPart = 2 * kTileColumns;  // whole panels
         ShareOut((n_ + kPart - 1) / kPart, threads_, [&](Index part) {
-            for (Index i = part * kPart; i < std::min(n_, (part + 1) * kPart); ++i) Project(axes, i);
+            std::vector<double> u(directions_.channels());
+            for (Index i = part * kPart; i < std::min(n_, (part + 1) * kPart); ++i) {
+                const std::int64_t* const q = directions_.Row(tokens_[at(i)]);
+                for (Index c = 0; c < directions_.channels(); ++c) u[c] = q[c] * 0x1p-47;
+                visit(i, u.data());
+            }
         });
     }
 
     // A row holds p, -a / 2, 1; a column p, 1, -a / 2. Zero vectors are out of reach of any limit.
-    void Project(const std::vector<double>& axes, Index i) {
+    void Project(const std::vector<double>& axes, Index i, const double* u) {
         const Index channels = directions_.channels();
-        const std::int64_t* const q = directions_.Row(tokens_[i]);
-        std::vector<double> u(channels);
-        for (Index c = 0; c < channels; ++c) u[c] = q[c] * 0x1p-47;
         float* const row = rows_.data() + i * width_;
         double square = 0;
         for (Index k = 0; k < axes_; ++k) {
-            row[k] = static_cast<float>(Dot(u.data(), axes.data() + k * channels, channels));
+            row[k] = static_cast<float>(Dot(u, axes.data() + k * channels, channels));
             square += double(row[k]) * row[k];
         }
-        row[axes_] = directions_.IsZero(tokens_[i]) ? -8.0f : static_cast<float>(-square / 2);
+        const bool is_zero = directions_.IsZero(tokens_[sorted_[i]]);
+        row[axes_] = is_zero ? -8.0f : static_cast<float>(-square / 2);
         row[axes_ + 1] = 1;
         float* const column =
             panels_.data() + i / kTileColumns * kTileColumns * width_ + i % kTileColumns;
@@ -316,6 +343,8 @@ class NearPairs {
     const Directions& directions_;
     const std::vector<Token>& tokens_;
     Index n_, threads_, axes_ = 0, width_ = 0;
-    std::vector<float> rows_;    // n x width_
+    std::vector<Token> sorted_;  // along the first axis: positions in the list
+    std::vector<Token> place_;   // of the list's positions among the sorted
+    std::vector<float> rows_;    // n x width_, sorted, as are panels
     std::vector<float> panels_;  // kTileColumns tokens each, axis by axis
 };
