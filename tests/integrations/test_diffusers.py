@@ -42,13 +42,13 @@ def micro(**changes) -> UNet2DConditionModel:
     return unet
 
 
-def run(unet, seed: int = 0, batch: int = 2):
+def run(unet, seed: int = 0, batch: int = 2, **conditions):
     generator = torch.Generator().manual_seed(seed)
     sample = torch.randn(batch, 4, 8, 8, generator=generator)
     context = torch.randn(batch, 5, 8, generator=generator)
     with torch.no_grad():
         dtype = next(unet.parameters()).dtype
-        return unet(sample.to(dtype), 500, context.to(dtype)).sample
+        return unet(sample.to(dtype), 500, context.to(dtype), **conditions).sample
 
 
 def close(ours: torch.Tensor, theirs: np.ndarray) -> bool:
@@ -144,6 +144,27 @@ def test_depth_of_blocks_that_merge():
         apply_merging(unet, COMPLETE, 0.5, max_downsample)
         run(unet)
         assert [stage.num_clusters for stage in unet.token_clusters] == counts
+
+
+def test_sdxl_merges_below_full_resolution():
+    unet = micro(
+        down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
+        up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
+        transformer_layers_per_block=(1, 2),
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type='text_time',
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=8 + 6 * 8,
+    )
+    more = dict(text_embeds=torch.randn(2, 8), time_ids=torch.randn(2, 6))
+    dense = run(unet, added_cond_kwargs=more)
+    with pytest.warns(UserWarning, match='max_downsample'):
+        same = run(apply_merging(unet, COMPLETE, 0.5), added_cond_kwargs=more)
+    assert torch.equal(same, dense)
+    merged = run(apply_merging(unet, COMPLETE, 0.5, max_downsample=2), added_cond_kwargs=more)
+    assert [stage.num_clusters for stage in unet.token_clusters] == [8] * 8
+    assert not torch.equal(merged, dense)
 
 
 def test_each_guidance_half_has_its_own_clusters():
