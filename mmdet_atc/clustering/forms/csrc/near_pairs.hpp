@@ -9,8 +9,8 @@
 // 2^-24; the sum, (w + 2) * 2^-24 times the sum of magnitudes, which is at most 2. Together, with the
 // exact distance's own 2^-46, at most (2 w + 10) * 2^-24; 2 w + 12 is used.
 //
-// Tokens are sorted along the first axis, on which pairs within the limit are not farther apart than
-// in all: most tiles need not be computed.
+// Tokens are sorted along the first axis. Two of them are at least as far apart as they are on it, so
+// that tiles beyond the limit there, half of all, need not be computed.
 #pragma once
 
 #include <algorithm>
