@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mmdet_atc.clustering import agglomerative_clustering
 from mmdet_atc.clustering.api import LINKAGES
 from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
 from mmdet_atc.studies.figures import append_figures
@@ -30,6 +31,7 @@ def main() -> None:
     args = parse_args()
     with np.load(args.features) as arrays:
         keys = torch.from_numpy(arrays['keys'][:8]).float()
+    agglomerative_clustering(keys[:1, 0], 2, backend='cpu')  # compiles, which is no case's time
     answers = []
     for linkage in args.linkages:
         for answer in checked(keys[:, 0], linkage, str(args.device), args.limit):
