@@ -56,8 +56,12 @@ class CapturedForward:
 
     def __call__(self, run: Run, image: Tensor, settings: Hashable = ()) -> tuple[Tensor, ...]:
         """``run(image)``; ``settings`` are whatever else the result depends on."""
-        if not self._can_capture(image):
+        places = self._places_now() if self._may_capture(image) else None
+        if places is None:
             return run(image)
+        if places != self._places:
+            self.forget()
+            self._places = places
         dtype = autocast_dtype(image.device.type)
         modes = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
         key = (image.shape, image.stride(), image.dtype, image.device, dtype, modes, settings)
@@ -95,14 +99,8 @@ class CapturedForward:
     def __setstate__(self, state: dict) -> None:
         CapturedForward.__init__(self, **state)
 
-    def _can_capture(self, image: Tensor) -> bool:
-        if self.sizes < 1 or torch.is_grad_enabled() or not self._has_graphs(image):
-            return False
-        places = self._places_now()
-        if places is not None and places != self._places:
-            self.forget()
-            self._places = places
-        return places is not None
+    def _may_capture(self, image: Tensor) -> bool:
+        return self.sizes > 0 and not torch.is_grad_enabled() and self._has_graphs(image)
 
     def _has_graphs(self, image: Tensor) -> bool:
         is_free = not torch.compiler.is_compiling()

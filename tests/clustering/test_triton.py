@@ -90,6 +90,15 @@ def test_tokens_that_are_not_finite_get_valid_labels(linkage):
     assert labels.unique().tolist() == list(range(6))
 
 
+@pytest.mark.parametrize('linkage', LINKAGES)
+def test_tiles_as_wide_as_a_row_of_bits(linkage, monkeypatch):
+    monkeypatch.setitem(BLOCKS, 'TILE', 64)
+    features = features_of(clustered, 4, 130, 8, torch.float32)
+    for num_clusters in (100, 20):
+        expected = plain.cluster_features(features, num_clusters, linkage)
+        assert torch.equal(labels_of(features, num_clusters, linkage), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('linkage', LINKAGES)
 def test_larger_images_equal_plain_torch(linkage):

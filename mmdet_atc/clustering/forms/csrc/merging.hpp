@@ -141,9 +141,9 @@ class ClosestPairs {
                      std::max(neighbour.distance, distance_[neighbour.node]));
             }
         }
-        nodes_[x].neighbours.resize(0);
+        nodes_[x].neighbours.clear();
         nodes_[x].neighbours.shrink_to_fit();
-        nodes_[y].neighbours.resize(0);
+        nodes_[y].neighbours.clear();
         nodes_[y].neighbours.shrink_to_fit();
         Answer(merged);
     }
