@@ -18,7 +18,7 @@ from ..checkpoints.hub_server import HubServer
 from ..checkpoints.test_hub import use_endpoint
 from ..conftest import ROOT
 from .micro_runs import CONFIG, SMALL, detections
-from .processes import run, run_afresh
+from .processes import run_afresh
 
 MODEL = [option for option in SMALL if option.startswith('model.')]
 REPO, FILE = 'someone/atc_micro', 'atc_micro-05-average.pth'
@@ -125,16 +125,3 @@ def test_a_missing_checkpoint_ends_in_one_line(
     line = tool(*args, '--work-dir', tmp_path / 'work')
     assert line.startswith('error: cannot load hf://')
     assert message in line
-
-
-@pytest.mark.slow
-def test_a_checkpoint_of_another_size_stops_the_evaluation(data, released, tmp_path):
-    (tmp_path / 'file.pth').write_bytes(released)
-    result = run(
-        data, 'tools/test.py', CONFIG, str(tmp_path / 'file.pth'), '--work-dir', str(tmp_path),
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == 1
-    error = result.stderr[result.stderr.index('error: ') :]
-    assert 'file.pth does not fit the model:\n  other shape: backbone.blocks, ' in error
-    assert 'Hint: the file has 48 channels, the config 96 channels' in error
