@@ -131,7 +131,8 @@ def test_tools(tmp_path):
     usual = ('any', '--dataset', 'textures', '--model', 'test_vit', '--img-size', '64')
     run(
         tmp_path, 'tools/classification/train.py', *usual, '--scratch', '--out-dir', str(tmp_path),
-        '--epochs', '1', '--warmup-epochs', '0', '--batch-size', '500', '--no-amp', *merging, *alone,
+        '--epochs', '1', '--warmup-epochs', '0', '--batch-size', '500', '--no-amp', *merging,
+        *alone,
     )  # fmt: skip
     log = json.loads((tmp_path / 'log.jsonl').read_text())
     assert log['epoch'] == 1
