@@ -47,6 +47,13 @@ class HubServer:
             server.server_close()
 
 
+def use_endpoint(monkeypatch, endpoint: str) -> None:
+    """Let huggingface_hub, in this process, ask ``endpoint``."""
+    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', endpoint)
+    template = endpoint + '/{repo_id}/resolve/{revision}/{filename}'
+    monkeypatch.setattr('huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE', template)
+
+
 def _started(handler: type[BaseHTTPRequestHandler], hub: HubServer) -> ThreadingHTTPServer:
     server = ThreadingHTTPServer(('127.0.0.1', 0), type(handler.__name__, (handler,), {'hub': hub}))
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

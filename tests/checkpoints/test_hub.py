@@ -6,7 +6,6 @@ import errno
 import hashlib
 import io
 import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +17,7 @@ from mmdet_atc.checkpoints import CheckpointError, DownloadError
 from mmdet_atc.checkpoints.hub import PUBLISHED_SHA256, HubFile
 from mmdet_atc.studies.table3 import all_cells
 
-from .hub_server import MAIN, TAGGED, HubServer
+from .hub_server import MAIN, TAGGED, HubServer, use_endpoint
 
 REPO, FILE = 'someone/atc_tiny', 'folder/atc.pth'
 
@@ -30,29 +29,6 @@ def packed(value: object) -> bytes:
 
 
 CONTENT = packed(dict(meta=dict(epoch=6), state_dict=dict(weight=torch.arange(5000.0))))
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
-    monkeypatch.delenv('HF_TOKEN', raising=False)
-    monkeypatch.setattr('huggingface_hub.constants.HF_TOKEN_PATH', str(tmp_path / 'token'))
-    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', False)
-    return tmp_path / 'hub'
-
-
-def use_endpoint(monkeypatch, endpoint: str) -> None:
-    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', endpoint)
-    template = endpoint + '/{repo_id}/resolve/{revision}/{filename}'
-    monkeypatch.setattr('huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE', template)
-
-
-@pytest.fixture
-def hub(cache, monkeypatch):
-    server = HubServer()
-    use_endpoint(monkeypatch, server.endpoint)
-    yield server
-    server.close()
 
 
 def load(path: str) -> torch.Tensor:
@@ -68,13 +44,13 @@ def refusal(path: str, kind: type[Exception] = DownloadError) -> str:
     return message
 
 
-def test_a_file_is_downloaded_once(hub, cache):
+def test_a_file_is_downloaded_once(hub, hub_cache):
     path = hub.publish(REPO, FILE, CONTENT)
     for _ in range(2):
         assert torch.equal(load(path), torch.arange(5000.0))
     assert len(hub.asked) == 2  # asks whether the branch moved
     assert len(hub.fetched) == 1
-    snapshot = cache / 'models--someone--atc_tiny' / 'snapshots' / MAIN / FILE
+    snapshot = hub_cache / 'models--someone--atc_tiny' / 'snapshots' / MAIN / FILE
     assert snapshot.read_bytes() == CONTENT
 
 
@@ -136,11 +112,11 @@ def test_offline_uses_the_cache(hub, monkeypatch):
     assert len(hub.asked) == asked
 
 
-def test_offline_without_the_file_says_so(hub, cache, monkeypatch):
+def test_offline_without_the_file_says_so(hub, hub_cache, monkeypatch):
     path = hub.publish(REPO, FILE, CONTENT)
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
     message = refusal(path)
-    assert f'HF_HUB_OFFLINE is set and the file is not in the cache {cache}' in message
+    assert f'HF_HUB_OFFLINE is set and the file is not in the cache {hub_cache}' in message
     assert not hub.asked
 
 
@@ -154,7 +130,7 @@ def test_without_a_connection_the_cache_serves_or_the_hub_is_named(hub, monkeypa
     assert f'{gone.endpoint} cannot be reached' in refusal(f'hf://{REPO}/other.pth')
 
 
-def test_a_hub_without_an_address_is_asked_once(cache, monkeypatch):
+def test_a_hub_without_an_address_is_asked_once(hub_cache, monkeypatch):
     """huggingface_hub would try six times in half a minute."""
     for name in ('http_proxy', 'https_proxy', 'all_proxy'):
         monkeypatch.delenv(name, raising=False)

@@ -14,8 +14,7 @@ from mmdet.utils import register_all_modules
 from mmdet_atc.datasets import generate_shapes_dataset
 from mmdet_atc.engine import load_config
 
-from ..checkpoints.hub_server import HubServer
-from ..checkpoints.test_hub import use_endpoint
+from ..checkpoints.hub_server import HubServer, use_endpoint
 from ..conftest import ROOT
 from .micro_runs import CONFIG, SMALL, detections
 from .processes import run_afresh
@@ -115,11 +114,9 @@ def test_the_hub_then_its_cache_on_one_and_on_two_processes(hub, data, env, tmp_
     ],
 )
 def test_a_missing_checkpoint_ends_in_one_line(
-    data, hub, tool, tmp_path, monkeypatch, args, message
+    data, hub, hub_cache, tool, tmp_path, monkeypatch, args, message
 ):
     use_endpoint(monkeypatch, hub.endpoint)
-    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path / 'hub'))
-    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', False)
     monkeypatch.setenv('SHAPES_ROOT', str(data))
     monkeypatch.chdir(ROOT)
     line = tool(*args, '--work-dir', tmp_path / 'work')
