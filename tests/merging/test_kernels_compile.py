@@ -14,9 +14,12 @@ from mmdet_atc.merging import triton_proportional
 CASES = """[
     *(
         (
-            triton_proportional._attend_kernel,
+            kernel,
             dict(
-                **dict.fromkeys('qkv', floats), sizes='*fp32', out=floats,
+                **dict.fromkeys(
+                    ('q', 'k', 'v', 'out', 'grad', 'of_q', 'of_k', 'of_v'), floats
+                ),
+                **dict.fromkeys(('log_sizes', 'logs', 'inner'), '*fp32'),
                 **dict.fromkeys(
                     ('image_stride', 'head_stride', 'token_stride', 'num_tokens'), 'i32'
                 ),
@@ -26,6 +29,11 @@ CASES = """[
             4,
         )
         for floats in ('*fp16', '*bf16')
+        for kernel in (
+            triton_proportional._attend_kernel,
+            triton_proportional._queries_kernel,
+            triton_proportional._keys_kernel,
+        )
     ),
     *(
         (
@@ -46,4 +54,4 @@ CASES = """[
 
 @pytest.mark.slow
 def test_the_kernels_compile(tmp_path):
-    assert len(compiled_sizes(IMPORTS, CASES, tmp_path)) == 2 * 5
+    assert len(compiled_sizes(IMPORTS, CASES, tmp_path)) == 2 * 9
