@@ -1,4 +1,4 @@
-"""The kernels of proportional attention and of folded norms compile for GPUs. Needs no GPU."""
+"""The kernels of proportional attention, folded norms and pooling compile for GPUs. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..layers.compiling import compiled_sizes
 
 pytest.importorskip('triton', reason='Triton is not installed')
 IMPORTS = """
-from mmdet_atc.layers import triton_fold
+from mmdet_atc.layers import triton_fold, triton_pooling
 from mmdet_atc.merging import triton_proportional
 """
 CASES = """[
@@ -49,9 +49,18 @@ CASES = """[
         )
         for absent in ({}, dict(conv_bias=None), dict(gain=None, shift=None))
     ),
+    (
+        triton_pooling._pool_kernel,
+        dict(
+            x='*fp16', out='*fp16',
+            **dict.fromkeys(('height', 'width', 'rows', 'cols', 'channels'), 'i32'),
+        ),
+        dict(CHANNELS=64, COLS=32),
+        4,
+    ),
 ]"""
 
 
 @pytest.mark.slow
 def test_the_kernels_compile(tmp_path):
-    assert len(compiled_sizes(IMPORTS, CASES, tmp_path)) == 2 * 9
+    assert len(compiled_sizes(IMPORTS, CASES, tmp_path)) == 2 * 10
