@@ -1,4 +1,4 @@
-"""The kernels of proportional attention, folded norms and pooling compile for GPUs. Needs no GPU."""
+"""The kernels of proportional attention, folded norms and pooling compile, without a GPU."""
 
 from __future__ import annotations
 
