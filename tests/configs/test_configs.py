@@ -223,12 +223,6 @@ def test_it_builds_with_the_papers_number_of_parameters(name):
         assert total == pytest.approx(PARAMETERS[name.split('vit_adapter_')[1][0]], rel=0.003)
 
 
-@pytest.mark.parametrize('name', ATC + TOME + DENSE + CENTERED + LARGE_DENSE + LARGE_ATC)
-def test_configs_are_thin(name):
-    code = [line for line in (CONFIGS / f'{name}.py').read_text().splitlines() if line.strip()]
-    assert len(code) <= 18
-
-
 def sample(height: int, width: int, seed: int) -> DetDataSample:
     """An annotated image with two boxes and their masks."""
     rng = np.random.default_rng(seed)
