@@ -20,6 +20,8 @@ if not torch.cuda.is_available():
 
 import mmdet_atc  # noqa: F401  before mmdet: it supplies mmcv's operators where they are missing
 
+from .checkpoints.hub_server import HubServer, use_endpoint
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
 
@@ -27,28 +29,46 @@ SHARED = ROOT.parent / 'shared'
 @pytest.fixture(scope='session')
 def golden_dir() -> Path:
     """Outputs of the authors' model; they are not ours to distribute."""
-    path = SHARED / 'golden'
-    if not path.is_dir():
-        pytest.skip(f"the authors' golden outputs are not at {path}")
-    return path
+    return _shared('golden')
 
 
 @pytest.fixture(scope='session')
 def golden_classification() -> Path:
     """Outputs of the authors' code beyond detection; they are not ours to distribute."""
-    path = SHARED / 'golden_classification'
-    if not path.is_dir():
-        pytest.skip(f"the authors' golden outputs are not at {path}")
-    return path
+    return _shared('golden_classification')
 
 
 @pytest.fixture(scope='session')
 def coco_tiny() -> Path:
     """A small part of COCO-2017; not ours to distribute."""
-    path = SHARED / 'data' / 'coco_tiny'
+    return _shared('data/coco_tiny')
+
+
+def _shared(name: str) -> Path:
+    path = SHARED / name
     if not path.is_dir():
-        pytest.skip(f'no COCO images at {path}')
+        pytest.skip(f'not ours to distribute, and not at {path}')
     return path
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch) -> Path:
+    """Where huggingface_hub keeps files, for one test."""
+    constants = 'huggingface_hub.constants.'
+    monkeypatch.setattr(constants + 'HF_HUB_CACHE', str(tmp_path / 'hub'))
+    monkeypatch.delenv('HF_TOKEN', raising=False)
+    monkeypatch.setattr(constants + 'HF_TOKEN_PATH', str(tmp_path / 'token'))
+    monkeypatch.setattr(constants + 'HF_HUB_OFFLINE', False)
+    return tmp_path / 'hub'
+
+
+@pytest.fixture
+def hub(hub_cache, monkeypatch):
+    """A hub on this machine, which huggingface_hub asks."""
+    server = HubServer()
+    use_endpoint(monkeypatch, server.endpoint)
+    yield server
+    server.close()
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ import torch
 from mmdet_atc.checkpoints import install
 from mmdet_atc.classification.validation import validate
 from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
+from mmdet_atc.studies.tables import markdown_table
 
 #: Size: name in timm, t of the paper.
 MAE = dict(
@@ -101,10 +102,7 @@ def mae(args: argparse.Namespace) -> str:
     by_place |= {
         ('dense', None, size, schedule): found.get(f'{size}_dense') for size, schedule in columns
     }
-    lines = [
-        '| | ' + ' | '.join(f'{size} {schedule}' for size, schedule in columns) + ' |',
-        '| --- |' + ' --- |' * len(columns),
-    ]
+    lines = []
     for regime, method in rows:
         row = regime if method is None else f'{regime} {method}'
         values = []
@@ -113,8 +111,8 @@ def mae(args: argparse.Namespace) -> str:
             column = f'{size} {schedule} {MAE[size][1]}'
             paper = paper_value('table1', row, column)
             values.append(with_paper(result and result['top-1'], paper))
-        lines.append(f'| {row} | ' + ' | '.join(values) + ' |')
-    return '\n'.join(lines)
+        lines.append([row, *values])
+    return markdown_table(['', *(f'{size} {schedule}' for size, schedule in columns)], lines)
 
 
 def deit(args: argparse.Namespace) -> str:
@@ -135,17 +133,12 @@ def deit(args: argparse.Namespace) -> str:
         return validate(asked(args, dataset=args.dataset, checkpoint=path, **options))
 
     found = run_cells(args.out_dir, list(cells), run, print)
-    lines = [
-        '| | ' + ' | '.join(f'r={rate}' for rate in RATES) + ' |',
-        '| --- |' + ' --- |' * len(RATES),
-    ]
+    lines = []
     for size, method in itertools.product(sizes, methods):
         results = [found.get(f'{size}_{method}_r{file}') for file in RATES.values()]
         values = [r and r.get('top-1', r.get('mAP')) for r in results]
-        lines.append(
-            f'| {size} {method} | ' + ' | '.join(with_paper(v, None) for v in values) + ' |'
-        )
-    return '\n'.join(lines)
+        lines.append([f'{size} {method}', *(with_paper(v, None) for v in values)])
+    return markdown_table(['', *(f'r={rate}' for rate in RATES)], lines)
 
 
 def main() -> None:

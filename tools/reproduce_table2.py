@@ -22,6 +22,7 @@ import torch
 from mmdet_atc.integrations.diffusers import apply_merging, remove_merging
 from mmdet_atc.merging import METHODS
 from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
+from mmdet_atc.studies.tables import markdown_table
 
 PROMPT = 'A high quality photograph of a {}.'
 
@@ -82,17 +83,14 @@ def main() -> None:
         return result
 
     found = run_cells(args.out_dir, list(cells), run, print)
-    lines = [
-        '| FID | ' + ' | '.join(f'{rate:.0%}' for rate in args.keep_rates) + ' |',
-        '| --- |' + ' --- |' * len(args.keep_rates),
-    ]
+    lines = []
     for method in args.methods:
         values = []
         for rate in args.keep_rates:
             result = found.get('dense' if rate == 1 else f'{method}_r{round(100 * rate)}', {})
             values.append(with_paper(result.get('fid'), paper_value('table2', method, rate), 2))
-        lines.append(f'| {method} | ' + ' | '.join(values) + ' |')
-    table = '\n'.join(lines)
+        lines.append([method, *values])
+    table = markdown_table(['FID', *(f'{rate:.0%}' for rate in args.keep_rates)], lines)
     (args.out_dir / 'table.md').write_text(table + '\n')
     print(table)
 

@@ -3,7 +3,8 @@
 A graph reads parameters where they lie: optimizers, EMA and ``load_state_dict`` write in place, and
 the next replay sees it. What a graph cannot see is looked at in each call, which then runs without
 one or has a new one made: whether anything is in training, hooks on modules, where parameters and
-buffers lie, and settings.
+buffers lie, and settings. The host looks while the device replays; what it then must not use is
+computed again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ class _Graph:
     replay: Callable[[], None]
     image: Tensor
     outputs: tuple[Tensor, ...]
-    constants: object
+    #: What it reads, so that the memory is there when it is replayed.
+    reads: object
+
+    def run(self, image: Tensor) -> None:
+        self.image.copy_(image)
+        self.replay()
 
 
 class CapturedForward:
@@ -52,26 +58,34 @@ class CapturedForward:
         self.sizes = sizes
         self._graphs: OrderedDict[Hashable, _Graph | None] = OrderedDict()
         self._places: list[int] = []
+        self._is_steady = False
         self._pool: Any = None
 
     def __call__(self, run: Run, image: Tensor, settings: Hashable = ()) -> tuple[Tensor, ...]:
         """``run(image)``; ``settings`` are whatever else the result depends on."""
-        places = self._places_now() if self._may_capture(image) else None
-        if places is None:
+        if not self._may_capture(image):
             return run(image)
-        if places != self._places:
-            self.forget()
-            self._places = places
         dtype = autocast_dtype(image.device.type)
         modes = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
         key = (image.shape, image.stride(), image.dtype, image.device, dtype, modes, settings)
+        graph = self._graphs.get(key)
+        is_ahead = graph is not None and self._is_steady
+        if graph is not None and is_ahead:
+            graph.run(image)
+        places, reads = self._places_now()
+        self._is_steady = bool(places) and places == self._places
+        if not places:
+            return run(image)
+        if not self._is_steady:
+            self.forget()
+            self._places = places
         if key not in self._graphs:  # libraries choose their kernels in a first call
             self._keep(key, None)
             return run(image)
         graph = self._graphs[key]
         if graph is None:
             try:
-                graph = self._captured(run, image)
+                graph = self._captured(run, image, reads)
             except RuntimeError as error:
                 warnings.warn(
                     f'the backbone runs without CUDA graphs, capturing one failed: {error}',
@@ -80,9 +94,9 @@ class CapturedForward:
                 self.sizes = 0
                 torch.cuda.synchronize(image.device)
                 return run(image)
+        if not is_ahead:
+            graph.run(image)
         self._keep(key, graph)
-        graph.image.copy_(image)
-        graph.replay()
         return tuple(output.clone() for output in graph.outputs)
 
     def forget(self) -> None:
@@ -106,14 +120,12 @@ class CapturedForward:
         is_free = not torch.compiler.is_compiling()
         return image.is_cuda and is_free and not torch.cuda.is_current_stream_capturing()
 
-    def _places_now(self) -> list[int] | None:
-        """Where parameters and buffers lie; None where a part is in training or has hooks.
+    def _places_now(self) -> tuple[list[int], list[Tensor]]:
+        """Where parameters and buffers lie; nowhere where a part is in training or has hooks.
 
         ``modules()`` and ``parameters()`` would take longer than a graph's kernels.
         """
-        if self.module.training:
-            return None
-        places = []
+        tensors: list[Tensor] = []
         parts: list[nn.Module | None] = [self.module]
         while parts:
             part = parts.pop()
@@ -121,11 +133,11 @@ class CapturedForward:
                 continue
             has_hooks = part._forward_hooks or part._forward_pre_hooks
             if part.training or (has_hooks and part is not self.module):
-                return None
+                return [], []
             parts.extend(part._modules.values())
-            for tensors in (part._parameters, part._buffers):
-                places += [x.data_ptr() for x in tensors.values() if x is not None]
-        return places
+            for own in (part._parameters, part._buffers):
+                tensors += [x for x in own.values() if x is not None]
+        return [x.data_ptr() for x in tensors], tensors
 
     def _keep(self, key: Hashable, graph: _Graph | None) -> None:
         self._graphs[key] = graph
@@ -133,14 +145,15 @@ class CapturedForward:
         while len(self._graphs) > self.sizes:
             self._graphs.popitem(last=False)
 
-    def _captured(self, run: Run, image: Tensor) -> _Graph:
+    def _captured(self, run: Run, image: Tensor, reads: list[Tensor]) -> _Graph:
         with torch.inference_mode(False):  # or it could not be written to outside of it
             static = image.clone()
         graph = torch.cuda.CUDAGraph()
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         with torch.cuda.graph(graph, pool=self._pool):
             outputs = run(static)
-        return _Graph(graph.replay, static, outputs, self.constants(image))
+        held = [x.untyped_storage() for x in reads], self.constants(image)
+        return _Graph(graph.replay, static, outputs, held)
 
 
 def compiled_forward(

@@ -1,9 +1,10 @@
-"""Inference in half precision without autocast's casts.
+"""Half precision without autocast's casts.
 
 Under autocast every weight is cast by an operation of its own, norms run and answer in float32, and
 so does the residual stream. In inference a module may instead run as if it were of the dtype that
-autocast asks for: all its parameters are cast at once, anew in each call, so that nothing derived
-from a parameter outlives the call.
+autocast asks for; in training its linear layers' weights, and their gradients, are cast by a few
+operations for all. It is done anew in each call, so that nothing derived from a parameter outlives
+the call.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
 
 @contextlib.contextmanager
 def as_half(module: nn.Module, x: Tensor, keep: Collection[nn.Parameter] = ()) -> Iterator[Tensor]:
-    """Run a module in the dtype of autocast; does nothing in training or outside of autocast.
+    """Run a module in the dtype of autocast; does nothing outside of autocast.
 
     Batch norms keep their dtype: they take half precision as it is.
 
     Args:
-        module (nn.Module): Its parameters are of that dtype inside, and autocast is off.
+        module (nn.Module): In inference its parameters are of that dtype inside, and autocast is
+            off. Where gradients are asked for, those of its linear layers are, and autocast stays;
+            none where activations are computed again after the block (``with_cp``).
         x (Tensor): Its input, ``(B, C, H, W)``.
         keep (Collection[nn.Parameter]): Parameters that keep their dtype. Default: none.
 
@@ -45,26 +48,70 @@ def as_half(module: nn.Module, x: Tensor, keep: Collection[nn.Parameter] = ()) -
     """
     dtype = autocast_dtype(x.device.type)
     # One thread at a time: another one of the same model goes the way of autocast.
-    can = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if dtype is None or not can or not _running.acquire(blocking=False):
+    is_compiling = torch.compiler.is_compiling()
+    if dtype is None or is_compiling or not _running.acquire(blocking=False):
         yield x
         return
     try:
+        if torch.is_grad_enabled():
+            with _exchanged(*_cast_linears(module, dtype)):
+                yield x
+            return
         places = _places(module, set(map(id, keep)))
         halves = cast_together([parameter for _, _, parameter in places], dtype)
-        try:
-            for (parameters, name, _), half in zip(places, halves, strict=True):
-                parameters[name] = half
-            with torch.autocast(x.device.type, enabled=False):
-                yield x.to(dtype, memory_format=torch.channels_last)
-        finally:
-            for parameters, name, parameter in places:
-                parameters[name] = parameter
+        with _exchanged(places, halves), torch.autocast(x.device.type, enabled=False):
+            yield x.to(dtype, memory_format=torch.channels_last)
     finally:
         _running.release()
 
 
-def _places(module: nn.Module, kept: set[int]) -> list[tuple[dict, str, nn.Parameter]]:
+_Place = tuple[dict, str, nn.Parameter]
+
+
+@contextlib.contextmanager
+def _exchanged(places: Sequence[_Place], tensors: Sequence[Tensor]) -> Iterator[None]:
+    try:
+        for (parameters, name, _), tensor in zip(places, tensors, strict=True):
+            parameters[name] = tensor
+        yield
+    finally:
+        for parameters, name, parameter in places:
+            parameters[name] = parameter
+
+
+def _cast_linears(module: nn.Module, dtype: torch.dtype) -> tuple[list[_Place], list[Tensor]]:
+    """Weights and biases of linear layers, first those that get gradients, and what they become."""
+    places: list[_Place] = []
+    for owner in module.modules():
+        if getattr(owner, 'with_cp', False):
+            return [], []
+        if isinstance(owner, nn.Linear):
+            parameters = owner._parameters
+            places += [(parameters, name, x) for name, x in parameters.items() if x is not None]
+    places = [place for place in places if place[2].dtype == torch.float32]
+    places.sort(key=lambda place: not place[2].requires_grad)
+    learned = [x for *_, x in places if x.requires_grad]
+    frozen = [x for *_, x in places if not x.requires_grad]
+    halves = list(_CastTogether.apply(dtype, *learned)) if learned else []
+    return places, halves + (cast_together(frozen, dtype) if frozen else [])
+
+
+class _CastTogether(torch.autograd.Function):
+    """:func:`cast_together`, and its gradients cast back together."""
+
+    @staticmethod
+    def forward(ctx, dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        return tuple(cast_together(tensors, dtype))
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        given = [grad for grad in grads if grad is not None]
+        cast = iter(cast_together(given, torch.float32) if given else [])
+        return None, *(None if grad is None else next(cast) for grad in grads)
+
+
+def _places(module: nn.Module, kept: set[int]) -> list[_Place]:
     """Where parameters are to be exchanged; first those that :func:`joined` joins, in its order."""
     together: list[tuple[dict, str]] = []
     rest: list[tuple[dict, str]] = []
@@ -80,7 +127,7 @@ def _places(module: nn.Module, kept: set[int]) -> list[tuple[dict, str, nn.Param
                 for name in ('weight', 'bias')
                 for part in parts
             ]
-    found: dict[tuple[int, str], tuple[dict, str, nn.Parameter]] = {}
+    found: dict[tuple[int, str], _Place] = {}
     for parameters, name in together + rest:
         parameter = parameters.get(name)
         if parameter is not None and id(parameter) not in kept:
@@ -88,7 +135,7 @@ def _places(module: nn.Module, kept: set[int]) -> list[tuple[dict, str, nn.Param
     return list(found.values())
 
 
-def cast_together(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+def cast_together(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Tensors in another dtype, one after another in memory, by a few operations for all.
 
     No gradient may be asked for.
@@ -100,7 +147,7 @@ def cast_together(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
         memory.as_strided(tensor.shape, _contiguous_strides(tensor), start)
         for tensor, start in zip(tensors, starts, strict=False)
     ]
-    torch._foreach_copy_(copies, tensors)
+    torch._foreach_copy_(copies, list(tensors))
     return copies
 
 
@@ -110,7 +157,8 @@ def _contiguous_strides(tensor: Tensor) -> tuple[int, ...]:
 
 def joined(tensors: Sequence[Tensor]) -> Tensor:
     """``torch.cat``; a view of tensors that lie one after another, as :func:`as_half` puts them."""
-    if torch.compiler.is_compiling():  # which sees no memory
+    # A compiler sees no memory, and a view of them all would be one of the first for gradients.
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
         return torch.cat(list(tensors))
     first = tensors[0]
     end = first.storage_offset()

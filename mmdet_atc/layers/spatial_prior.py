@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .conv_norm import ConvNormSequential
 from .convolutions import pointwise_tokens
+from .pooling import StemMaxPool
 from .precision import autocast_dtype
 
 
@@ -45,7 +46,7 @@ class SpatialPriorModule(nn.Module):
             *conv(in_channels, inplanes, 2),
             *conv(inplanes, inplanes, 1),
             *conv(inplanes, inplanes, 1),
-            nn.MaxPool2d(kernel_size=3, stride=2, padding=1),
+            StemMaxPool(),
         )
         self.conv2 = ConvNormSequential(*conv(inplanes, 2 * inplanes, 2))
         self.conv3 = ConvNormSequential(*conv(2 * inplanes, 4 * inplanes, 2))

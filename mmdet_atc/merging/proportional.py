@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mmdet_atc.native import can_run_triton, operator
 
-#: fp16 and bf16 flash kernels want head dimensions that are multiples of this.
-_HEAD_DIM_MULTIPLE = 8
+#: Fused kernels want rows of channels that are multiples of this.
+_BYTES_OF_ROW = 16
 #: Head dimensions of the kernel of our own.
 _HEAD_DIMS = (16, 32, 64, 128)
 
@@ -21,10 +21,10 @@ def proportional_attention(
 ) -> Tensor:
     """Softmax attention with log(size) added to the logits of each key (ToMe, eq. 1).
 
-    On a GPU inference in half precision has a kernel of its own. Elsewhere there the bias is folded
-    into further channels of the queries and keys, since torch's kernels are slow with a mask. On
-    the CPU the fused kernel takes a mask that is broadcast over queries,
-    but only in the queries' type, and half precision is too coarse for it.
+    In half precision a GPU has kernels of its own. Elsewhere there the bias is folded into further
+    channels of the queries and keys, since torch's kernels are slow with a mask. On the CPU the
+    fused kernel takes a mask that is broadcast over queries, but only in the queries' type, and
+    half precision is too coarse for it.
 
     Args:
         q (Tensor): Queries, ``(B, heads, T, D)``.
@@ -37,7 +37,9 @@ def proportional_attention(
         Tensor: ``(B, heads, T, D)``.
     """
     if _has_kernel(q, dropout):
-        return _attention(q, k, v, sizes).transpose(1, 2)
+        if len({x.stride() for x in (q, k, v)}) > 1 or q.stride(-1) != 1:
+            q, k, v = (x.contiguous() for x in (q, k, v))
+        return _attention(q, k, v, sizes)[0].transpose(1, 2)
     if q.is_cuda or q.dtype.itemsize < 4:
         return folded_attention(q, k, v, sizes, dropout)
     bias = sizes.log().to(q.dtype)[:, None, None, :]
@@ -57,39 +59,66 @@ def folded_attention(
     """
     head_dim = q.shape[-1]
     scale = head_dim**-0.5
-    pad = 2 + -(head_dim + 2) % _HEAD_DIM_MULTIPLE
+    rest = -(head_dim + 2) % (_BYTES_OF_ROW // q.dtype.itemsize)
     factor = 2.0 ** round(-math.log2(scale))
-    q, k, v = (F.pad(t, (0, pad)) for t in (q, k, v))
     bias = sizes.to(torch.promote_types(sizes.dtype, torch.float32)).log() / (scale * factor)
     coarse = bias.to(k.dtype)
-    q[..., head_dim : head_dim + 2] = factor
-    k[..., head_dim] = coarse.unsqueeze(1)
-    k[..., head_dim + 1] = (bias - coarse).to(k.dtype).unsqueeze(1)
+    parts = torch.stack((coarse, (bias - coarse).to(k.dtype)), -1).unsqueeze(1)
+    parts = F.pad(parts, (0, rest)).expand(*k.shape[:3], -1)
+    constants = F.pad(q.new_full((2,), factor), (0, rest)).expand(*q.shape[:3], -1)
+    q, k = torch.cat((q, constants), -1), torch.cat((k, parts), -1)
+    if v.dtype.itemsize < 4:  # flash kernels want values as wide as keys
+        v = F.pad(v, (0, 2 + rest))
     out = F.scaled_dot_product_attention(q, k, v, scale=scale, dropout_p=dropout)
     return out[..., :head_dim]
 
 
 def _has_kernel(q: Tensor, dropout: float) -> bool:
-    is_inference = not torch.is_grad_enabled() and not dropout
-    return (
-        can_run_triton(q) and is_inference and q.dtype.itemsize == 2 and q.shape[-1] in _HEAD_DIMS
-    )
+    return can_run_triton(q) and not dropout and q.dtype.itemsize == 2 and q.shape[-1] in _HEAD_DIMS
 
 
 @operator(
     'mmdet_atc::proportional_attention',
-    '(Tensor q, Tensor k, Tensor v, Tensor sizes) -> Tensor',
+    '(Tensor q, Tensor k, Tensor v, Tensor sizes) -> (Tensor, Tensor)',
     device='cuda',
 )
-def _attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
+def _attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     from .triton_proportional import attention
 
-    if len({x.stride() for x in (q, k, v)}) > 1 or q.stride(-1) != 1:
-        q, k, v = (x.contiguous() for x in (q, k, v))
     return attention(q, k, v, sizes)
+
+
+@operator(
+    'mmdet_atc::proportional_attention_backward',
+    '(Tensor q, Tensor k, Tensor v, Tensor sizes, Tensor out, Tensor logs, Tensor grad)'
+    ' -> (Tensor, Tensor, Tensor)',
+    device='cuda',
+)
+def _attention_backward(q, k, v, sizes, out, logs, grad):
+    from .triton_proportional import attention_backward
+
+    return attention_backward(q, k, v, sizes, out, logs, grad)
 
 
 @_attention.register_fake
 def _(q, k, v, sizes):
     batch, heads, num_tokens, head_dim = q.shape
-    return q.new_empty(batch, num_tokens, heads, head_dim)
+    out = q.new_empty(batch, num_tokens, heads, head_dim)
+    return out, q.new_empty(batch, heads, num_tokens, dtype=torch.float32)
+
+
+@_attention_backward.register_fake
+def _(q, k, v, sizes, out, logs, grad):
+    return tuple(torch.empty_like(out).transpose(1, 2) for _ in range(3))
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs, *output)
+    ctx.set_materialize_grads(False)  # nothing takes the logarithms
+
+
+def _backward(ctx, grad: Tensor, _: None):
+    return *_attention_backward(*ctx.saved_tensors, grad), None
+
+
+_attention.register_autograd(_backward, setup_context=_setup_context)

@@ -20,6 +20,7 @@ from mmdet_atc.merging import (
     build_merger,
     keep_rate_plan,
 )
+from mmdet_atc.studies.tables import markdown_table
 
 #: Config of what is compared, by name.
 COMPARED: dict[str, dict] = {**CLASSIFIER_METHODS, 'random': dict(type='RandomMerging')}
@@ -116,25 +117,19 @@ def closeness_table(rows: Sequence[Closeness]) -> str:
     """Markdown: a line per method, a column per keep rate."""
     rates = sorted({row.keep_rate for row in rows})
     means = {(row.method, row.keep_rate): row.mean for row in rows}
-    lines = [
-        '| method | ' + ' | '.join(f'r={rate}' for rate in rates) + ' |',
-        '| --- |' + ' --- |' * len(rates),
-    ]
+    lines = []
     for method in dict.fromkeys(row.method for row in rows):
         cells = (means.get((method, rate)) for rate in rates)
-        text = ' | '.join('-' if mean is None else f'{mean:.3f}' for mean in cells)
-        lines.append(f'| {method} | {text} |')
-    return '\n'.join(lines)
+        lines.append([method, *(None if mean is None else f'{mean:.3f}' for mean in cells)])
+    return markdown_table(['method', *(f'r={rate}' for rate in rates)], lines)
 
 
 def plot_closeness(rows: Sequence[Closeness], path: Path) -> None:
     """Mean cosine over keep rate, a line per method."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout='constrained')
+    figure = Figure(figsize=(6, 4), layout='constrained')
+    axes = figure.subplots()
     for method in dict.fromkeys(row.method for row in rows):
         points = sorted((row.keep_rate, row.mean) for row in rows if row.method == method)
         axes.plot(*zip(*points, strict=True), marker='o', label=method)
@@ -142,4 +137,3 @@ def plot_closeness(rows: Sequence[Closeness], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
-    pyplot.close(figure)

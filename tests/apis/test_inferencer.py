@@ -14,7 +14,6 @@ from mmdet_atc.apis import DetInferencer
 from mmdet_atc.checkpoints import CheckpointError
 from mmdet_atc.engine import load_config
 
-from ..checkpoints.hub_server import HubServer
 from ..conftest import ROOT
 from ..tools.micro_runs import MODEL_OPTIONS
 
@@ -50,21 +49,6 @@ def checkpoint(state, tmp_path):
 @pytest.fixture
 def image():
     return np.random.default_rng(0).integers(0, 255, (128, 160, 3), np.uint8)
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    server = HubServer()
-    constants = 'huggingface_hub.constants.'
-    monkeypatch.setattr(constants + 'HF_HUB_CACHE', str(tmp_path / 'hub'))
-    monkeypatch.setattr(constants + 'HF_HUB_OFFLINE', False)
-    monkeypatch.setattr(constants + 'ENDPOINT', server.endpoint)
-    monkeypatch.setattr(
-        constants + 'HUGGINGFACE_CO_URL_TEMPLATE',
-        server.endpoint + '/{repo_id}/resolve/{revision}/{filename}',
-    )
-    yield server
-    server.close()
 
 
 def found(inferencer, image) -> dict:

@@ -27,7 +27,7 @@ def recordings(monkeypatch):
     """The sizes of images that were recorded."""
     made = []
 
-    def record(self, run, image):
+    def record(self, run, image, reads):
         made.append(tuple(image.shape[-2:]))
         places = [
             (owner.__dict__[kind], name, tensor.detach())
@@ -48,7 +48,7 @@ def recordings(monkeypatch):
             for where, name, tensor in now:
                 where[name] = tensor
 
-        return _Graph(replay, static, outputs, self.constants(image))
+        return _Graph(replay, static, outputs, (reads, self.constants(image)))
 
     monkeypatch.setattr(CapturedForward, '_has_graphs', lambda self, image: True)
     monkeypatch.setattr(CapturedForward, '_captured', record)
@@ -164,7 +164,7 @@ def test_training_gradients_hooks_and_known_padding_go_without(recordings):
 
 
 def test_a_capture_that_fails_is_said_once(recordings, monkeypatch):
-    def fail(self, run, image):
+    def fail(self, run, image, reads):
         raise RuntimeError('operation not permitted when stream is capturing')
 
     monkeypatch.setattr(CapturedForward, '_captured', fail)

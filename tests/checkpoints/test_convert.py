@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
@@ -12,7 +9,7 @@ from mmengine.logging import HistoryBuffer
 from mmdet_atc.checkpoints import load_safely, sha256_of, stripped, to_mmdet2, to_mmengine
 
 from ..backbones.micro import micro
-from ..conftest import ROOT
+from ..tools.processes import run
 
 CLASSES, PALETTE = ('person', 'cat'), [(1, 2, 3), (4, 5, 6)]
 
@@ -95,30 +92,26 @@ def test_a_published_file_holds_weights_alone(mmengine, state):
     assert found['state_dict']['neck.weight'].untyped_storage().nbytes() == 4000
 
 
-def run(*args, check=True):
-    command = [sys.executable, *map(str, args)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=check)
-
-
 def test_the_tools_write_what_loads(mmengine, state, tmp_path):
     torch.save(mmengine, tmp_path / 'epoch_6.pth')
     convert = 'tools/model_converters/convert_layout.py'
     old = tmp_path / 'new folder' / 'old.pth'
-    run(convert, tmp_path / 'epoch_6.pth', old, '--to', 'mmdet2')
+    whole, bad = str(tmp_path / 'epoch_6.pth'), tmp_path / 'bad.pth'
+    run(tmp_path, convert, whole, str(old), '--to', 'mmdet2')
     assert load_safely(str(old))['meta']['CLASSES'] == CLASSES
     assert [path.name for path in old.parent.iterdir()] == ['old.pth']
-    result = run(convert, tmp_path / 'epoch_6.pth', '/dev/null/old.pth', check=False)
+    result = run(tmp_path, convert, whole, '/dev/null/old.pth', check=False)
     assert result.stderr.strip().splitlines()[-1].startswith('error: [Errno')
 
     publish = 'tools/model_converters/publish_model.py'
-    result = run(publish, tmp_path / 'epoch_6.pth', tmp_path / 'atc_t.pth')
+    result = run(tmp_path, publish, whole, str(tmp_path / 'atc_t.pth'))
     (named,) = tmp_path.glob('atc_t*')
     digest = sha256_of(named)
     assert named.name == f'atc_t-{digest[:8]}.pth'
     assert f'sha256 {digest}' in result.stdout
     assert_same_weights(load_safely(str(named))['state_dict'], state)
 
-    (tmp_path / 'bad.pth').write_bytes(b'nothing')
-    result = run(publish, tmp_path / 'bad.pth', tmp_path / 'x.pth', check=False)
+    bad.write_bytes(b'nothing')
+    result = run(tmp_path, publish, str(bad), str(tmp_path / 'x.pth'), check=False)
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1].startswith('error: ')

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -19,7 +17,8 @@ from mmdet_atc.classification.evaluation import evaluate
 from mmdet_atc.classification.training import Recipe, Trainer
 from mmdet_atc.integrations.timm import apply_merging
 from mmdet_atc.merging import keep_rate_plan
-from tests.conftest import ROOT
+
+from ..tools.processes import run
 
 QUICK = Recipe(
     epochs=4,
@@ -126,44 +125,24 @@ def test_evaluation_counts_and_times():
         evaluate(model(), [], torch.device('cpu'))
 
 
-def run_tool(name: str, *args: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(ROOT / f'tools/classification/{name}.py'), *args],
-        capture_output=True,
-        text=True,
-        env={'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PATH': '/usr/bin:/bin'},
-        cwd=ROOT,
-    )
-
-
 def test_tools(tmp_path):
     merging = ('--method', 'average', '--keep-rate', '0.5', '--merge-blocks', '1', '2', '3')
+    alone = ('--workers', '0')
     usual = ('any', '--dataset', 'textures', '--model', 'test_vit', '--img-size', '64')
-    out = run_tool(
-        'train',
-        *usual,
-        '--scratch',
-        '--out-dir',
-        str(tmp_path),
-        '--epochs',
-        '1',
-        '--warmup-epochs',
-        '0',
-        '--batch-size',
-        '500',
-        '--no-amp',
-        *merging,
-    )
-    assert out.returncode == 0, out.stderr
+    run(
+        tmp_path, 'tools/classification/train.py', *usual, '--scratch', '--out-dir', str(tmp_path),
+        '--epochs', '1', '--warmup-epochs', '0', '--batch-size', '500', '--no-amp', *merging,
+        *alone,
+    )  # fmt: skip
     log = json.loads((tmp_path / 'log.jsonl').read_text())
     assert log['epoch'] == 1
+    validate = ('tools/classification/validate.py', *usual)
     checkpoint = ('--checkpoint', str(tmp_path / 'last.pth'))
-    out = run_tool('validate', *usual, *checkpoint, *merging, '--limit', '200')
-    assert out.returncode == 0, out.stderr
+    out = run(tmp_path, *validate, *checkpoint, *merging, *alone, '--limit', '200')
     result = json.loads(out.stdout.splitlines()[-1])
     assert result['merging'] == 'average r=0.5'
     assert result['images'] == 200
     assert result['tokens_per_block'][0] == 17
-    out = run_tool('validate', *usual, *checkpoint, '--method', 'average')
+    out = run(tmp_path, *validate, *checkpoint, '--method', 'average', check=False)
     assert out.returncode == 1
     assert out.stderr.splitlines()[-1].startswith('error: --method needs')

@@ -137,15 +137,42 @@ def test_bad_heads_and_windows_are_refused():
         WindowAttention(24, 3)(torch.zeros(1, 4, 24), (2, 2), need_keys=True)
 
 
-@pytest.mark.parametrize('head_dim', [16, 64])
-@pytest.mark.parametrize('num_tokens', [5, 64, 200])
-def test_the_triton_kernel_is_as_exact_as_its_dtype(head_dim, num_tokens):
-    from mmdet_atc.merging.triton_proportional import attention
+@pytest.fixture
+def kernels_on_the_cpu(monkeypatch):
+    """The GPU's way, its kernels in Triton's interpreter."""
+    from mmdet_atc.merging import proportional, triton_proportional
 
-    qkv = torch.randn(2, num_tokens, 3, 2, head_dim).half()
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    proportional._attention.register_kernel('cpu')(triton_proportional.attention)
+    backward = triton_proportional.attention_backward
+    proportional._attention_backward.register_kernel('cpu')(backward)
+    monkeypatch.setattr(proportional, 'can_run_triton', lambda x: True)
+
+
+@pytest.mark.parametrize('head_dim', [16, 64, 128])
+@pytest.mark.parametrize('num_tokens', [5, 64, 200])
+def test_the_kernels_and_their_gradients_are_as_exact_as_their_dtype(
+    head_dim, num_tokens, kernels_on_the_cpu
+):
+    qkv = torch.randn(2, num_tokens, 3, 2, head_dim).half().requires_grad_()
     sizes = torch.randint(1, 500, (2, num_tokens)).float()
-    expected = by_definition(q.float(), k.float(), v.float(), sizes)
-    found = attention(q, k, v, sizes).transpose(1, 2)
-    assert found.dtype == torch.float16
+    weight = torch.randn(2, 2, num_tokens, head_dim)
+
+    def of(attention, dtype):
+        out = attention(*qkv.to(dtype).permute(2, 0, 3, 1, 4).unbind(0), sizes)
+        (grad,) = torch.autograd.grad((out * weight.to(dtype)).sum(), qkv)
+        return out, grad
+
+    out, grad = of(proportional_attention, torch.float16)
+    expected, expected_grad = of(by_definition, torch.float32)
+    assert out.dtype == torch.float16
+    torch.testing.assert_close(out.float(), expected, rtol=2e-3, atol=2e-3)
+    error = (grad.float() - expected_grad.float()).norm() / expected_grad.float().norm()
+    assert error < 2e-3
+
+
+def test_the_kernels_take_any_strides(kernels_on_the_cpu):
+    q, k, v = torch.randn(3, 2, 2, 16, 32).half()
+    sizes = torch.randint(1, 9, (2, 32))
+    found = proportional_attention(q.mT, k.mT.contiguous(), v.mT, sizes)
+    expected = by_definition(q.mT.float(), k.mT.float(), v.mT.float(), sizes)
     torch.testing.assert_close(found.float(), expected, rtol=2e-3, atol=2e-3)

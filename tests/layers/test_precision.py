@@ -54,14 +54,55 @@ def test_an_error_inside_leaves_the_parameters():
     assert all(a is b for a, b in zip(module.parameters(), before, strict=True))
 
 
-def test_without_autocast_or_in_training_nothing_happens():
+def test_without_autocast_nothing_happens():
     module = model()
-    with torch.no_grad(), as_half(module, X) as x:
-        assert x is X
+    for with_gradients in (False, True):
+        with torch.set_grad_enabled(with_gradients), as_half(module, X) as x:
+            assert x is X
+            assert set(dtypes(module)) == {torch.float32}
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_in_training_gradients_are_autocasts_to_the_bit(dtype):
+    module = nn.Sequential(*model(), nn.Linear(6, 6), nn.Linear(6, 2)).train()
+    module[4].weight.requires_grad_(False)
+    module.append(nn.Linear(2, 2))  # no part of the loss
+    before = list(module.parameters())
+
+    def gradients(run):
+        module.zero_grad()
+        with torch.autocast('cpu', dtype=dtype):
+            run(X).float().square().sum().backward()
+        return [None if x.grad is None else x.grad.clone() for x in module.parameters()]
+
+    def ours(x):
+        with as_half(module, x) as x:
+            weights = module[3].weight, module[4].weight, module[0].weight
+            assert [x.dtype for x in weights] == [dtype, dtype, torch.float32]
+            assert [x.requires_grad for x in weights] == [True, False, True]
+            return module[:6](x)
+
+    expected, found = gradients(module[:6]), gradients(ours)
+    assert all(a is b for a, b in zip(module.parameters(), before, strict=True))
+    for x, y in zip(found, expected, strict=True):
+        assert (x is None and y is None) or torch.equal(x, y)
+
+
+def test_what_is_computed_again_goes_autocasts_way():
+    module = model()
+    module.with_cp = True
+    with torch.autocast('cpu', dtype=torch.bfloat16), as_half(module, X):
         assert set(dtypes(module)) == {torch.float32}
-    with torch.autocast('cpu', dtype=torch.bfloat16), as_half(module, X) as x:
-        assert x is X
-        assert set(dtypes(module)) == {torch.float32}
+
+
+def test_joined_layers_get_their_own_gradients():
+    parts = nn.ModuleList([nn.Linear(8, 3), nn.Linear(8, 2)])
+    x = torch.randn(4, 8)
+    with torch.autocast('cpu', dtype=torch.bfloat16), as_half(parts, x):
+        weight = joined([part.weight for part in parts])
+        weight.float().square().sum().backward()
+    for part in parts:
+        torch.testing.assert_close(part.weight.grad, 2 * part.weight.bfloat16().float())
 
 
 def test_another_thread_meanwhile_goes_autocasts_way():
@@ -113,6 +154,7 @@ def test_what_is_cast_together_can_be_joined_without_a_copy():
     for copied, tensor in zip(copies, tensors, strict=True):
         assert torch.equal(copied, tensor.half())
     assert torch.equal(joined(copies[:2]), torch.cat(tensors[:2]).half())
-    assert joined(copies[:2]).data_ptr() == copies[0].data_ptr()
+    with torch.no_grad():
+        assert joined(copies[:2]).data_ptr() == copies[0].data_ptr()
     assert torch.equal(joined(tensors[:2]), torch.cat(tensors[:2]))
     assert torch.equal(joined([copies[0], copies[0]]), torch.cat([copies[0], copies[0]]))

@@ -1,4 +1,4 @@
-"""The kernels of proportional attention and of folded norms compile for GPUs. Needs no GPU."""
+"""The kernels of proportional attention, folded norms and pooling compile, without a GPU."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from ..layers.compiling import compiled_sizes
 
 pytest.importorskip('triton', reason='Triton is not installed')
 IMPORTS = """
-from mmdet_atc.layers import triton_fold
+from mmdet_atc.layers import triton_fold, triton_pooling
 from mmdet_atc.merging import triton_proportional
 """
 CASES = """[
     *(
         (
-            triton_proportional._attend_kernel,
+            kernel,
             dict(
-                **dict.fromkeys('qkv', floats), sizes='*fp32', out=floats,
+                **dict.fromkeys(
+                    ('q', 'k', 'v', 'out', 'grad', 'of_q', 'of_k', 'of_v'), floats
+                ),
+                **dict.fromkeys(('log_sizes', 'logs', 'inner'), '*fp32'),
                 **dict.fromkeys(
                     ('image_stride', 'head_stride', 'token_stride', 'num_tokens'), 'i32'
                 ),
@@ -26,6 +29,11 @@ CASES = """[
             4,
         )
         for floats in ('*fp16', '*bf16')
+        for kernel in (
+            triton_proportional._attend_kernel,
+            triton_proportional._queries_kernel,
+            triton_proportional._keys_kernel,
+        )
     ),
     *(
         (
@@ -41,9 +49,18 @@ CASES = """[
         )
         for absent in ({}, dict(conv_bias=None), dict(gain=None, shift=None))
     ),
+    (
+        triton_pooling._pool_kernel,
+        dict(
+            x='*fp16', out='*fp16',
+            **dict.fromkeys(('height', 'width', 'rows', 'cols', 'channels'), 'i32'),
+        ),
+        dict(CHANNELS=64, COLS=32),
+        4,
+    ),
 ]"""
 
 
 @pytest.mark.slow
 def test_the_kernels_compile(tmp_path):
-    assert len(compiled_sizes(IMPORTS, CASES, tmp_path)) == 2 * 5
+    assert len(compiled_sizes(IMPORTS, CASES, tmp_path)) == 2 * 10

@@ -21,6 +21,7 @@ from mmdet_atc.classification.methods import CLASSIFIER_METHODS
 from mmdet_atc.classification.training import Recipe, Trainer
 from mmdet_atc.integrations.timm import apply_merging
 from mmdet_atc.merging import keep_rate_plan
+from mmdet_atc.studies.tables import markdown_table
 
 BLOCKS = (1, 2, 3)
 
@@ -77,11 +78,7 @@ def main() -> None:
         img_size=64, patch_size=8, embed_dim=64, depth=5, num_heads=4, num_classes=4
     )
     _, accuracy = train(dense, args, 'dense', args.epochs, lr=0.016)
-    lines = [
-        '| model | tokens at the end | as it is | fine-tuned |',
-        '| --- | --- | --- | --- |',
-        f'| dense | 64 | {accuracy:.1f} | |',
-    ]
+    lines = [['dense', 64, f'{accuracy:.1f}', '']]
     for method in args.methods:
         for keep_rate in args.keep_rates:
             plan = keep_rate_plan(keep_rate, BLOCKS, of='initial')
@@ -89,8 +86,8 @@ def main() -> None:
             name = f'{method}_r{keep_rate:g}'
             before, after = train(model, args, name, args.finetune_epochs, lr=0.004)
             left = model.token_clusters[-1].num_clusters
-            lines.append(f'| {method} r={keep_rate:g} | {left} | {before:.1f} | {after:.1f} |')
-    table = '\n'.join(lines)
+            lines.append([f'{method} r={keep_rate:g}', left, f'{before:.1f}', f'{after:.1f}'])
+    table = markdown_table(['model', 'tokens at the end', 'as it is', 'fine-tuned'], lines)
     (args.out_dir / 'table.md').write_text(table + '\n')
     print(table)
 

@@ -14,6 +14,7 @@ import torch
 
 from mmdet_atc.clustering.distances import fixed_point, token_distances
 from mmdet_atc.clustering.forms import cpp
+from mmdet_atc.studies.tables import markdown_table
 
 
 def nearest_distances(image: torch.Tensor) -> torch.Tensor:
@@ -33,8 +34,7 @@ def main() -> None:
     # A third block that merges sees a quarter of the tokens, or so.
     images = [image[block, :: 2**block] for image in keys for block in range(keys.shape[1])]
     nearest = [nearest_distances(image) for image in images]
-    print('| linkage | keep rate | quantile of the last merge | rule | too low | pairs a token |')
-    print('| --- | --- | --- | --- | --- | --- |')
+    rows = []
     for linkage, rule in cpp.limit_rules().items():
         for rate in args.keep_rates:
             quantiles, pairs, too_low = [], [], 0
@@ -45,12 +45,12 @@ def main() -> None:
                 ((limits, found, _),) = cpp.near_pairs(image[None], count, linkage).tolist()
                 pairs.append(found / len(image))
                 too_low += limits > 1
-            print(
-                f'| {linkage} | {rate:g} | {min(quantiles):.3f} to {max(quantiles):.3f} '
-                f'| {rule.quantile(rate):.3f}, times {rule.stretch:g} '
-                f'| {too_low} of {len(images)} | {min(pairs):.1f} to {max(pairs):.1f} |',
-                flush=True,
-            )
+            merged = f'{min(quantiles):.3f} to {max(quantiles):.3f}'
+            guess = f'{rule.quantile(rate):.3f}, times {rule.stretch:g}'
+            found = f'{min(pairs):.1f} to {max(pairs):.1f}'
+            rows.append([linkage, f'{rate:g}', merged, guess, f'{too_low} of {len(images)}', found])
+    head = ['linkage', 'keep rate', 'quantile of the last merge', 'rule', 'too low']
+    print(markdown_table([*head, 'pairs a token'], rows))
 
 
 if __name__ == '__main__':

@@ -125,8 +125,9 @@ def _(x, branch, scale, keep, weight, bias, eps, dtype):
 @_layer_norm_backward.register_fake
 def _(total, branch, scale, keep, weight, eps, grad_total, grad_out, branch_dtype):
     grad_branch = [] if branch_dtype is None else [torch.empty_like(total, dtype=branch_dtype)]
-    parameters = [x for x in (scale, weight, weight) if x is not None]
-    return [torch.empty_like(total), *grad_branch, *(torch.empty_like(x) for x in parameters)]
+    full = torch.promote_types(total.dtype, torch.float32)
+    rows = total.new_empty(2 if scale is None else 3, total.shape[-1], dtype=full)
+    return [torch.empty_like(total), *grad_branch, rows]
 
 
 def _setup_norm(ctx, inputs, output) -> None:
@@ -137,7 +138,8 @@ def _setup_norm(ctx, inputs, output) -> None:
 def _norm_gradients(ctx, grad: Tensor):
     x, weight = ctx.saved_tensors
     tensors = x, None, None, None, weight, ctx.eps, None, grad.contiguous(), None
-    return *_layer_norm_backward(*tensors), None, None
+    grad_x, of_parameters = _layer_norm_backward(*tensors)
+    return grad_x, *of_parameters.to(weight.dtype), None, None
 
 
 def _setup_add_norm(ctx, inputs, output) -> None:
@@ -150,12 +152,11 @@ def _setup_add_norm(ctx, inputs, output) -> None:
 def _add_norm_gradients(ctx, *grads: Tensor):
     of_total, of_out = (grad.contiguous() for grad in grads)
     total, branch, scale, keep, weight = ctx.saved_tensors
-    grad_x, grad_branch, *of_parameters = _layer_norm_backward(
+    grad_x, grad_branch, of_parameters = _layer_norm_backward(
         total, branch, scale, keep, weight, ctx.eps, of_total, of_out, ctx.branch_dtype
     )
-    if scale is None:
-        of_parameters.insert(0, None)
-    grad_scale, grad_weight, grad_bias = of_parameters
+    grad_weight, grad_bias, *of_scale = of_parameters.to(weight.dtype)
+    grad_scale = of_scale[0].to(scale.dtype) if of_scale else None
     return grad_x, grad_branch, grad_scale, None, grad_weight, grad_bias, None, None
 
 

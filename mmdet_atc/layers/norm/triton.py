@@ -60,8 +60,8 @@ def backward(
     grad_out: Tensor,
     branch_dtype: torch.dtype | None,
     options: dict[str, int] = _BACKWARD,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]:
-    """Gradients of ``x``, the branch, ``scale``, ``weight`` and the bias.
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Gradients of ``x``, of the branch, and of ``weight``, the bias and ``scale`` as rows of one.
 
     Args:
         total (Tensor): The sum that was normed.
@@ -87,10 +87,7 @@ def backward(
             BLOCK_CHANNELS=triton.next_power_of_2(channels),
             **options,
         )
-    # Each in memory of its own, as torch wants the results of an operator.
-    of_weight, of_bias, *of_scale = (each.sum(0) for each in sums)
-    grad_scale = None if scale is None else of_scale[0].to(scale.dtype)
-    return grad_x, grad_branch, grad_scale, of_weight.to(weight.dtype), of_bias.to(weight.dtype)
+    return grad_x, grad_branch, sums.sum(1)
 
 
 @triton.jit(do_not_specialize=['num_rows', 'rows_per_image'])

@@ -69,6 +69,28 @@ def compared(keys: Tensor, linkage: str, device: str) -> Iterator[Answer]:
         wrong = (found != expected).any(1).sum().item()
         outcome = f'{wrong} of {len(found)} images differ' if wrong else 'equal'
         yield Answer(linkage, case, outcome, seconds)
+    if given.is_cuda:
+        yield _on_two_streams(keys.to(device), linkage)
+
+
+def _on_two_streams(keys: Tensor, linkage: str, calls: int = 20) -> Answer:
+    """Calls that run side by side give what each gives alone."""
+    start = time.perf_counter()
+    parts = keys, keys.flip(0)[:, ::2].contiguous()
+    num_clusters = [part.shape[1] // 2 for part in parts]
+    alone = [agglomerative_clustering(*each, linkage) for each in zip(parts, num_clusters)]
+    streams = [torch.cuda.Stream(keys.device) for _ in parts]
+    torch.cuda.synchronize(keys.device)
+    found = []
+    for _ in range(calls):
+        for index, stream in enumerate(streams):
+            with torch.cuda.stream(stream):
+                labels = agglomerative_clustering(parts[index], num_clusters[index], linkage)
+                found.append((labels, alone[index]))
+    torch.cuda.synchronize(keys.device)
+    wrong = sum(not torch.equal(*pair) for pair in found)
+    outcome = f'{wrong} of {len(found)} calls differ' if wrong else 'equal'
+    return Answer(linkage, 'two streams at once', outcome, time.perf_counter() - start)
 
 
 def _send(answers, compare: Callable, *args) -> None:

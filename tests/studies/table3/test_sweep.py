@@ -19,7 +19,9 @@ from mmdet_atc.studies.table3 import Sweep
 from mmdet_atc.studies.table3.cells import Cell
 
 from ...conftest import ROOT
+from ...tools.processes import run
 
+TOOL = 'tools/reproduce_table3.py'
 #: Small images: this is about the sweep, not about the model.
 SMALL = 'test_dataloader.dataset.pipeline.1.scale=(160,96)'
 
@@ -41,7 +43,7 @@ def weights(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_without_redoing_finished_cells(weights, coco_tiny, tmp_path):
     # From another folder, to which relative paths belong.
-    command = [sys.executable, str(ROOT / 'tools/reproduce_table3.py'), '--sizes', 'tiny']
+    command = [sys.executable, str(ROOT / TOOL), '--sizes', 'tiny']
     command += ['--methods', 'average', '--keep-rates', '50', '--limit-images', '2']
     command += ['--dense-tiny', 'dense.pth', '--released', '.']
     command += ['--cfg-options', SMALL, '--out-dir', str(tmp_path)]
@@ -116,13 +118,12 @@ def test_a_dense_detector_of_ones_own_is_merged_in_every_way(coco_tiny, tmp_path
     config = 'configs/vit_adapter_dinov2_few_images.py'
     model = Variant.parse(str(ROOT / config)).build(torch.device('cpu'))
     torch.save(dict(meta={}, state_dict=model.state_dict()), tmp_path / 'dense.pth')
-    command = [sys.executable, 'tools/reproduce_table3.py', '--dense-config', config]
-    command += ['--sizes', 'small', '--dense-small', str(tmp_path / 'dense.pth')]
-    command += ['--methods', 'topk', '--keep-rates', '25', '--limit-images', '2']
-    command += ['--cfg-options', SMALL, '--out-dir', str(tmp_path)]
-    env = {**os.environ, 'COCO_ROOT': str(coco_tiny)}
-    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=500)
-    assert result.returncode == 0, result.stderr[-3000:]
+    run(
+        tmp_path, TOOL, '--dense-config', config, '--sizes', 'small',
+        '--dense-small', str(tmp_path / 'dense.pth'), '--methods', 'topk', '--keep-rates', '25',
+        '--limit-images', '2', '--cfg-options', SMALL, '--out-dir', str(tmp_path),
+        COCO_ROOT=str(coco_tiny),
+    )  # fmt: skip
     (dumped,) = (tmp_path / 'runs/small_off-the-shelf_topk_r25').glob('*.py')
     assert Config.fromfile(dumped).model.backbone.merging == dict(
         type='TopKMerging', keep_rate=0.25
@@ -133,18 +134,18 @@ def test_a_dense_detector_of_ones_own_is_merged_in_every_way(coco_tiny, tmp_path
 
 
 def test_a_merging_config_is_no_dense_one(tmp_path):
-    command = [sys.executable, 'tools/reproduce_table3.py', '--out-dir', str(tmp_path)]
-    command += ['--dense-config', 'configs/atc_vit_adapter_s_average_r50.py']
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    merging = ['--dense-config', 'configs/atc_vit_adapter_s_average_r50.py']
+    result = run(tmp_path, TOOL, '--out-dir', str(tmp_path), *merging, check=False)
     assert result.returncode == 1
     assert 'must be of a dense ViTAdapter, its backbone is a ATCViTAdapter' in result.stderr
 
 
 def test_a_failing_cell_shows_its_last_lines(tmp_path):
-    command = [sys.executable, 'tools/reproduce_table3.py', '--sizes', 'tiny', '--regimes']
-    command += ['fine-tuned', '--methods', 'average', '--keep-rates', '50']
-    command += ['--released', str(tmp_path / 'nowhere'), '--out-dir', str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = run(
+        tmp_path, TOOL, '--sizes', 'tiny', '--regimes', 'fine-tuned', '--methods', 'average',
+        '--keep-rates', '50', '--released', str(tmp_path / 'nowhere'), '--out-dir', str(tmp_path),
+        check=False,
+    )  # fmt: skip
     assert result.returncode == 1
     assert 'error: tiny_fine-tuned_average_r50 failed, see' in result.stderr
     assert 'atc_tiny-coco17-05-average.pth' in result.stderr
