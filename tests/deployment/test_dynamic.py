@@ -64,7 +64,7 @@ def test_a_picture_that_is_too_large_is_one_line(dynamic):
 
 
 class Halved(torch.nn.Module):
-    """Computes otherwise where the height is no multiple of 64, or takes no more than two images."""
+    """Computes otherwise where the height is a multiple of 64, or takes two images only."""
 
     def __init__(self, is_of_batches):
         super().__init__()
