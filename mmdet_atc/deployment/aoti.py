@@ -21,10 +21,8 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
     """Export to a ``.pt2`` package.
 
     Raises:
-        ValueError: If there is no C++ compiler, or sizes are to be dynamic.
+        ValueError: If there is no C++ compiler.
     """
-    if spec.dynamic:
-        raise ValueError('files of format aoti have one size: leave dynamic away')
     compiler = os.environ.get('CXX', 'g++')
     if shutil.which(compiler) is None:
         raise ValueError(f'format aoti needs a C++ compiler, got {compiler} (apt install g++)')

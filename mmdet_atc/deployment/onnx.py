@@ -15,6 +15,7 @@ from mmdet_atc.layers.deformable import sampled
 
 from .detector import OUTPUTS, Detections, TraceableDetector
 from .pt2 import traced
+from .regions import IMAGES_APART
 from .spec import Spec
 
 INPUTS = ('pixels', 'sizes')
@@ -29,16 +30,14 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
 
     Raises:
         ImportError: If a package of the extra ``onnx`` is not installed.
-        ValueError: If sizes are to be dynamic.
     """
-    if spec.dynamic:
-        raise ValueError('files of format onnx have one size: leave dynamic away')
     require('onnx', 'onnxscript')
     operators = torch.ops.mmdet_atc
     program = traced(detector, spec).run_decompositions(
         {
             operators.deformable_attention.default: _attention,
             operators.agglomerative_clustering.default: _clustering,
+            torch.ops.aten.repeat_interleave.self_int: _repeated,
         }
     )
     # The exporter's counts of what it rewrites.
@@ -49,7 +48,7 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
         opset_version=OPSET,
         input_names=INPUTS,
         output_names=OUTPUTS,
-        custom_translation_table=_translations(),
+        custom_translation_table=translations(),
         verbose=False,
     )
     assert found is not None
@@ -138,16 +137,32 @@ def _clustering(
     )
 
 
-def _translations() -> dict[Any, Callable]:
+def _repeated(x: Tensor, repeats: int, dim: int | None = None, output_size: None = None) -> Tensor:
+    # onnxscript 0.7.2 repeats along the wrong dimension where the number depends on the size.
+    x, dim = (x.flatten(), 0) if dim is None else (x, dim % x.ndim)
+    shape = [*x.shape[: dim + 1], repeats, *x.shape[dim + 1 :]]
+    return x.unsqueeze(dim + 1).expand(shape).flatten(dim, dim + 1)
+
+
+def translations() -> dict[Any, Callable]:
     """Operators that the exporter does not know, or not as they are used here."""
-    from onnxscript import FLOAT
+    from onnxscript import DOUBLE, FLOAT, INT64, ir
     from onnxscript import opset18 as op
 
     def nms(boxes, scores, iou_threshold: float):
-        # Of one image and one class, in float32 only.
-        boxes = op.Unsqueeze(op.Cast(boxes, to=FLOAT.dtype), [0])
-        scores = op.Unsqueeze(op.Cast(scores, to=FLOAT.dtype), [0, 1])
-        found = op.NonMaxSuppression(boxes, scores, 2**63 - 1, iou_threshold)
+        # In float32 only, where images would lose digits if they lay apart: they are its classes.
+        zero, one, apart = (op.Constant(value=ir.tensor(x)) for x in (0, 1, IMAGES_APART))
+        apart = op.Cast(apart, to=DOUBLE.dtype)
+        image = op.Floor(op.Div(op.Slice(boxes, [0], [1], [1]), apart))
+        boxes = op.Cast(op.Sub(boxes, op.Mul(image, apart)), to=FLOAT.dtype)
+        image = op.Reshape(op.Cast(image, to=INT64.dtype), [1, -1])
+        last = op.ReduceMax(op.Concat(image, op.Unsqueeze(zero, [0, 1]), axis=1), keepdims=0)
+        is_image = op.Equal(op.Unsqueeze(op.Range(zero, op.Add(last, one), one), [1]), image)
+        nothing = op.Constant(value_float=-2.0)  # of others; no score is below -1
+        scores = op.Where(is_image, op.Cast(scores, to=FLOAT.dtype), nothing)
+        found = op.NonMaxSuppression(
+            op.Unsqueeze(boxes, [0]), op.Unsqueeze(scores, [0]), 2**63 - 1, iou_threshold, -1.5
+        )
         return op.Reshape(op.Slice(found, [2], [3], [1]), [-1])
 
     def sort(self, stable: bool = True, dim: int = -1, descending: bool = False):

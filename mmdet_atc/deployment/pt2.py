@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import UserError
 from torch.export import Dim, ExportedProgram
 
 from .detector import Detections, TraceableDetector
@@ -13,6 +14,7 @@ from .spec import DIVISOR, LARGEST_BATCH, LARGEST_SIDE, SMALLEST_SIDE, Spec
 
 #: Name of the :class:`Spec` in the archive.
 _SPEC = 'mmdet_atc.json'
+_FIXED_ONLY = 'no file for all sizes can be made of this model, leave dynamic away'
 
 
 def traced(detector: TraceableDetector, spec: Spec) -> ExportedProgram:
@@ -24,6 +26,9 @@ def traced(detector: TraceableDetector, spec: Spec) -> ExportedProgram:
 
     Returns:
         ExportedProgram: Takes pixels and sizes as ``detector`` does.
+
+    Raises:
+        ValueError: If sizes are to be dynamic, and the model computes otherwise for some of them.
     """
     # Batches of 1 would be taken for a constant.
     batch = max(spec.batch, 2) if spec.dynamic else spec.batch
@@ -35,13 +40,35 @@ def traced(detector: TraceableDetector, spec: Spec) -> ExportedProgram:
         images = Dim('images', min=1, max=LARGEST_BATCH)
         rows, cols = (Dim(name, min=smallest, max=largest) for name in ('rows', 'cols'))
         shapes = {0: images, 2: DIVISOR * rows, 3: DIVISOR * cols}, {0: images}
-    with torch.no_grad():
-        program = torch.export.export(detector, (pixels, sizes), dynamic_shapes=shapes)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(detector, (pixels, sizes), dynamic_shapes=shapes)
+    except UserError as error:
+        raise ValueError(f'{_FIXED_ONLY}: {str(error).splitlines()[0]}') from error
+    if spec.dynamic:
+        _check_guards(program)
     # So that it also runs where gradients are not switched off.
     for name, value in program.state_dict.items():
         if isinstance(value, nn.Parameter):
             program.state_dict[name] = nn.Parameter(value.detach(), requires_grad=False)
     return program
+
+
+def _check_guards(program: ExportedProgram) -> None:
+    """That no size is left out by what torch assumed when it traced the program."""
+    check = getattr(program.module(), '_guards_fn', None)
+    if check is None:  # older torch
+        return
+    sides = range(SMALLEST_SIDE, LARGEST_SIDE + 1, DIVISOR)
+    shapes = {(1, side, other) for side in sides for other in sides}
+    shapes |= {(batch, side, side) for side in sides for batch in (2, LARGEST_BATCH)}
+    for batch, height, width in sorted(shapes):
+        pixels = torch.empty(batch, 3, height, width, dtype=torch.uint8, device='meta')
+        try:
+            check(pixels, torch.empty(batch, 2, dtype=torch.int64, device='meta'))
+        except AssertionError as error:
+            size = f'{batch} of {height}x{width}'
+            raise ValueError(f'{_FIXED_ONLY}: not with images {size}. {error}') from error
 
 
 def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:

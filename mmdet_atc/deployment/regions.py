@@ -63,16 +63,16 @@ def kept_by_nms(
         extent (int): No coordinate is greater.
 
     Returns:
-        Tensor: Indices of the kept boxes, ``(K,)`` int64, by falling score.
+        Tensor: Indices of the kept boxes, ``(K,)`` int64, each image's by falling score.
     """
     # MMDetection shifts groups apart in float32, too: what is rounded here, is rounded there.
     shifted = boxes + (groups.to(boxes.dtype) * (extent + 1))[:, None]
-    apart = shifted.double() + (images.double() * _GROUPS * (extent + 1))[:, None]
+    apart = shifted.double() + (images.double() * IMAGES_APART)[:, None]
     return nms(apart, scores.double(), iou_threshold)
 
 
-#: More than there are classes or levels.
-_GROUPS = 4096
+#: How far images are shifted apart: further than 4096 classes or levels of 4095 pixels.
+IMAGES_APART = 2**24
 
 
 def rank_in_image(images: Tensor, batch: int) -> Tensor:

@@ -64,9 +64,7 @@ def test_the_list_is_complete():
 
 
 @pytest.mark.parametrize('name', DENSE + ATC + MICRO)
-def test_a_config_is_thin_and_builds(name):
-    code = (CONFIGS / f'{name}.py').read_text().splitlines()
-    assert len([line for line in code if line.strip()]) <= (65 if 'micro' in name else 35)
+def test_a_config_builds_what_it_says(name):
     cfg, model = load(name), on_meta(name)
     assert type(model.backbone).__name__ == ('ATCViTAdapter' if '_atc_' in name else 'ViTAdapter')
     assert model.backbone.vit_features == 'each'

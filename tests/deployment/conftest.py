@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 
 from mmdet_atc.apis import DetInferencer
 from mmdet_atc.apis.exported import config_of
-from mmdet_atc.deployment import Spec, TraceableDetector, save
+from mmdet_atc.deployment import FORMATS, Spec, TraceableDetector, save
 from mmdet_atc.engine import load_config
 
 from ..conftest import ROOT
@@ -90,3 +90,19 @@ def package(inferencer, made_once):
     detector = TraceableDetector(inferencer.model)
     folder = made_once('aoti', lambda folder: save(detector, spec, folder / 'micro.pt2', 'aoti'))
     return folder / 'micro.pt2'
+
+
+@pytest.fixture(scope='session')
+def dynamic_file(inferencer, made_once):
+    """Function of a format: its file for pictures of all sizes and any number of them."""
+
+    def file_of(format):
+        spec = Spec(128, 160, dynamic=True, config=config_of(inferencer))
+        detector = TraceableDetector(inferencer.model)
+        name = f'micro{FORMATS[format][1]}'
+        folder = made_once(
+            f'dynamic_{format}', lambda folder: save(detector, spec, folder / name, format)
+        )
+        return folder / name
+
+    return file_of

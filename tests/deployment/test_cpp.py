@@ -15,6 +15,7 @@ import torch
 
 from mmdet_atc.apis import load_exported
 from mmdet_atc.clustering import agglomerative_clustering
+from mmdet_atc.deployment.spec import LARGEST_SIDE
 from mmdet_atc.layers.deformable import deformable_attention
 
 from ..clustering.families import FAMILIES, LINKAGES, features_of
@@ -127,9 +128,11 @@ def detect(folder, *arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def test_a_program_finds_what_python_finds(build, package, images, tmp_path):
+@pytest.mark.parametrize('dynamic', [False, True])
+def test_a_program_finds_what_python_finds(build, package, dynamic_file, images, tmp_path, dynamic):
+    package = dynamic_file('aoti') if dynamic else package
     exported = load_exported(package, show_progress=False)
-    sizes = ((128, 96), (128, 96), (90, 70))
+    sizes = ((128, 96), (128, 96), (200, 150) if dynamic else (90, 70))
     pictures = [mmcv.imresize(mmcv.imread(path), size) for path, size in zip(images, sizes)]
     for pixels, size in exported.batches(pictures):
         file = written(pixels[0], size[0], tmp_path / 'picture.ppm')
@@ -146,11 +149,32 @@ def test_a_program_finds_what_python_finds(build, package, images, tmp_path):
         torch.testing.assert_close(found[:, 6], covered, atol=5e-3, rtol=0)
 
 
-def test_a_program_refuses_in_one_line(build, package, tmp_path):
+def test_a_program_takes_as_many_pictures_as_there_are(build, dynamic_file, images, tmp_path):
+    package = dynamic_file('aoti')
+    exported = load_exported(package, show_progress=False)
+    pictures = [
+        mmcv.imresize(mmcv.imread(path), size) for path, size in zip(images, ((90, 150), (130, 70)))
+    ]
+    ((pixels, sizes),) = exported.batches(pictures, 2)
+    assert tuple(pixels.shape) == (2, 3, 160, 160)
+    files = [written(*one, tmp_path / f'{i}') for i, one in enumerate(zip(pixels, sizes))]
+    process = detect(build, package, *files)
+    expected = exported.program(pixels, sizes)
+    found = [line.split() for line in process.stdout.splitlines()]
+    assert [line[0] for line in found] == [str(files[i]) for i in expected['images'].tolist()]
+    boxes = torch.tensor([[float(side) for side in line[3:7]] for line in found])
+    torch.testing.assert_close(boxes, expected['boxes'], atol=1e-2, rtol=0)
+
+
+def test_a_program_refuses_in_one_line(build, package, dynamic_file, tmp_path):
     small = written(
         torch.zeros(3, 32, 32, dtype=torch.uint8), torch.tensor([32, 32]), tmp_path / 's'
     )
     large = written(torch.zeros(3, 97, 9, dtype=torch.uint8), torch.tensor([97, 9]), tmp_path / 'l')
+    dynamic, side = dynamic_file('aoti'), LARGEST_SIDE + 1
+    huge = written(
+        torch.zeros(3, 9, side, dtype=torch.uint8), torch.tensor([9, side]), tmp_path / 'h'
+    )
     alone = tmp_path / 'alone'
     alone.mkdir()
     shutil.copy(build / 'detect', alone)
@@ -158,6 +182,8 @@ def test_a_program_refuses_in_one_line(build, package, tmp_path):
         (build, (package,), 'usage: detect PACKAGE.pt2 PICTURE.ppm'),
         (build, (package, large), '97x9 pixels, the package takes at most 96x128'),
         (build, (package, small, small), 'the package takes 1 pictures a call, got 2'),
+        (build, (dynamic, huge), f'9x{side} pixels, the package takes at most 2880x2880'),
+        (build, (dynamic, *[small] * 65), 'the package takes 1 to 64 pictures a call, got 65'),
         (build, (package, package), 'micro.pt2 is no PPM file'),
         (build, (tmp_path / 'none.pt2', small), 'no package at'),
         (alone, (package, small), 'libmmdet_atc_operators.so: cannot open shared object file'),

@@ -6,14 +6,11 @@ import os
 import subprocess
 import sys
 
-import mmcv
-import numpy as np
 import pytest
 import torch
 
 from mmdet_atc.apis import load_exported
-from mmdet_atc.apis.exported import config_of
-from mmdet_atc.deployment import Spec, TraceableDetector, compare, save
+from mmdet_atc.deployment import TraceableDetector
 
 from ..conftest import ROOT
 from ..integrations.test_without_openmmlab import WITHOUT
@@ -45,14 +42,6 @@ def exported(fixed):
     return load_exported(fixed[0], show_progress=False)
 
 
-@pytest.fixture(scope='module')
-def dynamic(inferencer, tmp_path_factory):
-    file = tmp_path_factory.mktemp('dynamic') / 'micro.pt2'
-    spec = Spec(128, 160, dynamic=True, config=config_of(inferencer))
-    save(TraceableDetector(inferencer.model), spec, file, 'pt2')
-    return load_exported(file, show_progress=False)
-
-
 def test_the_tool_says_how_near_and_how_fast(fixed):
     file, output = fixed
     parity, speed = output.strip().splitlines()[-2:]
@@ -77,36 +66,6 @@ def test_a_file_runs_without_openmmlab(fixed, exported, inferencer, images, tmp_
     assert len(expected['boxes']) > 10
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-3, rtol=1e-4, msg=name)
-
-
-@pytest.fixture(scope='module')
-def pictures(images):
-    """Small real images of several sizes."""
-    sizes = ((160, 100), (96, 128), (100, 150), (130, 110))
-    return [mmcv.imresize(mmcv.imread(path), size) for path, size in zip(images, sizes)]
-
-
-def test_a_file_is_called_as_the_inferencer(dynamic, inferencer, pictures):
-    for given in pictures[:2]:
-        options = dict(return_vis=True, pred_score_thr=0.2)
-        found, expected = dynamic(given, **options), inferencer(given, **options)
-        assert found.keys() == expected.keys()
-        (one,), (other,) = found['predictions'], expected['predictions']
-        assert one.keys() == other.keys()
-        assert one['labels'] == other['labels']
-        assert len(one['labels']) > 10
-        np.testing.assert_allclose(one['scores'], other['scores'], atol=1e-5)
-        np.testing.assert_allclose(one['bboxes'], other['bboxes'], atol=1e-3)
-        # MMDetection draws in random colours.
-        assert found['visualization'][0].shape == expected['visualization'][0].shape
-
-
-def test_one_file_for_all_sizes_and_batches(dynamic, inferencer, pictures):
-    for batch in (1, 3):
-        batches = list(dynamic.batches(pictures, batch))
-        parity = compare(inferencer.model, dynamic.program, batches)
-        assert parity.detections == 30 * 4
-        assert parity.is_within(), parity
 
 
 def test_a_picture_that_is_larger_is_made_to_fit(exported, images):

@@ -19,6 +19,8 @@ from mmdet_atc.merging import (
     keep_rate_plan,
 )
 
+from .recipe import hooks_of
+
 MICRO = dict(img_size=64, patch_size=16, embed_dim=32, depth=4, num_heads=2, num_classes=7)
 PLAN = keep_rate_plan(0.5, blocks=(1, 2))
 AVERAGE = dict(type='AgglomerativeMerging', linkage='average')
@@ -164,23 +166,17 @@ def test_evit_fuses_the_rest_by_attention():
     torch.testing.assert_close(model.token_clusters[1].sizes, torch.ones(2, 5))
 
 
-def state_of_hooks(model: nn.Module) -> list:
-    return [
-        (len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m))) for m in model.modules()
-    ]
-
-
 @pytest.mark.parametrize('kind', MODELS)
 def test_undone_to_the_bit(kind):
     model, x = micro(**MODELS[kind]), pictures()
     weights = copy.deepcopy(model.state_dict())
     with torch.no_grad():
-        dense, hooks = model(x), state_of_hooks(model)
+        dense, hooks = model(x), hooks_of(model)
         apply_merging(model, AVERAGE, PLAN)(x)
         assert list(model.state_dict()) == list(weights)
         assert remove_merging(model) is model
         assert torch.equal(model(x), dense)
-    assert state_of_hooks(model) == hooks
+    assert hooks_of(model) == hooks
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, weights[name])
     assert remove_merging(model) is model
@@ -318,10 +314,10 @@ def test_bad_arguments_leave_the_model_as_it_was(change, message):
     with torch.no_grad():
         dense = model(x)
         arguments = dict(model=model, merging=AVERAGE, plan=PLAN) | change
-        hooks = state_of_hooks(model)
+        hooks = hooks_of(model)
         with pytest.raises(ValueError, match=message):
             apply_merging(**arguments)
-        assert state_of_hooks(model) == hooks
+        assert hooks_of(model) == hooks
         assert torch.equal(model(x), dense)
 
 

@@ -1,7 +1,7 @@
 // Runs a detector of `tools/deployment/export.py --format aoti` without Python; see docs/export.md.
 //   detect PACKAGE.pt2 PICTURE.ppm...
-// As many pictures as the package takes in a call. A line for each detection: picture, label, score,
-// box, and which share of the box its mask covers.
+// As many pictures as the package takes in a call, any number of a dynamic one. A line for each
+// detection: picture, label, score, box, and which share of the box its mask covers.
 
 #include <ATen/ATen.h>
 #include <dlfcn.h>
@@ -12,21 +12,21 @@
 #include <iostream>
 #include <string>
 
-// A picture to the upper left corner of pixels (3, H, W); gives its height and width.
-at::Tensor Read(const char* path, const at::Tensor& pixels) {
+// Of dynamic packages, as in mmdet_atc/deployment/spec.py.
+constexpr long kDivisor = 32, kSmallestSide = 96, kLargestSide = 2880, kLargestBatch = 64;
+
+// A picture, (3, height, width).
+at::Tensor Read(const char* path) {
     std::ifstream file(path, std::ios::binary);
     std::string kind;
     int64_t width = 0, height = 0, greatest = 0;
     file >> kind >> width >> height >> greatest;
     file.get();  // the blank before the pixels
     TORCH_CHECK(file && kind == "P6" && greatest == 255, path, " is no PPM file of 8 bits");
-    TORCH_CHECK(height <= pixels.size(1) && width <= pixels.size(2), path, " has ", height, "x", width,
-                " pixels, the package takes at most ", pixels.size(1), "x", pixels.size(2));
     const at::Tensor picture = at::empty({height, width, 3}, at::kByte);
     file.read(static_cast<char*>(picture.data_ptr()), picture.numel());
     TORCH_CHECK(file, path, " ends too early");
-    pixels.narrow(1, 0, height).narrow(2, 0, width).copy_(picture.permute({2, 0, 1}));
-    return at::tensor({height, width}, at::kLong);
+    return picture.permute({2, 0, 1});
 }
 
 void Detect(const std::string& package, int64_t count, char** pictures) {
@@ -37,13 +37,33 @@ void Detect(const std::string& package, int64_t count, char** pictures) {
     TORCH_CHECK(std::ifstream(package), "no package at ", package);
     const std::string spec = Loader::load_metadata_from_package(package, "model")["mmdet_atc"];
     long height, width, batch;
-    const char* const fields = "{\"height\": %ld, \"width\": %ld, \"batch\": %ld";
-    TORCH_CHECK(std::sscanf(spec.c_str(), fields, &height, &width, &batch) == 3, package,
+    char dynamic[6];
+    const char* const fields =
+        "{\"height\": %ld, \"width\": %ld, \"batch\": %ld, \"dynamic\": %5[a-z]";
+    TORCH_CHECK(std::sscanf(spec.c_str(), fields, &height, &width, &batch, dynamic) == 4, package,
                 " is no package of tools/deployment/export.py");
-    TORCH_CHECK(count == batch, "the package takes ", batch, " pictures a call, got ", count);
-    const at::Tensor pixels = at::zeros({batch, 3, height, width}, at::kByte);
-    const at::Tensor sizes = at::empty({batch, 2}, at::kLong);
-    for (int64_t i = 0; i < batch; ++i) sizes[i].copy_(Read(pictures[i], pixels[i]));
+    const bool is_dynamic = dynamic == std::string("true");
+    if (is_dynamic) height = width = kLargestSide;
+    TORCH_CHECK(is_dynamic ? count <= kLargestBatch : count == batch, "the package takes ",
+                is_dynamic ? "1 to " : "", is_dynamic ? kLargestBatch : batch,
+                " pictures a call, got ", count);
+    const at::Tensor sizes = at::empty({count, 2}, at::kLong);
+    std::vector<at::Tensor> read;
+    for (int64_t i = 0; i < count; ++i) {
+        read.push_back(Read(pictures[i]));
+        sizes[i].copy_(at::tensor(read[i].sizes().slice(1)));
+        TORCH_CHECK(read[i].size(1) <= height && read[i].size(2) <= width, pictures[i], " has ",
+                    read[i].size(1), "x", read[i].size(2), " pixels, the package takes at most ",
+                    height, "x", width);
+    }
+    if (is_dynamic) {  // what holds all pictures
+        const at::Tensor largest = sizes.amax(0).add(kDivisor - 1).floor_divide(kDivisor).mul(kDivisor);
+        height = std::max(largest[0].item<long>(), kSmallestSide);
+        width = std::max(largest[1].item<long>(), kSmallestSide);
+    }
+    const at::Tensor pixels = at::zeros({count, 3, height, width}, at::kByte);
+    for (int64_t i = 0; i < count; ++i)
+        pixels[i].narrow(1, 0, read[i].size(1)).narrow(2, 0, read[i].size(2)).copy_(read[i]);
 
     const std::vector<at::Tensor> found = Loader(package).run({pixels, sizes});
     const at::Tensor boxes = found[0], scores = found[1], labels = found[2], masks = found[3];
