@@ -9,7 +9,6 @@ from .mismatch import Mismatch, check_fit, fitted
 from .safe import (
     CheckpointError,
     DownloadError,
-    allow_mmengine_checkpoints,
     load_safely,
     verify_checkpoint,
 )
@@ -23,7 +22,6 @@ __all__ = [
     'CheckpointError',
     'DownloadError',
     'Mismatch',
-    'allow_mmengine_checkpoints',
     'check_fit',
     'find_resumable_checkpoint',
     'fit_state_dict',

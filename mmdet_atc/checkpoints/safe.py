@@ -73,7 +73,7 @@ def load_safely(
         checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises what a damaged file makes it stumble over
         if isinstance(error, OSError) and error.filename is not None:
-            raise  # the file system's word, not the file's content
+            raise  # of the file system, not of the content
         raise CheckpointError(f'{source or path}: {explain_load_error(error)}') from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(

@@ -146,7 +146,7 @@ class Audit:
 
 
 def require_objects(found: Audit, objects: bool) -> None:
-    """That there is something to train on.
+    """Raise unless there is something to train on.
 
     Args:
         found (Audit): Of the training set.

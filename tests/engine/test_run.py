@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmdet_atc.engine import choose_start, load_config
+from mmdet_atc.engine.run import choose_start, load_config
 
 from ..conftest import ROOT
 

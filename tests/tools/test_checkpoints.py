@@ -106,10 +106,10 @@ def test_the_hub_then_its_cache_on_one_and_on_two_processes(hub, data, env, tmp_
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        (['tools/test.py', CONFIG, 'hf://no/such/file.pth'], 'has no repository no/such'),
+        (['tools/test.py', CONFIG, 'hf://no/such/file.pth'], 'Repository Not Found'),
         (
             ['tools/train.py', CONFIG, '--cfg-options', f'load_from=hf://{REPO}/other.pth', *MODEL],
-            "has no file 'other.pth'",
+            'Entry Not Found',
         ),
     ],
 )

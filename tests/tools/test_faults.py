@@ -57,7 +57,6 @@ def spoil(data: Path, change) -> None:
     ('content', 'what', 'workers'),
     [
         (None, 'No such file', 0),
-        (b'', '000000000003.png', 0),
         (b'no image', 'load', 0),
         (b'no image', 'load', 1),
     ],
@@ -116,16 +115,9 @@ def hostile(path: Path) -> str:
     return 'the checkpoint holds'
 
 
-def truncated(path: Path) -> str:
-    torch.save({'state_dict': {'a': torch.zeros(5000)}}, path)
-    path.write_bytes(path.read_bytes()[:3000])
-    return 'no complete checkpoint'
-
-
-@pytest.mark.parametrize('make', [hostile, truncated])
-def test_bad_checkpoints_wherever_they_are_given(data, tool, tmp_path, make):
+def test_bad_checkpoints_wherever_they_are_given(data, tool, tmp_path):
     path = tmp_path / 'epoch_1.pth'
-    expected = f'{path}: {make(path)}'
+    expected = f'{path}: {hostile(path)}'
     work_dir = tmp_path / 'w'
     assert expected in train(tool, work_dir, f'load_from={path}')
     assert expected in train(tool, work_dir, resume=('--resume', path))
