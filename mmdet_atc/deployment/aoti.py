@@ -43,11 +43,17 @@ class AotiProgram:
 
     Args:
         path (Path): The file.
+
+    Raises:
+        ValueError: If it is none of ours.
     """
 
     def __init__(self, path: Path) -> None:
         self._model = torch._inductor.aoti_load_package(str(path))
-        self.spec = Spec.from_json(self._model.get_metadata()[_SPEC])
+        metadata = self._model.get_metadata()
+        if _SPEC not in metadata:
+            raise ValueError(f'{path} is no file of tools/deployment/export.py')
+        self.spec = Spec.from_json(metadata[_SPEC])
 
     def __call__(self, pixels: Tensor, sizes: Tensor) -> Detections:
         """As :meth:`TraceableDetector.forward`.

@@ -65,6 +65,7 @@ class OnnxProgram:
     Raises:
         ImportError: If onnxruntime is not installed, or the file clusters and
             onnxruntime-extensions is not.
+        ValueError: If it is none of ours.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +85,8 @@ class OnnxProgram:
             )
         except Exception as error:  # onnxruntime has no class of its own for it
             if _CLUSTERING not in str(error):
-                raise
+                message = str(error).splitlines()[0]
+                raise ValueError(f'onnxruntime cannot open {path}: {message}') from error
             raise ImportError(
                 f'{path} clusters tokens, which needs onnxruntime-extensions: {_ADVICE}'
             ) from error

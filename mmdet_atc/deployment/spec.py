@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 #: Sides of images are multiples of this.
@@ -82,18 +83,38 @@ class Spec:
         Raises:
             ValueError: If it does not; the message says which ones it takes.
         """
-        batch, channels, height, width = pixels.shape
         if self.dynamic:
-            allowed = range(SMALLEST_SIDE, LARGEST_SIDE + 1, DIVISOR)
-            fits = height in allowed and width in allowed and batch <= LARGEST_BATCH
             wanted = (
                 f'(1 to {LARGEST_BATCH}, 3, H, W) with multiples of {DIVISOR} from '
                 f'{SMALLEST_SIDE} to {LARGEST_SIDE} as H and W'
             )
         else:
-            fits = (batch, height, width) == (self.batch, self.height, self.width)
             wanted = f'({self.batch}, 3, {self.height}, {self.width})'
-        if not fits or channels != 3:
-            raise ValueError(f'this file takes pixels of {wanted}, got {tuple(pixels.shape)}')
-        if tuple(sizes.shape) != (batch, 2):
-            raise ValueError(f'sizes must be ({batch}, 2), got {tuple(sizes.shape)}')
+        if pixels.dtype != torch.uint8 or not self._takes(pixels.shape):
+            got = f'{_kind(pixels)} {tuple(pixels.shape)}'
+            raise ValueError(f'this file takes uint8 pixels of {wanted}, got {got}')
+        batch, _, *sides = pixels.shape
+        if sizes.dtype != torch.int64 or tuple(sizes.shape) != (batch, 2):
+            raise ValueError(
+                f'sizes must be int64 ({batch}, 2), got {_kind(sizes)} {tuple(sizes.shape)}'
+            )
+        if (sizes < 1).any() or (sizes > torch.tensor(sides)).any():
+            raise ValueError(
+                f'sizes are heights and widths in pixels of {sides}, got {sizes.tolist()}'
+            )
+
+    def _takes(self, shape: torch.Size) -> bool:
+        """Whether this is a shape of pixels."""
+        if not self.dynamic:
+            return shape == (self.batch, 3, self.height, self.width)
+        allowed = range(SMALLEST_SIDE, LARGEST_SIDE + 1, DIVISOR)
+        return (
+            len(shape) == 4
+            and 1 <= shape[0] <= LARGEST_BATCH
+            and shape[1] == 3
+            and all(side in allowed for side in shape[2:])
+        )
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix('torch.')

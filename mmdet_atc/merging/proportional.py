@@ -21,10 +21,10 @@ def proportional_attention(
 ) -> Tensor:
     """Softmax attention with log(size) added to the logits of each key (ToMe, eq. 1).
 
-    In half precision a GPU has kernels of its own. Elsewhere there the bias is folded into further
-    channels of the queries and keys, since torch's kernels are slow with a mask. On the CPU the
-    fused kernel takes a mask that is broadcast over queries, but only in the queries' type, and
-    half precision is too coarse for it.
+    A GPU has kernels for it in half precision, and in inference in float32. Elsewhere there the
+    bias is folded into further channels of the queries and keys, since torch's kernels are slow
+    with a mask. On the CPU the fused kernel takes a mask that is broadcast over queries, but only
+    in the queries' type, and half precision is too coarse for it.
 
     Args:
         q (Tensor): Queries, ``(B, heads, T, D)``.
@@ -74,7 +74,9 @@ def folded_attention(
 
 
 def _has_kernel(q: Tensor, dropout: float) -> bool:
-    return can_run_triton(q) and not dropout and q.dtype.itemsize == 2 and q.shape[-1] in _HEAD_DIMS
+    can = can_run_triton(q) and not dropout and q.shape[-1] in _HEAD_DIMS
+    is_half = q.dtype.itemsize == 2
+    return can and (is_half or (q.dtype == torch.float32 and not torch.is_grad_enabled()))
 
 
 @operator(

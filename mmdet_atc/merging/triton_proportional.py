@@ -1,4 +1,4 @@
-"""Proportional attention on a GPU in half precision: Triton kernels, no mask.
+"""Proportional attention on a GPU: Triton kernels, no mask.
 
 FlashAttention-2 (Dao, 2023), with log sizes added to the logits where they are in registers, in
 float32. No sums of different programs meet, so results are the same in each call.
@@ -13,11 +13,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-#: Queries and keys at a time, the latter of heads of 64 channels: those of larger heads are fewer,
-#: or GPUs with less shared memory than an H100 could not hold them.
-_FORWARD = dict(QUERIES=64, KEYS=128)
-_BACKWARD = dict(QUERIES=64, KEYS=64)
-_WARPS = dict(num_warps=4, num_stages=3)
+#: Queries and keys at a time that measured best on an H100, of heads of 64 channels.
+_FORWARD = dict(QUERIES=64, KEYS=128, num_warps=4, num_stages=3)
+_FORWARD_FLOAT32 = dict(QUERIES=64, KEYS=64, num_warps=4, num_stages=2)
+_OF_QUERIES = dict(QUERIES=64, KEYS=128, num_warps=4, num_stages=3)
+_OF_KEYS = dict(QUERIES=128, KEYS=64, num_warps=4, num_stages=2)
+#: Products of float32: each of three on tensor cores, which is as exact as one without them.
+_PRECISION = tl.constexpr('tf32x3')
 #: Logits are to base 2, gradients of logits are of those to base e.
 _LOG_2 = tl.constexpr(math.log(2))
 
@@ -31,17 +33,17 @@ def attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> tuple[Tensor, T
     batch, heads, num_tokens, head_dim = q.shape
     out = q.new_empty(batch, num_tokens, heads, head_dim)
     logs = q.new_empty(batch, heads, num_tokens, dtype=torch.float32)
-    blocks = _blocks(_FORWARD, head_dim)
+    options = _FORWARD if q.dtype.itemsize == 2 else _FORWARD_FLOAT32
+    options = _fitting(options, head_dim)
     with torch.cuda.device_of(q):
-        _attend_kernel[(triton.cdiv(num_tokens, blocks['QUERIES']), heads, batch)](
+        _attend_kernel[(triton.cdiv(num_tokens, options['QUERIES']), heads, batch)](
             *(q, k, v, sizes.float().log2(), out, logs),
             *q.stride()[:3],
             num_tokens,
             head_dim**-0.5 / math.log(2),
             HEADS=heads,
             HEAD_DIM=head_dim,
-            **blocks,
-            **_WARPS,
+            **options,
         )
     return out, logs
 
@@ -53,28 +55,29 @@ def attention_backward(
     batch, heads, num_tokens, head_dim = q.shape
     grads = [q.new_empty(batch, num_tokens, heads, head_dim) for _ in range(3)]
     inner = torch.empty_like(logs)
-    blocks = _blocks(_BACKWARD, head_dim)
     with torch.cuda.device_of(q):
-        for kernel, results, of_program in (
-            (_queries_kernel, grads[:1], 'QUERIES'),
-            (_keys_kernel, grads[1:], 'KEYS'),  # takes `inner` from the former
+        for kernel, results, of_program, options in (
+            (_queries_kernel, grads[:1], 'QUERIES', _fitting(_OF_QUERIES, head_dim)),
+            # Takes `inner` from the former.
+            (_keys_kernel, grads[1:], 'KEYS', _fitting(_OF_KEYS, head_dim)),
         ):
-            kernel[(triton.cdiv(num_tokens, blocks[of_program]), heads, batch)](
+            kernel[(triton.cdiv(num_tokens, options[of_program]), heads, batch)](
                 *(q, k, v, sizes.float().log2(), out, logs, grad.contiguous(), inner, *results),
                 *q.stride()[:3],
                 num_tokens,
                 head_dim**-0.5 / math.log(2),
                 HEADS=heads,
                 HEAD_DIM=head_dim,
-                **blocks,
-                **_WARPS,
+                **options,
             )
     of_q, of_k, of_v = (x.transpose(1, 2) for x in grads)
     return of_q, of_k, of_v
 
 
-def _blocks(blocks: dict[str, int], head_dim: int) -> dict[str, int]:
-    return {**blocks, 'KEYS': min(blocks['KEYS'], 64 * blocks['KEYS'] // head_dim)}
+def _fitting(options: dict[str, int], head_dim: int) -> dict[str, int]:
+    """Less at a time of larger heads: GPUs have less shared memory than an H100."""
+    larger = max('QUERIES', 'KEYS', key=lambda name: options[name])
+    return {**options, larger: min(options[larger], 64 * options[larger] // head_dim)}
 
 
 @triton.jit
@@ -155,7 +158,8 @@ def _attend_to(
     powers = tl.exp2(logits - now[:, None])
     fade = tl.exp2(largest - now)
     total = total * fade + tl.sum(powers, 1)
-    found = tl.dot(powers.to(values.dtype), values, found * fade[:, None])
+    powers = powers.to(values.dtype)
+    found = tl.dot(powers, values, found * fade[:, None], input_precision=_PRECISION)
     return now, total, found
 
 
@@ -265,7 +269,8 @@ def _logits(queries, keys, scale, log_sizes, key, num_tokens, IS_LAST: tl.conste
         log_size = tl.load(log_sizes + key, mask=key < num_tokens, other=float('-inf'))
     else:
         log_size = tl.load(log_sizes + key)
-    return tl.dot(queries, tl.trans(keys)) * scale + log_size[None, :]
+    products = tl.dot(queries, tl.trans(keys), input_precision=_PRECISION)
+    return products * scale + log_size[None, :]
 
 
 @triton.jit

@@ -21,7 +21,7 @@ def test_a_package_finds_what_the_model_finds(inferencer, images, package):
     assert parity.detections > 30
     assert parity.is_within(), parity
     pixels, sizes = next(exported.batches(pictures))
-    with pytest.raises(ValueError, match=r'takes pixels of \(1, 3, 96, 128\)'):
+    with pytest.raises(ValueError, match=r'takes uint8 pixels of \(1, 3, 96, 128\)'):
         exported.program(pixels[:, :, :64], sizes)
 
 

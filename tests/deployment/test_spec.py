@@ -28,9 +28,16 @@ def test_sides_that_are_no_multiples_are_refused_with_those_that_fit():
 @pytest.mark.parametrize(
     ('spec', 'shape', 'message'),
     [
-        (FIXED, (1, 3, 96, 128), r'takes pixels of \(2, 3, 96, 128\), got \(1, 3, 96, 128\)'),
-        (FIXED, (2, 3, 128, 96), r'got \(2, 3, 128, 96\)'),
-        (FIXED, (2, 1, 96, 128), r'got \(2, 1, 96, 128\)'),
+        (
+            FIXED,
+            (1, 3, 96, 128),
+            r'uint8 pixels of \(2, 3, 96, 128\), got uint8 \(1, 3, 96, 128\)',
+        ),
+        (FIXED, (2, 3, 128, 96), r'got uint8 \(2, 3, 128, 96\)'),
+        (FIXED, (2, 1, 96, 128), r'got uint8 \(2, 1, 96, 128\)'),
+        (FIXED, (3, 96, 128), r'got uint8 \(3, 96, 128\)'),
+        (DYNAMIC, (3, 96, 128), r'got uint8 \(3, 96, 128\)'),
+        (DYNAMIC, (0, 3, 96, 128), r'\(1 to 64, 3, H, W\)'),
         (DYNAMIC, (1, 3, 100, 128), 'multiples of 32 from 96 to 2880'),
         (DYNAMIC, (1, 3, 64, 128), 'multiples of 32 from 96 to 2880'),
     ],
@@ -43,10 +50,19 @@ def test_wrong_shapes_are_one_line(spec, shape, message):
 
 @pytest.mark.parametrize(('spec', 'shape'), [(FIXED, (2, 3, 96, 128)), (DYNAMIC, (5, 3, 256, 96))])
 def test_right_shapes_pass(spec, shape):
-    spec.check(*inputs(*shape))
     pixels, _ = inputs(*shape)
-    with pytest.raises(ValueError, match='sizes must be'):
-        spec.check(pixels, torch.zeros(2))
+    sizes = torch.tensor([shape[2:]] * shape[0])
+    spec.check(pixels, sizes)
+    with pytest.raises(ValueError, match=r'takes uint8 pixels of .*, got float32'):
+        spec.check(pixels.float(), sizes)
+    for wrong, message in (
+        (sizes[:1], rf'int64 \({shape[0]}, 2\), got int64 \(1, 2\)'),
+        (sizes.float(), r'must be int64 .*, got float32'),
+        (sizes + 1, 'sizes are heights and widths in pixels of'),
+        (sizes * 0, 'sizes are heights and widths in pixels of'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            spec.check(pixels, wrong)
 
 
 def test_pictures_are_padded_to_what_a_file_takes():
@@ -61,6 +77,10 @@ def test_other_files_are_refused(tmp_path):
         open_program(tmp_path / 'none.pt2')
     torch.save({}, tmp_path / 'weights.pth')
     (tmp_path / 'text.pt2').write_text('hello')
+    (tmp_path / 'text.onnx').write_text('hello')
+    with pytest.raises(ValueError, match=r'onnxruntime cannot open .*text\.onnx: ') as caught:
+        open_program(tmp_path / 'text.onnx')
+    assert '\n' not in str(caught.value)
     for name in ('weights.pth', 'text.pt2'):
         with pytest.raises(ValueError, match=rf'{name} is no file of tools/deployment'):
             open_program(tmp_path / name)

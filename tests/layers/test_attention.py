@@ -170,6 +170,14 @@ def test_the_kernels_and_their_gradients_are_as_exact_as_their_dtype(
     assert error < 2e-3
 
 
+def test_the_kernel_in_float32(kernels_on_the_cpu):
+    q, k, v = torch.randn(3, 2, 2, 75, 32)
+    sizes = torch.randint(1, 500, (2, 75)).float()
+    with torch.no_grad():
+        found = proportional_attention(q, k, v, sizes)
+    torch.testing.assert_close(found, by_definition(q, k, v, sizes))
+
+
 def test_the_kernels_take_any_strides(kernels_on_the_cpu):
     q, k, v = torch.randn(3, 2, 2, 16, 32).half()
     sizes = torch.randint(1, 9, (2, 32))

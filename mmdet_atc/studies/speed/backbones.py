@@ -162,19 +162,28 @@ class Study:
             self._add(name, setting, f'{stage}, launches', started)
             self._add(name, setting, f'{stage}, MiB moved', moved / 2**20)
 
-    def training(self, precision: str, batch: int, distributed: bool = False) -> None:
-        """Milliseconds a step of AdamW on the sum of squares of the maps, and MiB at most."""
-        setting = f'training step, {precision}, batch {batch}' + ', DDP and SyncBN' * distributed
+    def training(
+        self, precision: str, batch: int, distributed: bool = False, captured: bool = False
+    ) -> None:
+        """Milliseconds a step of AdamW on the sum of squares of the maps, and MiB at most.
+
+        ``captured`` runs the whole step as a CUDA graph: what a host that keeps up would get.
+        """
+        setting = f'training step, {precision}, batch {batch}'
+        setting += ', DDP and SyncBN' * distributed + ', captured' * captured
         for name, model in self.models.items():
             if distributed and name != 'dense':
                 continue
             saved = {key: value.clone() for key, value in model.state_dict().items()}
             step = self._step(model, precision, batch, distributed)
             device = self.images.device
+            if captured:
+                step = _as_graph(step)
             with PeakMemory(device) as memory:
                 times = interleaved_times({name: step}, self.repeats, device, warm_up=3)
             self._add(name, setting, 'ms a step', 1e3 * statistics.median(times[name]))
-            self._add(name, setting, 'peak MiB', memory.mebibytes or 0)
+            if not captured:
+                self._add(name, setting, 'peak MiB', memory.mebibytes or 0)
             del step
             model.zero_grad(set_to_none=True)
             model.load_state_dict(saved)
@@ -238,7 +247,8 @@ class Study:
         if distributed:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
             model = nn.parallel.DistributedDataParallel(model, device_ids=[device.index or 0])
-        optimizer = torch.optim.AdamW(model.parameters(), 1e-6)
+        is_cuda = device.type == 'cuda'
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-6, fused=True, capturable=is_cuda)
         scaler = torch.amp.GradScaler(device.type, 512.0, enabled=precision == 'fp16')
 
         def step() -> None:
@@ -250,6 +260,20 @@ class Study:
             scaler.update()
 
         return step
+
+
+def _as_graph(step: Callable[[], None]) -> Callable[[], None]:
+    """A training step as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 def _distributed_training(study: Study) -> None:
@@ -277,6 +301,7 @@ PARTS: dict[str, Callable[[Study], None]] = {
     'float32-8': lambda study: study.inference('float32', 8),
     'stages': _stages,
     'training': lambda study: study.training('fp16', 2),
+    'graphs-training': lambda study: study.training('fp16', 2, captured=True),
     'ddp': _distributed_training,
     'authors': lambda study: study.authors_way('fp16', 8),
     'compile': lambda study: study.compiled('fp16', 8),

@@ -42,11 +42,10 @@ from .group import (
 
 
 @triton.jit
-def find_mutual(
+def find_nearest(
     nodes,
     edges,
     counters,
-    tag,
     start,
     count,
     limit,
@@ -57,23 +56,20 @@ def find_mutual(
     IS_CAREFUL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """File the merge of every edge that is the nearest of both its clusters; ties by lowest pair.
+    """Each cluster's nearest edge, in ``BEST`` and ``BEST_PAIR``; ties by lowest pair.
 
-    Ends with a wait: all merges of the round are known to all programs.
+    Ends with a wait: all programs know them.
 
     Mean distances are rounded down, so that a merged cluster can be as near as its nearer part
     although the other was up to ``num_tokens`` units farther; where two neighbours are that close,
     an order of merges other than the sequential one could end elsewhere. That is noted in
-    ``DOUBTS``. If ``IS_CAREFUL``, clusters in doubt (``UNSURE``, see ``scan.py``) wait; the lowest
-    of all edges is always the next merge.
+    ``DOUBTS``, but where ``IS_CAREFUL``.
 
     Args:
-        tag: The number of the round.
         limit: What lies above it is not among the edges.
     """
     best = nodes + BEST * num_tokens
     best_pair = nodes + BEST_PAIR * num_tokens
-    unsure = nodes + UNSURE * num_tokens
     lanes = tl.arange(0, BLOCK)
     for s in range(0, count, BLOCK):
         e = start + s + lanes
@@ -103,8 +99,62 @@ def find_mutual(
             noted = counters + DOUBTS + tl.zeros((BLOCK,), tl.int32)
             tl.store(noted, tl.full((BLOCK,), 1, tl.int64), mask=is_live & doubts)
     wait_for_group(counters, programs)
+
+
+@triton.jit
+def mates_of(nodes, node, is_node, num_tokens):
+    """The cluster that each merges with in this round, or itself.
+
+    It is at the other end of the nearest edge, if that is the nearest of both.
+    """
+    best_pair = nodes + BEST_PAIR * num_tokens
+    pair = load_fresh(best_pair + node, is_node, NEVER)
+    has_edge = is_node & (pair != NEVER)
+    other = tl.where(has_edge, (pair >> POSITION) + (pair & POSITIONS) - node, node)
+    is_mutual = has_edge & (load_fresh(best_pair + other, has_edge, -1) == pair)
+    return tl.where(is_mutual, other, node), pair
+
+
+@triton.jit
+def find_mutual(
+    nodes,
+    edges,
+    counters,
+    tag,
+    start,
+    count,
+    programs,
+    num_tokens,
+    capacity,
+    IS_AVERAGE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """File the merge of every edge that is the nearest of both its clusters, for scans.
+
+    Ends with a wait. For average linkage clusters in doubt (``UNSURE``, see ``scan.py``) wait for
+    another round; the lowest of all edges is always the next merge.
+
+    Args:
+        tag: The number of the round.
+    """
+    find_nearest(
+        nodes,
+        edges,
+        counters,
+        start,
+        count,
+        NEVER,
+        programs,
+        num_tokens,
+        capacity,
+        IS_AVERAGE,
+        True,
+        BLOCK,
+    )
+    unsure = nodes + UNSURE * num_tokens
+    lanes = tl.arange(0, BLOCK)
     closest_pair = tag * 0 - 1
-    if IS_CAREFUL:
+    if IS_AVERAGE:
         lowest = tl.full((BLOCK,), NEVER, tl.int64)
         for s in range(0, count, BLOCK):
             e = start + s + lanes
@@ -126,21 +176,17 @@ def find_mutual(
         closest_pair = tl.load(counters + CLOSEST_PAIR, cache_modifier='.cg')
     for s in range(0, count, BLOCK):
         e = start + s + lanes
-        is_edge = s + lanes < count
-        ends = tl.load(edges + ENDS * capacity + e, mask=is_edge, other=-1)
+        ends = tl.load(edges + ENDS * capacity + e, mask=s + lanes < count, other=-1)
         is_live = ends >= 0
-        distance = tl.load(edges + DISTANCE * capacity + e, mask=is_live, other=0)
         u = ends >> POSITION
         v = ends & POSITIONS
-        # An edge is the lowest pair at the lowest distance of both, or of neither.
-        is_mutual = is_live & (load_fresh(best + u, is_live, -1) == distance)
-        is_mutual &= load_fresh(best + v, is_live, -1) == distance
-        is_mutual &= load_fresh(best_pair + u, is_mutual, -1) == ends
-        is_mutual &= load_fresh(best_pair + v, is_mutual, -1) == ends
-        if IS_CAREFUL:
+        mate, pair = mates_of(nodes, u, is_live, num_tokens)
+        is_mutual = is_live & (mate == v) & (pair == ends)
+        if IS_AVERAGE:
             is_sure = load_fresh(unsure + u, is_mutual, 0) != tag
             is_sure &= load_fresh(unsure + v, is_mutual, 0) != tag
             is_mutual &= is_sure | (ends == closest_pair)
+        distance = tl.load(edges + DISTANCE * capacity + e, mask=is_mutual, other=0)
         tl.store(nodes + MATE * num_tokens + u, v, mask=is_mutual)
         tl.store(nodes + MATE * num_tokens + v, u, mask=is_mutual)
         tl.store(nodes + HEIGHT * num_tokens + v, distance, mask=is_mutual)
@@ -158,11 +204,17 @@ def merge_nodes(
     num_tokens,
     num_channels,
     IS_AVERAGE: tl.constexpr,
+    IS_FILED: tl.constexpr,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Sizes and sums of the clusters ``first .. last`` after a round; forget what was nearest."""
+    """Sizes and sums of the clusters ``first .. last`` after a round; forget what was nearest.
+
+    Args:
+        IS_FILED: Whether :func:`find_mutual` has filed the round's merges; else they are filed
+            here, and ``BEST_PAIR``, which other programs may look at, is forgotten later.
+    """
     lanes = tl.arange(0, BLOCK)
     # A list of the clusters that grow; labels are needed later.
     grown = nodes + LABEL * num_tokens + first
@@ -170,11 +222,17 @@ def merge_nodes(
     for s in range(first, last, BLOCK):
         i = s + lanes
         is_node = i < last
-        tl.store(nodes + BEST * num_tokens + i, tl.full((BLOCK,), NEVER, tl.int64), mask=is_node)
-        tl.store(
-            nodes + BEST_PAIR * num_tokens + i, tl.full((BLOCK,), NEVER, tl.int64), mask=is_node
-        )
-        mate = load_fresh(nodes + MATE * num_tokens + i, is_node, 0)
+        never = tl.full((BLOCK,), NEVER, tl.int64)
+        if IS_FILED:
+            mate = load_fresh(nodes + MATE * num_tokens + i, is_node, 0)
+            tl.store(nodes + BEST_PAIR * num_tokens + i, never, mask=is_node)
+        else:
+            mate, pair = mates_of(nodes, i, is_node, num_tokens)
+            goes = is_node & (mate < i)
+            height = load_fresh(nodes + BEST * num_tokens + i, goes, 0)
+            tl.store(nodes + HEIGHT * num_tokens + i, height, mask=goes)
+            tl.store(nodes + PAIR * num_tokens + i, pair, mask=goes)
+        tl.store(nodes + BEST * num_tokens + i, never, mask=is_node)
         grows = is_node & (mate > i)
         if IS_AVERAGE:
             place = grown + found + tl.cumsum(grows.to(tl.int32), axis=0) - 1
@@ -197,7 +255,10 @@ def merge_nodes(
         for s in range(0, found, ROWS):
             lane = s + tl.arange(0, ROWS)
             i = tl.load(grown + lane, mask=lane < found, other=0)
-            mate = load_fresh(nodes + MATE * num_tokens + i, lane < found, 0)
+            if IS_FILED:
+                mate = load_fresh(nodes + MATE * num_tokens + i, lane < found, 0)
+            else:
+                mate, _ = mates_of(nodes, i, lane < found, num_tokens)
             for start in range(0, num_channels, WIDTH):
                 c = start + tl.arange(0, WIDTH)
                 inside = (lane < found)[:, None] & (c[None, :] < num_channels)
@@ -245,8 +306,8 @@ def rename_edges(
         distance = tl.load(edges + DISTANCE * capacity + e, mask=is_live, other=0)
         u = ends >> POSITION
         v = ends & POSITIONS
-        mate_u = load_fresh(nodes + MATE * num_tokens + u, is_live, 0)
-        mate_v = load_fresh(nodes + MATE * num_tokens + v, is_live, 0)
+        mate_u, _ = mates_of(nodes, u, is_live, num_tokens)
+        mate_v, _ = mates_of(nodes, v, is_live, num_tokens)
         # The edge that made the merge is inside the cluster now.
         is_live &= mate_u != v
         is_touched = is_live & ((mate_u != u) | (mate_v != v))
@@ -363,6 +424,15 @@ def forget_mates(nodes, first, last, num_tokens, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def forget_pairs(nodes, first, last, num_tokens, BLOCK: tl.constexpr):
+    """The nearest edges of the clusters ``first .. last``, likewise."""
+    for s in range(first, last, BLOCK):
+        i = s + tl.arange(0, BLOCK)
+        never = tl.full((BLOCK,), NEVER, tl.int64)
+        tl.store(nodes + BEST_PAIR * num_tokens + i, never, mask=i < last)
+
+
+@triton.jit
 def merge_near(
     sums,
     nodes,
@@ -395,11 +465,10 @@ def merge_near(
     goes_on = True
     while goes_on:
         tag += 1
-        find_mutual(
+        find_nearest(
             nodes,
             edges,
             counters,
-            tag,
             start,
             count,
             limit,
@@ -422,6 +491,7 @@ def merge_near(
             num_tokens,
             num_channels,
             IS_AVERAGE,
+            False,
             ROWS,
             WIDTH,
             BLOCK,
@@ -430,7 +500,7 @@ def merge_near(
         total = tl.load(counters + MERGED, cache_modifier='.cg')
         goes_on = total > merged
         merged = total
-        forget_mates(nodes, first, last, num_tokens, BLOCK)
+        forget_pairs(nodes, first, last, num_tokens, BLOCK)
         renew_distances(
             sums,
             nodes,
