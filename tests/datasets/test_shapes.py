@@ -107,6 +107,8 @@ def test_foreign_folders_are_not_touched(tmp_path):
     [
         (dict(num_train=0), 'num_train must be at least 1'),
         (dict(num_val=-1), 'num_val must be at least 1'),
+        (dict(image_sizes=[(32, 128)]), 'image_sizes must be'),
+        (dict(image_sizes=[]), 'image_sizes must be'),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, kwargs, message):
@@ -116,7 +118,8 @@ def test_bad_arguments_are_refused(tmp_path, kwargs, message):
 
 def test_label_maps_say_of_each_pixel_whose_object_it_is(tmp_path):
     root = generate_shapes_dataset(tmp_path / 'shapes', 1, 8)
-    write_semantic_maps(root)
+    write_semantic_maps(root, splits=('val2017',))
+    assert not (root / 'semantic_train2017').exists()
     seen = set()
     for index in range(8):
         labels = cv2.imread(str(root / f'semantic_val2017/{index + 1:012d}.png'), -1)
