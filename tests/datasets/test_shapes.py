@@ -118,8 +118,7 @@ def test_bad_arguments_are_refused(tmp_path, kwargs, message):
 
 def test_label_maps_say_of_each_pixel_whose_object_it_is(tmp_path):
     root = generate_shapes_dataset(tmp_path / 'shapes', 1, 8)
-    write_semantic_maps(root, splits=('val2017',))
-    assert not (root / 'semantic_train2017').exists()
+    write_semantic_maps(root)
     seen = set()
     for index in range(8):
         labels = cv2.imread(str(root / f'semantic_val2017/{index + 1:012d}.png'), -1)
