@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import math
 import runpy
 import sys
 import warnings
@@ -279,37 +278,30 @@ def sigmoid_focal_loss_forward(
         gamma (float): Exponent of the other probability.
         alpha (float): Share of the true classes.
     """
-    p, q, log_p, log_q = _probabilities(input)
-    positive = alpha * q**gamma * log_p
-    negative = (1 - alpha) * p**gamma * log_q
-    output.copy_(-_chosen(positive, negative, target, weight))
+    output.copy_(_focal_loss(input, target, weight, gamma, alpha))
 
 
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
     """The gradient of :func:`sigmoid_focal_loss_forward` into ``grad_input (N, C)``."""
-    p, q, log_p, log_q = _probabilities(input)
-    positive = alpha * q**gamma * (q - gamma * p * log_p)
-    negative = (1 - alpha) * p**gamma * (gamma * q * log_q - p)
-    grad_input.copy_(-_chosen(positive, negative, target, weight))
+    logits = input.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = _focal_loss(logits, target, weight, gamma, alpha).sum()
+    grad_input.copy_(torch.autograd.grad(loss, logits)[0])
 
 
-def _probabilities(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """p, 1 - p and their logarithms, which are bounded as mmcv's."""
-    logits = _full(logits)
-    lowest = math.log(torch.finfo(torch.float32).tiny)
-    log_p, log_q = (F.logsigmoid(x).clamp(min=lowest) for x in (logits, -logits))
-    return logits.sigmoid(), (-logits).sigmoid(), log_p, log_q
+def _focal_loss(
+    logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float
+) -> Tensor:
+    from torchvision.ops import sigmoid_focal_loss
 
-
-def _chosen(positive: Tensor, negative: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """``positive`` at each row's target, ``negative`` elsewhere, rows weighted by their class."""
-    classes = positive.shape[1]
-    chosen = torch.where(F.one_hot(target, classes + 1)[:, :classes].bool(), positive, negative)
+    logits, classes = _full(logits), logits.shape[1]
+    true = F.one_hot(target, classes + 1)[:, :classes].to(logits)
+    loss = sigmoid_focal_loss(logits, true, alpha, gamma)
     if not weight.numel():
-        return chosen
-    return chosen * F.pad(_full(weight), (0, 1), value=1.0)[target, None]
+        return loss
+    return loss * F.pad(_full(weight), (0, 1), value=1.0)[target, None]
 
 
 def _full(x: Tensor) -> Tensor:

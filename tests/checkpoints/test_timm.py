@@ -11,8 +11,6 @@ from safetensors.torch import save
 from mmdet_atc.backbones import ViTAdapter
 from mmdet_atc.checkpoints import CheckpointError, DownloadError, unnamed_traits
 
-from .test_hub import cache, hub  # noqa: F401  fixtures
-
 NAME = 'test_vit.r160_in1k'
 FITTING = dict(
     embed_dim=64, depth=6, num_heads=2, mlp_ratio=3, deform_num_heads=2, conv_inplane=8,
@@ -21,7 +19,7 @@ FITTING = dict(
 
 
 @pytest.fixture
-def published(hub):  # noqa: F811
+def published(hub):
     torch.manual_seed(5)
     state = timm.create_model(NAME).state_dict()
     hub.publish(f'timm/{NAME}', 'model.safetensors', save(state))
@@ -35,7 +33,7 @@ def initialised(name: str = NAME, **kwargs) -> ViTAdapter:
     return model
 
 
-def test_timms_weights_are_downloaded_once_from_the_hub(published, hub):  # noqa: F811
+def test_timms_weights_are_downloaded_once_from_the_hub(published, hub):
     for name in (NAME, 'test_vit'):
         model = initialised(name)
         for key, tensor in model.state_dict().items():
@@ -65,7 +63,7 @@ def test_other_blocks_are_told_by_their_class(name):
     assert traits == dict(block='ResPostBlock' if 'rpn' in name else 'ParallelThingsBlock')
 
 
-def test_what_the_hub_has_not_is_one_line(hub):  # noqa: F811
+def test_what_the_hub_has_not_is_one_line(hub):
     with pytest.raises(DownloadError, match=rf"cannot load 'timm://{NAME}': .*local file") as error:
         CheckpointLoader.load_checkpoint(f'timm://{NAME}')
     assert '\n' not in str(error.value)
