@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from .shapes_scene import SHAPES_CLASSES, Scene, draw_scene
 STAMP = 'shapes.json'
 #: Raise it when the pictures change, so that sets of an older version are not taken for new ones.
 _VERSION = 1
-#: Heights and widths in pixels, taken in turn.
 IMAGE_SIZES = ((128, 160), (160, 128), (128, 128), (96, 160))
 
 
 def generate_shapes_dataset(
-    out_dir: str | Path, num_train: int = 440, num_val: int = 80, seed: int = 0
+    out_dir: str | Path,
+    num_train: int = 440,
+    num_val: int = 80,
+    seed: int = 0,
+    image_sizes: Sequence[tuple[int, int]] = IMAGE_SIZES,
 ) -> Path:
     """Write the set, or keep it where the same set is already there.
 
@@ -34,6 +38,7 @@ def generate_shapes_dataset(
         num_train (int): Training images. Default: 440.
         num_val (int): Validation images, of other seeds. Default: 80.
         seed (int): Which of the sets of this kind. Default: 0.
+        image_sizes (Sequence[tuple[int, int]]): Heights and widths in pixels, taken in turn.
 
     Returns:
         Path: ``out_dir``.
@@ -45,11 +50,14 @@ def generate_shapes_dataset(
     for name, value in (('num_train', num_train), ('num_val', num_val)):
         if value < 1:
             raise ValueError(f'{name} must be at least 1, got {value!r}')
+    sizes = [tuple(size) for size in image_sizes]
+    if not sizes or any(len(size) != 2 or min(size) < 64 for size in sizes):
+        raise ValueError(f'image_sizes must be (height, width) pairs of at least 64, got {sizes}')
     out_dir = Path(out_dir)
-    sizes = [list(size) for size in IMAGE_SIZES]
     stamp = dict(
         version=_VERSION, num_train=num_train, num_val=num_val, seed=seed, image_sizes=sizes
     )
+    stamp = json.loads(json.dumps(stamp))
     if out_dir.exists() and any(out_dir.iterdir()):
         if not (out_dir / STAMP).exists():
             raise FileExistsError(
@@ -63,7 +71,7 @@ def generate_shapes_dataset(
     partial = out_dir.with_name(out_dir.name + '.partial')
     shutil.rmtree(partial, ignore_errors=True)
     for split, (name, count) in enumerate((('train2017', num_train), ('val2017', num_val))):
-        _write_split(partial, name, count, (seed, split))
+        _write_split(partial, name, count, (seed, split), sizes)
     (partial / STAMP).write_text(json.dumps(stamp))
     if out_dir.exists():
         out_dir.rmdir()
@@ -71,13 +79,15 @@ def generate_shapes_dataset(
     return out_dir
 
 
-def _write_split(root: Path, name: str, count: int, seed: tuple[int, int]) -> None:
+def _write_split(
+    root: Path, name: str, count: int, seed: tuple[int, int], sizes: Sequence[tuple[int, ...]]
+) -> None:
     (root / name).mkdir(parents=True)
     (root / 'annotations').mkdir(exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(count):
-        height, width = IMAGE_SIZES[index % len(IMAGE_SIZES)]
+        height, width = sizes[index % len(sizes)]
         scene = draw_scene(np.random.default_rng([*seed, index]), height, width, index)
         file_name = f'{index + 1:012d}.png'
         cv2.imwrite(str(root / name / file_name), scene.image[..., ::-1])

@@ -107,6 +107,8 @@ def test_foreign_folders_are_not_touched(tmp_path):
     [
         (dict(num_train=0), 'num_train must be at least 1'),
         (dict(num_val=-1), 'num_val must be at least 1'),
+        (dict(image_sizes=[(32, 128)]), 'image_sizes must be'),
+        (dict(image_sizes=[]), 'image_sizes must be'),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, kwargs, message):
