@@ -22,4 +22,5 @@ val_evaluator = dict(
     seg_prefix=root + '/annotations/panoptic_val2017/',
 )
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(save_best='coco_panoptic/PQ', rule='greater'))
 del theirs, root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections import defaultdict
 from types import SimpleNamespace
 
 import cv2
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from mmdet.datasets import CocoPanopticDataset
-from mmdet.registry import MODELS
+from mmdet.evaluation.functional import INSTANCE_OFFSET, panoptic_utils
+from mmdet.evaluation.metrics import coco_panoptic_metric
+from mmdet.registry import DATASETS, METRICS, MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -106,30 +109,62 @@ def built_on_meta(name):
         return MODELS.build(cfg.model)
 
 
+class PanopticCounts(defaultdict):
+    """Of each category, as PQStat of panopticapi, a package that is on no index."""
+
+    def __init__(self):
+        super().__init__(lambda: SimpleNamespace(tp=0, fp=0, fn=0, iou=0.0))
+
+    def __iadd__(self, other):
+        for category, counts in other.items():
+            for name, value in vars(counts).items():
+                vars(self[category])[name] += value
+        return self
+
+    def pq_average(self, categories, isthing):
+        """Equation 1 of "Panoptic Segmentation", the mean over the categories that there are."""
+        ids = [x for x, it in categories.items() if isthing is None or it['isthing'] == isthing]
+        found = [self[x] for x in ids if self[x].tp + self[x].fp + self[x].fn]
+        recognised = [x.tp / (x.tp + x.fp / 2 + x.fn / 2) for x in found]
+        segmented = [x.iou / max(x.tp, 1) for x in found]
+        quality = [rq * sq for rq, sq in zip(recognised, segmented)]
+        parts = dict(pq=quality, sq=segmented, rq=recognised)
+        return {k: np.mean(v) for k, v in parts.items()} | dict(n=len(found)), {}
+
+
 @pytest.fixture
 def panopticapi(monkeypatch):
-    """What training needs of a package that is on no index: how a colour is a number."""
+    """What training and evaluation need of that package, where it is not."""
     if importlib.util.find_spec('panopticapi') is None:
-        colours = SimpleNamespace(rgb2id=lambda rgb: rgb.astype(int) @ (1, 256, 256**2))
-        monkeypatch.setitem(sys.modules, 'panopticapi', SimpleNamespace(utils=colours))
+        powers = np.array([1, 256, 256**2])
+        colours = SimpleNamespace(
+            rgb2id=lambda rgb: rgb.astype(int) @ powers,
+            id2rgb=lambda ids: ids[..., None] // powers % 256,
+        )
+        package = SimpleNamespace(utils=colours)
+        monkeypatch.setitem(sys.modules, 'panopticapi', package)
+        for module in (coco_panoptic_metric, panoptic_utils):
+            names = dict(panopticapi=package, PQStat=PanopticCounts, VOID=0, **vars(colours))
+            for name, value in names.items():
+                monkeypatch.setattr(module, name, value, raising=False)
 
 
 @pytest.fixture(scope='module')
 def panoptic_coco(coco_tiny, tmp_path_factory):
     """coco_tiny with panoptic annotations: its objects, and all else one kind of stuff."""
     root = tmp_path_factory.mktemp('panoptic')
-    stuff = CocoPanopticDataset.METAINFO['classes'][-1]
+    stuff = dict(enumerate(CocoPanopticDataset.METAINFO['classes'][80:], start=200))
     for split in ('train2017', 'val2017'):
         coco = COCO(coco_tiny / 'annotations' / f'instances_{split}.json')
         folder = root / 'annotations' / f'panoptic_{split}'
         folder.mkdir(parents=True)
         (root / split).symlink_to(coco_tiny / split)
         categories = [dict(category, isthing=1) for category in coco.dataset['categories']]
-        categories.append(dict(id=200, name=stuff, isthing=0))
+        categories += [dict(id=key, name=name, isthing=0) for key, name in stuff.items()]
         annotations = []
         for image in coco.dataset['images']:
             ids = np.full((image['height'], image['width']), 1)
-            segments = {1: 200}
+            segments = {1: max(stuff)}
             for number, annotation in enumerate(coco.imgToAnns[image['id']], start=2):
                 ids[coco.annToMask(annotation) > 0] = number
                 segments[number] = annotation['category_id']
@@ -209,11 +244,8 @@ def test_each_head_learns_real_images(name, request, panopticapi, tmp_path):
             'randomness': dict(seed=0),
         }
     )
-    if is_panoptic:
-        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-        cfg.default_hooks.checkpoint.save_best = None
-    else:
-        cfg.val_evaluator.ann_file = cfg.val_evaluator.ann_file.replace('data/coco', str(root))
+    for key in {'ann_file', 'seg_prefix'} & set(cfg.val_evaluator):
+        cfg.val_evaluator[key] = cfg.val_evaluator[key].replace('data/coco', str(root))
     runner = Runner.from_cfg(cfg)
     runner.train()
     records = [json.loads(line) for line in next(tmp_path.rglob('scalars.json')).open()]
@@ -222,7 +254,38 @@ def test_each_head_learns_real_images(name, request, panopticapi, tmp_path):
     assert losses[-1] < 0.9 * losses[0]
     assert (tmp_path / f'epoch_{steps}.pth').exists()
     # After these steps nothing may be found, of which MMDetection logs no figures.
-    assert is_panoptic or ('loss' not in records[-1] and records[-1]['step'] == steps)
+    assert 'loss' not in records[-1]
+    assert records[-1]['step'] == steps
+    assert not is_panoptic or 0 <= records[-1]['coco_panoptic/PQ'] <= 100
+
+
+def test_panoptic_quality_is_measured(panoptic_coco, panopticapi):
+    """The truth has all of it; less one of two images' labels, less."""
+    cfg = load_config(str(CONFIGS / 'mask2former_panoptic_vit_adapter_s_50e.py'))
+    init_default_scope('mmdet')
+    dataset = cfg.val_dataloader.dataset
+    dataset.update(data_root=str(panoptic_coco), indices=2)
+    dataset = DATASETS.build(dataset)
+    for key in ('ann_file', 'seg_prefix'):
+        cfg.val_evaluator[key] = cfg.val_evaluator[key].replace('data/coco', str(panoptic_coco))
+    found = []
+    for wrong in (0, 1):
+        metric = METRICS.build(cfg.val_evaluator)
+        metric.dataset_meta = dataset.metainfo
+        for index in range(len(dataset)):
+            info = dataset.get_data_info(index)
+            ids = cv2.imread(info['seg_map_path']).astype(int) @ (256**2, 256, 1)
+            labels = np.zeros_like(ids)
+            for segment in info['segments_info']:
+                label = (segment['category'] + wrong * index) % len(dataset.metainfo['classes'])
+                labels[ids == segment['id']] = label + segment['id'] * INSTANCE_OFFSET
+            predicted = dict(sem_seg=torch.from_numpy(labels)[None])
+            shape = dict(img_path=info['img_path'], ori_shape=labels.shape)
+            metric.process({}, [dict(shape, img_id=info['img_id'], pred_panoptic_seg=predicted)])
+        found.append(metric.evaluate(len(dataset)))
+    right, wrong = found
+    assert [right[f'coco_panoptic/PQ{kind}'] for kind in ('', '_th', '_st')] == [100] * 3
+    assert 0 < wrong['coco_panoptic/PQ'] < 60
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, pytest.param(torch.bfloat16, marks=NO_BFLOAT16)])
