@@ -16,10 +16,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 #: Held while a module's parameters are exchanged.
 _running = threading.Lock()
+#: Tensors that are cast together in training: DDP sends their gradients while others are computed.
+_TOGETHER = 24
 #: Numbers that a tensor's beginning in memory is a multiple of: 16 bytes in half precision.
 _ALIGNED = 8
 
@@ -92,7 +95,9 @@ def _cast_linears(module: nn.Module, dtype: torch.dtype) -> tuple[list[_Place], 
     places.sort(key=lambda place: not place[2].requires_grad)
     learned = [x for *_, x in places if x.requires_grad]
     frozen = [x for *_, x in places if not x.requires_grad]
-    halves = list(_CastTogether.apply(dtype, *learned)) if learned else []
+    halves: list[Tensor] = []
+    for start in range(0, len(learned), _TOGETHER):
+        halves += _CastTogether.apply(dtype, *learned[start : start + _TOGETHER])
     return places, halves + (cast_together(frozen, dtype) if frozen else [])
 
 
@@ -105,6 +110,7 @@ class _CastTogether(torch.autograd.Function):
         return tuple(cast_together(tensors, dtype))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         given = [grad for grad in grads if grad is not None]
         cast = iter(cast_together(given, torch.float32) if given else [])

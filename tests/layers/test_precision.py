@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_atc.layers import as_half
+from mmdet_atc.layers import as_half, precision
 from mmdet_atc.layers.precision import cast_together, joined
 
 
@@ -63,7 +63,8 @@ def test_without_autocast_nothing_happens():
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_in_training_gradients_are_autocasts_to_the_bit(dtype):
+def test_in_training_gradients_are_autocasts_to_the_bit(dtype, monkeypatch):
+    monkeypatch.setattr(precision, '_TOGETHER', 3)
     module = nn.Sequential(*model(), nn.Linear(6, 6), nn.Linear(6, 2)).train()
     module[4].weight.requires_grad_(False)
     module.append(nn.Linear(2, 2))  # no part of the loss
