@@ -7,15 +7,20 @@
         --out flops.json
     python tools/misc/make_model_zoo.py --flops flops.json
 
-Figures of other configs in the metafile that is there stay; weights and AP are renewed.
+Figures of other configs in the metafile that is there stay; weights and AP are renewed. Configs of
+full size that are not in it are counted, not measured.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+import torch
 import yaml
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
 
+from mmdet_atc.engine import load_config
 from mmdet_atc.merging import METHODS, Method
 from mmdet_atc.studies.table3 import all_cells, paper_values
 from mmdet_atc.studies.tables import markdown_table
@@ -32,7 +37,8 @@ Written by `tools/misc/make_model_zoo.py` from `configs/metafile.yml`; do not ed
 Parameters in millions. GFLOPs are giga multiply-adds of one 800x1333 image, merging and deformable
 attention included, by `tools/analysis_tools/get_flops.py`. **AP is the paper's** (Table 3: COCO
 val2017, fine-tuned models; the dense models' is what they start from), not measured here; where
-its table could not be read, or has no such model, there is none. Weights are the authors' files on
+its table could not be read, or has no such model, there is none; GFLOPs of other heads are not
+measured. Weights are the authors' files on
 the Hugging Face hub, which any tool loads by this path.
 
 {elsewhere}
@@ -44,7 +50,7 @@ DENSE = Method(
     'dense', {}, 'ViT-Adapter', 'Vision Transformer Adapter for Dense Predictions',
     'https://arxiv.org/abs/2205.08534',
 )  # fmt: skip
-#: By the first word of a config's name.
+#: By a word of a config's name.
 BY_WORD = {'atc': METHODS['average'], 'vit': DENSE} | {
     name: method for name, method in METHODS.items() if method.family != 'ATC'
 }
@@ -102,19 +108,41 @@ def models(flops: dict) -> list[dict]:
         same = [{**row, 'name': row['name'].replace('average', one)} for one in linkages]
         rows += [one for one in same if (ROOT / 'configs' / f'{one["name"]}.py').is_file()]
     return [
-        {
-            'Name': row['name'],
-            'In Collection': BY_WORD[row['name'].partition('_')[0]].family,
-            'Config': f'configs/{row["name"]}.py',
-            'Metadata': {
+        entry_of(
+            row['name'],
+            {
                 'Parameters': row['parameters'],
                 'FLOPs': round(row['macs']['total']),
                 'Backbone FLOPs': round(row['macs']['backbone']),
                 'FLOPs are': f'multiply-adds at {height}x{width}, measured by get_flops.py',
             },
-        }
+        )
         for row in rows
     ]
+
+
+def counted(names: list[str]) -> list[dict]:
+    """Entries of configs that nobody measured."""
+    init_default_scope('mmdet')
+    entries = []
+    for name in names:
+        cfg = load_config(str(ROOT / f'configs/{name}.py'), {'model.backbone.init_cfg': None})
+        with torch.device('meta'):
+            model = MODELS.build(cfg.model)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        entries.append(entry_of(name, {'Parameters': count}))
+    return entries
+
+
+def entry_of(name: str, metadata: dict) -> dict:
+    config = f'configs/{name}.py'
+    family = method_of(name).family
+    return {'Name': name, 'In Collection': family, 'Config': config, 'Metadata': metadata}
+
+
+def method_of(name: str) -> Method:
+    """Of a config, whose name may begin with that of a head."""
+    return next(BY_WORD[word] for word in name.split('_') if word in BY_WORD)
 
 
 def add_published(entries: list[dict]) -> None:
@@ -145,8 +173,8 @@ def model_zoo(metafile: dict) -> str:
             [
                 f'[{model["Name"]}]({model["Config"]})',
                 data['Parameters'] / 1e6,
-                f'{data["FLOPs"] / 1e9:.1f}',
-                f'{data["Backbone FLOPs"] / 1e9:.1f}',
+                shown(billions(data.get('FLOPs'))),
+                shown(billions(data.get('Backbone FLOPs'))),
                 *(shown(metrics.get(f'{name} (paper)')) for _, name in TASKS),
                 f'`{model["Weights"]}`' if 'Weights' in model else None,
             ]
@@ -155,9 +183,13 @@ def model_zoo(metafile: dict) -> str:
     return TEXT.format(elsewhere=ELSEWHERE, models=markdown_table(head, rows))
 
 
-def shown(ap: float | None) -> str | None:
-    """The paper gives one decimal."""
-    return None if ap is None else f'{ap:.1f}'
+def billions(count: int | None) -> float | None:
+    return None if count is None else count / 1e9
+
+
+def shown(value: float | None) -> str | None:
+    """With one decimal, as the paper gives AP."""
+    return None if value is None else f'{value:.1f}'
 
 
 def main() -> None:
@@ -168,7 +200,8 @@ def main() -> None:
     if args.flops:
         measured = models(json.loads(args.flops.read_text()))
         by_name |= {entry['Name']: entry for entry in measured}
-    entries = list(by_name.values())
+    names = sorted(path.stem for path in ROOT.glob('configs/*_[tsbl]_*.py'))
+    entries = [*by_name.values(), *counted([name for name in names if name not in by_name])]
     add_published(entries)
     metafile = dict(Collections=collections(), Models=entries)
     METAFILE.write_text(yaml.safe_dump(metafile, sort_keys=False, width=100))
