@@ -29,7 +29,8 @@ class Spec:
         config (dict): What an inferencer needs of the model's config. Default: nothing.
 
     Raises:
-        ValueError: If a side is not a multiple of 32; the message names the next one.
+        ValueError: If a side is not a multiple of 32; the message names the next one. If a dynamic
+            file does not take what it is traced with.
     """
 
     height: int
@@ -45,6 +46,9 @@ class Spec:
                 f'height and width must be multiples of {DIVISOR}, got {self.height} and '
                 f'{self.width}; pictures of that size fit into {padded[0]} and {padded[1]}'
             )
+        shape = torch.Size((self.batch, 3, self.height, self.width))
+        if not self._takes(shape):
+            raise ValueError(f'a dynamic file takes pixels of {self._shapes}, got {tuple(shape)}')
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
@@ -83,16 +87,9 @@ class Spec:
         Raises:
             ValueError: If it does not; the message says which ones it takes.
         """
-        if self.dynamic:
-            wanted = (
-                f'(1 to {LARGEST_BATCH}, 3, H, W) with multiples of {DIVISOR} from '
-                f'{SMALLEST_SIDE} to {LARGEST_SIDE} as H and W'
-            )
-        else:
-            wanted = f'({self.batch}, 3, {self.height}, {self.width})'
         if pixels.dtype != torch.uint8 or not self._takes(pixels.shape):
             got = f'{_kind(pixels)} {tuple(pixels.shape)}'
-            raise ValueError(f'this file takes uint8 pixels of {wanted}, got {got}')
+            raise ValueError(f'this file takes uint8 pixels of {self._shapes}, got {got}')
         batch, _, *sides = pixels.shape
         if sizes.dtype != torch.int64 or tuple(sizes.shape) != (batch, 2):
             raise ValueError(
@@ -102,6 +99,15 @@ class Spec:
             raise ValueError(
                 f'sizes are heights and widths in pixels of {sides}, got {sizes.tolist()}'
             )
+
+    @property
+    def _shapes(self) -> str:
+        if not self.dynamic:
+            return f'({self.batch}, 3, {self.height}, {self.width})'
+        return (
+            f'(1 to {LARGEST_BATCH}, 3, H, W) with multiples of {DIVISOR} from '
+            f'{SMALLEST_SIDE} to {LARGEST_SIDE} as H and W'
+        )
 
     def _takes(self, shape: torch.Size) -> bool:
         """Whether this is a shape of pixels."""

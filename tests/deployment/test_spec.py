@@ -25,6 +25,13 @@ def test_sides_that_are_no_multiples_are_refused_with_those_that_fit():
         Spec(800, 1333)
 
 
+@pytest.mark.parametrize('given', [dict(height=64), dict(width=2912), dict(batch=65)])
+def test_dynamic_files_are_traced_with_what_they_take(given):
+    with pytest.raises(ValueError, match=r'dynamic file takes pixels of \(1 to 64, 3, H, W\)'):
+        Spec(**{'height': 96, 'width': 128, 'dynamic': True, **given})
+    Spec(**{'height': 96, 'width': 128, **given})
+
+
 @pytest.mark.parametrize(
     ('spec', 'shape', 'message'),
     [
