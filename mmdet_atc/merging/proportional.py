@@ -75,8 +75,9 @@ def folded_attention(
 
 def _has_kernel(q: Tensor, dropout: float) -> bool:
     can = can_run_triton(q) and not dropout and q.shape[-1] in _HEAD_DIMS
-    is_half = q.dtype.itemsize == 2
-    return can and (is_half or (q.dtype == torch.float32 and not torch.is_grad_enabled()))
+    # In float32 larger heads would take more shared memory than most GPUs have.
+    fits = q.dtype == torch.float32 and q.shape[-1] <= 64 and not torch.is_grad_enabled()
+    return can and (q.dtype.itemsize == 2 or fits)
 
 
 @operator(

@@ -75,9 +75,11 @@ def attention_backward(
 
 
 def _fitting(options: dict[str, int], head_dim: int) -> dict[str, int]:
-    """Less at a time of larger heads: GPUs have less shared memory than an H100."""
-    larger = max('QUERIES', 'KEYS', key=lambda name: options[name])
-    return {**options, larger: min(options[larger], 64 * options[larger] // head_dim)}
+    """Less at a time of larger heads: other GPUs have 99 KiB of shared memory."""
+    if head_dim <= 64:
+        return options
+    larger = max('KEYS', 'QUERIES', key=lambda name: options[name])
+    return {**options, larger: 64 * options[larger] // head_dim, 'num_stages': 2}
 
 
 @triton.jit

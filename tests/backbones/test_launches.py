@@ -6,11 +6,12 @@ A launch is an operation that reads or writes tensors: not a view, an allocation
 from __future__ import annotations
 
 import pytest
+import torch
 
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.layers import precision
 
-from .launches import counted
+from .launches import counted, pretended_gpu
 
 
 def small(merging=None, **kwargs):
@@ -34,6 +35,19 @@ def test_merging_adds_few_launches_and_no_copies_in_float32():
     assert own['gather'] <= 20
     assert own['proportional_attention'] == 8
     assert own['scatter_add'] == 0  # segment means without float32 copies
+
+
+def test_in_training_weights_are_cast_together():
+    with pretended_gpu() as launches, torch.enable_grad():
+        model = small().train()
+        image = torch.empty(2, 3, 320, 320)
+        model(image)
+        launches.clear()
+        with launches:
+            model(image)
+    assert launches.counts['_foreach_copy_'] <= 10
+    assert launches.counts['_to_copy'] <= 25  # of convolutions and the image
+    assert sum(launches.counts.values()) <= 420, launches.counts.most_common()
 
 
 def test_autocasts_way_is_many_more():
