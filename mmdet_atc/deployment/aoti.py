@@ -34,6 +34,8 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
             # torch 2.11 compiles convolutions wrongly where the batch depends on the data, as that
             # of the mask head does, once it has chosen another layout for them.
             'layout_optimization': False,
+            # Threads of the process that runs it, not as many as this one has.
+            'cpp.dynamic_threads': True,
         },
     )
 

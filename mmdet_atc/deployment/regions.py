@@ -68,7 +68,10 @@ def kept_by_nms(
     # MMDetection shifts groups apart in float32, too: what is rounded here, is rounded there.
     shifted = boxes + (groups.to(boxes.dtype) * (extent + 1))[:, None]
     apart = shifted.double() + (images.double() * IMAGES_APART)[:, None]
-    return nms(apart, scores.double(), iou_threshold)
+    # Traced programs take it that NMS keeps two boxes at least: two without area, which it keeps.
+    apart = torch.cat([apart, apart.new_zeros(2, 4)])
+    kept = nms(apart, torch.cat([scores.double(), apart.new_full((2,), -1.0)]), iou_threshold)
+    return kept[kept < boxes.shape[0]]
 
 
 #: How far images are shifted apart: further than 4096 classes or levels of 4095 pixels.

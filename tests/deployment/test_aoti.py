@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import mmcv
 import pytest
 
@@ -23,6 +25,14 @@ def test_a_package_finds_what_the_model_finds(inferencer, images, package):
     pixels, sizes = next(exported.batches(pictures))
     with pytest.raises(ValueError, match=r'takes uint8 pixels of \(1, 3, 96, 128\)'):
         exported.program(pixels[:, :, :64], sizes)
+
+
+@pytest.mark.slow
+def test_a_package_is_of_no_number_of_threads(package):
+    with zipfile.ZipFile(package) as archive:
+        sources = [archive.read(x) for x in archive.namelist() if x.endswith('kernel.cpp')]
+    assert sources
+    assert not any(b'num_threads(' in source for source in sources)
 
 
 def test_what_is_missing_is_one_line(inferencer, tmp_path, monkeypatch):

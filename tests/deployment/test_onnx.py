@@ -108,27 +108,57 @@ def test_files_are_named_by_their_format(inferencer, tmp_path):
     assert set(deployment.FORMATS) >= {'pt2', 'onnx'}
 
 
-def test_suppression_loses_no_digits_in_large_batches(tmp_path):
-    class Suppression(torch.nn.Module):
-        def forward(self, boxes, scores, images):
-            groups = torch.zeros_like(images)
-            return kept_by_nms(boxes, scores, groups, images, 0.5, 2880)
+class Suppression(torch.nn.Module):
+    """Of the boxes that score above .5."""
 
+    def forward(self, boxes, scores, images):
+        (index,) = torch.where(scores > 0.5)
+        groups = torch.zeros_like(index)
+        kept = kept_by_nms(boxes[index], scores[index], groups, images[index], 0.5, 2880)
+        return index[kept]
+
+
+def boxes_of_eight_images():
     start = torch.rand(400, 2) * 40
-    inputs = torch.cat([start, start + 8], dim=1), torch.rand(400), torch.arange(400) // 50
-    program = torch.export.export(Suppression(), inputs)
-    file = tmp_path / 'nms.onnx'
+    return torch.cat([start, start + 8], dim=1), torch.rand(400) + 0.6, torch.arange(400) // 50
+
+
+@pytest.fixture(scope='module')
+def suppressions(tmp_path_factory):
+    """A program of ``torch.export`` and a session of onnxruntime as functions."""
+    program = torch.export.export(Suppression(), boxes_of_eight_images())
+    file = tmp_path_factory.mktemp('nms') / 'nms.onnx'
     torch.onnx.export(
         program, dynamo=True, opset_version=18, custom_translation_table=translations()
     ).save(file)
     session = onnxruntime.InferenceSession(file)
     names = [given.name for given in session.get_inputs()]
-    (found,) = session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))
+
+    def run(*inputs):
+        found = session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))
+        return torch.from_numpy(found[0])
+
+    return program.module(), run
+
+
+def test_suppression_loses_no_digits_in_large_batches(suppressions):
+    inputs = boxes_of_eight_images()
     expected = Suppression()(*inputs)
-    for image in range(8):
-        kept = [index for index in expected.tolist() if index // 50 == image]
-        assert [index for index in found.tolist() if index // 50 == image] == kept
-        assert 1 < len(kept) < 50
+    for run in suppressions:
+        found = run(*inputs)
+        for image in range(8):
+            kept = expected[expected // 50 == image]
+            assert torch.equal(found[found // 50 == image], kept)
+            assert 1 < len(kept) < 50
+
+
+@pytest.mark.parametrize('count', [0, 1, 2])
+def test_few_boxes_are_kept(suppressions, count):
+    boxes, _, images = boxes_of_eight_images()
+    scores = torch.zeros(400)
+    scores[torch.arange(count) * 100] = torch.tensor([0.9, 0.8])[:count]
+    for run in suppressions:
+        assert run(boxes, scores, images).tolist() == [0, 100][:count]
 
 
 def test_sampling_is_deformable_attention():
