@@ -77,7 +77,9 @@ def tiny(name):
 def built(cfg):
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    return MODELS.build(cfg.model)
+    model = MODELS.build(cfg.model)
+    model.init_weights()  # some of mmdet's parameters hold anything before
+    return model
 
 
 @pytest.mark.parametrize('name', DENSE + ATC)
