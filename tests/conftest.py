@@ -67,6 +67,9 @@ def hub(hub_cache, monkeypatch):
     """A hub on this machine, which huggingface_hub asks."""
     server = HubServer()
     use_endpoint(monkeypatch, server.endpoint)
+    # Retries wait; the pieces that arrive before a connection breaks are kept by whole chunks.
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+    monkeypatch.setattr('huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE', 1000)
     yield server
     server.close()
 

@@ -23,14 +23,26 @@ built_with = mmcv.ops.get_compiling_cuda_version()
 sys.exit("-cu" in sys.argv[1] and built_with == "not available" and "its ops are for the CPU alone")'
 has_ops() { "$py" -c "$check_ops" "$abi" >/dev/null 2>&1; }
 
+# The CUDA toolkit with nvcc and all its headers: CUDA_HOME, else what torch guesses from the place of nvcc,
+# else (it may be a wrapper that lies elsewhere) what nvcc says of itself.
+toolkit() {
+    local folder
+    for folder in "${CUDA_HOME:-$("$py" -c 'from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME or "")')}" \
+        "${CUDA_HOME:-$(nvcc --dryrun -x cu -c /dev/null 2>&1 | sed -n 's/^#\$ TOP=//p')}"; do
+        [ ! -x "$folder/bin/nvcc" ] || [ ! -f "$folder/include/crt/host_defines.h" ] ||
+            { realpath "$folder"; return; }
+    done
+    return 1
+}
+
 if ! has_ops; then
     if ! ls "$wheels/$wheel"-*.whl >/dev/null 2>&1; then
         cxx=${CXX:-g++}
         command -v "${cxx%% *}" >/dev/null || die "mmcv's ops need a C++ compiler (Debian: apt install g++)"
         case $abi in *-cu*)
-            export CUDA_HOME=${CUDA_HOME:-$("$py" -c 'from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME or "")')}
-            [ -x "$CUDA_HOME/bin/nvcc" ] && [ -f "$CUDA_HOME/include/crt/host_defines.h" ] ||
+            CUDA_HOME=$(toolkit) ||
                 die "mmcv's ops for GPUs need the toolkit of CUDA $("$py" -c 'import torch; print(torch.version.cuda)') with bin/nvcc and include/crt: set CUDA_HOME to its folder (CUDA_VISIBLE_DEVICES= builds for the CPU alone)"
+            export CUDA_HOME
         esac
         say "building $mmcv with its ops (10 to 18 minutes on 2 cores, longer for GPUs; kept in $wheels)"
         mkdir -p "$wheels"

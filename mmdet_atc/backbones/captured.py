@@ -68,10 +68,9 @@ class CapturedForward:
         dtype = autocast_dtype(image.device.type)
         modes = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
         key = (image.shape, image.stride(), image.dtype, image.device, dtype, modes, settings)
-        graph = self._graphs.get(key)
-        is_ahead = graph is not None and self._is_steady
-        if graph is not None and is_ahead:
-            graph.run(image)
+        ahead = self._graphs.get(key) if self._is_steady else None
+        if ahead is not None:
+            ahead.run(image)
         places, reads = self._places_now()
         self._is_steady = bool(places) and places == self._places
         if not places:
@@ -94,7 +93,7 @@ class CapturedForward:
                 self.sizes = 0
                 torch.cuda.synchronize(image.device)
                 return run(image)
-        if not is_ahead:
+        if graph is not ahead:
             graph.run(image)
         self._keep(key, graph)
         return tuple(output.clone() for output in graph.outputs)

@@ -72,6 +72,10 @@ class AtomicLocalBackend(LocalBackend):
                 'make room or choose another --work-dir and continue with --resume',
             ) from error
 
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """:meth:`put` of ``obj`` in ``encoding``."""
+        self.put(obj.encode(encoding), filepath)
+
 
 def _sync_folder(folder: Path) -> None:
     """Make a rename survive a loss of power, where the file system can."""

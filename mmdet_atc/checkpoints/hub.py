@@ -18,7 +18,13 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from .safe import CheckpointError, DownloadError, load_safely
 
@@ -104,7 +110,7 @@ def download(file: HubFile) -> str:
             file.repo, file.filename, revision=file.revision, local_files_only=_is_offline()
         )
     except Exception as error:
-        raise DownloadError(f'cannot load {file}: {_reason(error)}') from error
+        raise DownloadError(f'cannot load {file}: {_reason(file, error)}') from error
 
 
 def _is_offline() -> bool:
@@ -118,22 +124,43 @@ def _is_offline() -> bool:
     return False
 
 
-def _reason(error: Exception) -> str:
-    """What happened and what to do, in one line: mostly huggingface_hub's own words."""
+def _reason(file: HubFile, error: Exception) -> str:
+    """What happened and what to do, in one line."""
+    hub = constants.ENDPOINT
+    if isinstance(error, GatedRepoError):
+        return (
+            f'access to {file.repo} must be granted: ask for it at {hub}/{file.repo}, then log in '
+            'with `hf auth login` or set HF_TOKEN'
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f'{hub} has no repository {file.repo}, or it is private: check the name, or log in '
+            'with `hf auth login` or set HF_TOKEN'
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f'{file.repo} has no branch, tag or commit {file.revision!r}'
     if isinstance(error, LocalEntryNotFoundError):
-        where = f'the file is not in the cache {constants.HF_HUB_CACHE}'
+        where = f'the cache {constants.HF_HUB_CACHE}'
         if constants.HF_HUB_OFFLINE:
             return (
-                f'HF_HUB_OFFLINE is set and {where}: load it once with a connection, or give a '
-                'local file'
+                f'HF_HUB_OFFLINE is set and the file is not in {where}: load it once with a '
+                'connection, or give a local file'
             )
         return (
-            f'{constants.ENDPOINT} cannot be reached and {where}: check the connection and '
+            f'{hub} cannot be reached and the file is not in {where}: check the connection and '
             'HF_ENDPOINT, or give a local file'
+        )
+    if isinstance(error, EntryNotFoundError):
+        return (
+            f'{file.repo} has no file {file.filename!r} at revision {file.revision or "main"!r}: '
+            f'see {hub}/{file.repo}/tree/{file.revision or "main"}'
         )
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
         return f'{constants.HF_HUB_CACHE} cannot be written: HF_HOME names another folder'
-    return ' '.join(str(error).split()) or type(error).__name__
+    summary = ' '.join(str(error).split()) or type(error).__name__
+    if getattr(getattr(error, 'response', None), 'status_code', None) in (401, 403):
+        return f'{hub} refuses your token: renew it with `hf auth login` or HF_TOKEN ({summary})'
+    return f'the download failed, try again ({summary})'
 
 
 def sha256_of(path: str | Path) -> str:

@@ -20,6 +20,7 @@ from .audit import Audit, require_objects
 from .coco_file import ID_IN_FILE, CheckedCOCO
 from .errors import DataError
 from .image_size import MatchAnnotatedSize
+from .jpeg_end import CheckJPEGEnd
 
 #: What unreadable files and impossible annotations raise in MMDetection's transforms. Anything
 #: else is a mistake in the program, whose traceback matters.
@@ -70,6 +71,7 @@ class CheckedCocoDataset(CocoDataset):
         for index in reversed(range(len(transforms))):
             if isinstance(transforms[index], LoadImageFromFile):
                 transforms.insert(index + 1, MatchAnnotatedSize(transforms[index].backend_args))
+                transforms.insert(index, CheckJPEGEnd())
 
     def COCOAPI(self, path: str) -> CheckedCOCO:  # noqa: N802
         """Read the annotation file; MMDetection's ``load_data_list`` calls it."""

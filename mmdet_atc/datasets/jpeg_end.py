@@ -1,14 +1,47 @@
-"""A transform of earlier versions."""
+"""A JPEG that was cut off is refused."""
 
 from __future__ import annotations
+
+import os
 
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
+from .errors import DataError
+
+_START, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+
 
 @TRANSFORMS.register_module()
 class CheckJPEGEnd(BaseTransform):
-    """Does nothing, for configs that name it: OpenCV refuses JPEG files that were cut off."""
+    """Refuses local JPEG files without an end marker; for use before loading.
+
+    OpenCV up to 4.10 makes an image of the part that is there, grey below it, and only later ones
+    refuse it. Truncated files of other formats, and of other storages than the local one, are
+    left to OpenCV.
+    """
 
     def transform(self, results: dict) -> dict:
+        """Check the file ``results['img_path']``.
+
+        Raises:
+            DataError: If it is a JPEG that was cut off.
+        """
+        path = results['img_path']
+        if os.path.isfile(path) and _is_cut(path):
+            raise DataError('the JPEG file was cut off (it has no end marker): fetch it again')
         return results
+
+
+def _is_cut(path: str) -> bool:
+    with open(path, 'rb', buffering=0) as file:
+        if file.read(2) != _START:
+            return False
+        file.seek(-2, os.SEEK_END)
+        if file.read(2) == _END:
+            return False
+        # Some writers add bytes of their own. Neither marker occurs inside of a scan, and those
+        # of a thumbnail come before the image's.
+        file.seek(0)
+        content = file.read()
+    return content.rfind(_END) < content.rfind(_SCAN) or _SCAN not in content

@@ -17,8 +17,11 @@ class HubServer:
     Attributes:
         files: Content by (repository, commit, file name).
         refs: Commit by (repository, branch or tag).
+        renamed: New name by old name of a repository.
         tokens: Token that a private repository asks for.
         gated: Repositories with access on request.
+        cut_after: The CDN closes the connection after so many bytes of each answer in this list,
+            which shrinks from the front; the last one stays if ``always_cut``.
         asked: Headers (names in lower case) of the requests for a file's whereabouts.
         fetched: Headers of the requests for its contents.
     """
@@ -26,8 +29,11 @@ class HubServer:
     def __init__(self) -> None:
         self.files: dict[tuple[str, str, str], bytes] = {}
         self.refs: dict[tuple[str, str], str] = {}
+        self.renamed: dict[str, str] = {}
         self.tokens: dict[str, str] = {}
         self.gated: set[str] = set()
+        self.cut_after: list[int] = []
+        self.always_cut = False
         self.asked: list[dict[str, str]] = []
         self.fetched: list[dict[str, str]] = []
         self._servers = [_started(_HubHandler, self), _started(_CdnHandler, self)]
@@ -85,6 +91,9 @@ class _HubHandler(_Handler):
         match = re.fullmatch(r'/([^/]+/[^/]+)/resolve/([^/]+)/(.+)', self.path)
         assert match, self.path
         repo, revision, filename = match.groups()
+        if repo in hub.renamed:
+            target = self.path.replace(repo, hub.renamed[repo], 1)
+            return self.answer(307, Location=target)
         commits = {commit for name, commit, _ in hub.files if name == repo}
         given = self.headers.get('authorization', '')
         wanted = hub.tokens.get(repo)
@@ -115,5 +124,15 @@ class _CdnHandler(_Handler):
         self.hub.fetched.append(self.lower_headers())
         org, name, commit, filename = self.path.partition('?')[0].strip('/').split('/', 3)
         content = self.hub.files[f'{org}/{name}', commit, filename]
-        self.answer(200, Content_Length=str(len(content)))
-        self.wfile.write(content)
+        first = re.fullmatch(r'bytes=(\d+)-', self.headers.get('Range', ''))
+        start = int(first[1]) if first else 0
+        headers = dict(Content_Length=str(len(content) - start), Accept_Ranges='bytes')
+        if first:
+            headers['Content_Range'] = f'bytes {start}-{len(content) - 1}/{len(content)}'
+        self.answer(206 if first else 200, **headers)
+        end = len(content)
+        if self.hub.cut_after:
+            keep = self.hub.always_cut and len(self.hub.cut_after) == 1
+            end = start + (self.hub.cut_after[0] if keep else self.hub.cut_after.pop(0))
+            self.close_connection = True
+        self.wfile.write(content[start:end])

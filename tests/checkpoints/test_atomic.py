@@ -20,8 +20,9 @@ def backend(tmp_path):
 
 def test_it_writes_reads_and_makes_folders(backend, tmp_path):
     backend.put(b'new', tmp_path / 'a' / 'b.pth')
+    backend.put_text('text', tmp_path / 'a' / 'c')
     assert backend.get(tmp_path / 'a' / 'b.pth') == b'new'
-    assert os.listdir(tmp_path / 'a') == ['b.pth']
+    assert sorted(os.listdir(tmp_path / 'a')) == ['b.pth', 'c']
 
 
 def test_a_kill_in_the_middle_of_writing_leaves_the_old_file(backend, tmp_path, monkeypatch):

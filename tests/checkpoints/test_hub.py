@@ -62,10 +62,26 @@ def test_revisions_are_branches_tags_and_commits(hub):
     assert len(load(f'{path}@v1')) == len(load(f'{path}@{TAGGED}')) == 1
 
 
+def test_a_moved_branch_is_followed(hub):
+    path = hub.publish(REPO, FILE, CONTENT)
+    assert len(load(path)) == 5000
+    newer = packed(dict(state_dict=dict(weight=torch.ones(1))))
+    hub.publish(REPO, FILE, newer, commit=TAGGED)
+    assert len(load(path)) == 1
+
+
+def test_a_renamed_repository_is_found(hub):
+    hub.publish(REPO, FILE, CONTENT)
+    hub.renamed['old/name'] = REPO
+    assert len(load(f'hf://old/name/{FILE}')) == 5000
+
+
 def test_a_token_opens_a_private_repository_and_stays_with_the_hub(hub, monkeypatch):
     path = hub.publish(REPO, FILE, CONTENT)
     hub.tokens[REPO] = 'hf_secret'
-    assert 'Repository Not Found' in refusal(path)
+    message = refusal(path)
+    assert f'no repository {REPO}, or it is private' in message
+    assert 'HF_TOKEN' in message
     monkeypatch.setenv('HF_TOKEN', 'hf_secret')
     assert len(load(path)) == 5000
     assert hub.asked[-1]['authorization'] == 'Bearer hf_secret'
@@ -75,21 +91,23 @@ def test_a_token_opens_a_private_repository_and_stays_with_the_hub(hub, monkeypa
 def test_a_wrong_token_is_named(hub, monkeypatch):
     path = hub.publish(REPO, FILE, CONTENT)
     monkeypatch.setenv('HF_TOKEN', 'hf_wrong')
-    assert 'Invalid credentials in Authorization header' in refusal(path)
+    message = refusal(path)
+    assert f'{hub.endpoint} refuses your token' in message
+    assert 'Invalid credentials in Authorization header' in message
 
 
 def test_a_gated_repository_says_where_to_ask(hub):
     path = hub.publish(REPO, FILE, CONTENT)
     hub.gated.add(REPO)
-    assert 'Cannot access gated repo' in refusal(path)
+    assert f'ask for it at {hub.endpoint}/{REPO}' in refusal(path)
 
 
 @pytest.mark.parametrize(
     ('path', 'message'),
     [
-        ('hf://no/such/file.pth', 'Repository Not Found'),
-        (f'hf://{REPO}/other.pth', 'Entry Not Found'),
-        (f'hf://{REPO}/{FILE}@v2', 'Revision Not Found'),
+        ('hf://no/such/file.pth', 'has no repository no/such'),
+        (f'hf://{REPO}/other.pth', f"{REPO} has no file 'other.pth' at revision 'main'"),
+        (f'hf://{REPO}/{FILE}@v2', f"{REPO} has no branch, tag or commit 'v2'"),
     ],
 )
 def test_what_the_hub_has_not_is_named(hub, path, message):
@@ -97,6 +115,38 @@ def test_what_the_hub_has_not_is_named(hub, path, message):
     found = refusal(path)
     assert found.startswith(f'cannot load {path}: ')
     assert message in found
+
+
+def test_a_broken_download_goes_on_where_it_stopped(hub):
+    path = hub.publish(REPO, FILE, CONTENT)
+    hub.cut_after = [4500, 3000]
+    assert torch.equal(load(path), torch.arange(5000.0))
+    assert [headers.get('range') for headers in hub.fetched] == [
+        None,
+        'bytes=4000-',
+        'bytes=7000-',
+    ]
+
+
+def test_a_download_that_never_ends_leaves_nothing_in_the_cache(hub, hub_cache):
+    path = hub.publish(REPO, FILE, CONTENT)
+    hub.cut_after, hub.always_cut = [4500, 0], True
+    assert 'the download failed, try again' in refusal(path)
+    assert not any((hub_cache / 'models--someone--atc_tiny' / 'snapshots').rglob('*.pth'))
+    hub.cut_after = []
+    assert len(load(path)) == 5000
+
+
+def test_a_file_shorter_than_announced_is_refused(hub, monkeypatch):
+    path = hub.publish(REPO, FILE, CONTENT)
+    headers = dict(X_Linked_Size=str(len(CONTENT) + 1))
+    answer = hub._servers[0].RequestHandlerClass.answer
+    monkeypatch.setattr(
+        hub._servers[0].RequestHandlerClass,
+        'answer',
+        lambda self, status, **given: answer(self, status, **{**given, **headers}),
+    )
+    assert f'should be of size {len(CONTENT) + 1} but has size {len(CONTENT)}' in refusal(path)
 
 
 def test_offline_uses_the_cache(hub, monkeypatch):
@@ -138,20 +188,15 @@ def test_a_hub_without_an_address_is_asked_once(hub_cache, monkeypatch):
     assert not waited
 
 
-@pytest.mark.parametrize(
-    ('number', 'message'),
-    [
-        (errno.EACCES, 'cannot be written: HF_HOME names another folder'),
-        (errno.EROFS, 'cannot be written: HF_HOME names another folder'),
-        (errno.ECONNRESET, 'Connection reset by peer'),
-    ],
-)
-def test_a_cache_or_a_connection_that_fails_is_named(hub, monkeypatch, number, message):
+@pytest.mark.parametrize('number', [errno.EACCES, errno.EROFS])
+def test_a_cache_that_cannot_be_written_is_named(hub, hub_cache, monkeypatch, number):
+    path = hub.publish(REPO, FILE, CONTENT)
+
     def refuse(*args, **kwargs):
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, os.strerror(number), str(hub_cache))
 
     monkeypatch.setattr('mmdet_atc.checkpoints.hub.hf_hub_download', refuse)
-    assert message in refusal(hub.publish(REPO, FILE, CONTENT))
+    assert refusal(path).endswith(f'{hub_cache} cannot be written: HF_HOME names another folder')
 
 
 def test_a_pinned_digest_is_checked(hub):
@@ -162,6 +207,18 @@ def test_a_pinned_digest_is_checked(hub):
     message = refusal(f'{path}@main#sha256={wrong}', CheckpointError)
     assert f'sha256 {digest}, expected {wrong}' in message
     assert f'#sha256={digest}' in message
+
+
+def test_a_file_damaged_in_the_cache_comes_back_after_the_advice(hub, hub_cache):
+    path = hub.publish(REPO, FILE, CONTENT)
+    pinned = f'{path}#sha256={hashlib.sha256(CONTENT).hexdigest()}'
+    load(pinned)
+    (blob,) = (hub_cache / 'models--someone--atc_tiny' / 'blobs').iterdir()
+    blob.write_bytes(b'damaged')
+    message = refusal(pinned, CheckpointError)
+    assert f'Delete {blob} to download it again' in message
+    blob.unlink()
+    assert len(load(pinned)) == 5000
 
 
 def test_published_digests_are_checked_unless_another_is_pinned(hub):
@@ -186,6 +243,16 @@ def test_a_refused_class_is_named_with_a_way_out(hub):
     message = refusal(hub.publish(REPO, FILE, content), CheckpointError)
     assert f'hf://{REPO}/{FILE}: the checkpoint holds types.SimpleNamespace' in message
     assert 'write the weights alone' in message
+
+
+def test_code_in_a_file_of_the_hub_does_not_run(hub, tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'owned'),)
+
+    path = hub.publish(REPO, FILE, packed(dict(state_dict=Malicious())))
+    assert f'{path}: the checkpoint holds' in refusal(path, CheckpointError)
+    assert not (tmp_path / 'owned').exists()
 
 
 @pytest.mark.parametrize('content', [b'<html>a proxy says hello</html>', CONTENT[:3000], b''])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmdet_atc.checkpoints import CheckpointError, load_safely
 
@@ -20,6 +23,17 @@ def test_scalar_histories_load(tmp_path):
     assert loaded['loss'].mean() == 1.5
     assert loaded['lr'] == 0.1
     assert loaded['values'].tolist() == [0, 1, 2]
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'owned'),)
+
+    torch.save({'state_dict': Malicious()}, tmp_path / 'bad.pth')
+    with pytest.raises(Exception, match='Weights only load failed'):
+        torch.load(tmp_path / 'bad.pth')
+    assert not (tmp_path / 'owned').exists()
 
 
 @pytest.mark.parametrize('attribute', ['__init__', '__class__', 'update'])
@@ -48,6 +62,14 @@ def test_numbers_of_both_numpy_generations_load(tmp_path, module):
     loaded = load_safely(str(tmp_path / 'state.pth'))
     assert loaded['best'] == 0.25
     assert loaded['array'].tolist() == [0, 1, 2]
+
+
+def test_local_files_are_loaded_safely_whatever_torch_would_do(tmp_path, monkeypatch):
+    """Torch before 2.6, or this variable, would unpickle anything."""
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    torch.save(dict(state_dict={}, args=SimpleNamespace()), tmp_path / 'bad.pth')
+    with pytest.raises(CheckpointError, match=r'bad.pth: the checkpoint holds types.Simple'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'bad.pth'))
 
 
 def test_a_bare_tensor_is_no_checkpoint(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from mmdet_atc.checkpoints import CheckpointError, install
+from mmdet_atc.checkpoints.hub import PUBLISHED_SHA256
 from mmdet_atc.classification.checkpoints import load_classifier
 from mmdet_atc.integrations.timm import apply_merging
 from mmdet_atc.merging import keep_rate_plan
@@ -71,3 +72,9 @@ def test_nothing_but_arguments_is_unpickled(tmp_path):
     torch.save(dict(model=vit().state_dict(), args=Hostile()), path, pickle_module=pickle)
     with pytest.raises(CheckpointError, match='not loaded'):
         load_classifier(vit(), str(path))
+
+
+def test_digests_of_classifiers_are_pinned():
+    names = [name for name in PUBLISHED_SHA256 if '-coco-' in name]
+    assert len(names) == 5
+    assert all(len(PUBLISHED_SHA256[name]) == 64 for name in names)

@@ -1,4 +1,4 @@
-"""Images and annotations from any source."""
+"""Images and annotations that one has not made oneself."""
 
 from __future__ import annotations
 
@@ -88,21 +88,34 @@ def encoded(kind: str) -> bytes:
     if kind == 'png':
         return cv2.imencode('.png', pixels)[1].tobytes()
     progressive = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(kind == 'progressive')]
-    return cv2.imencode('.jpg', pixels, progressive)[1].tobytes()
+    content = cv2.imencode('.jpg', pixels, progressive)[1].tobytes()
+    if kind == 'thumbnail':  # has markers of its own
+        thumbnail = cv2.imencode('.jpg', pixels[:8, :8])[1].tobytes()
+        segment = b'\xff\xe1' + (len(thumbnail) + 2).to_bytes(2, 'big') + thumbnail
+        content = content[:2] + segment + content[2:]
+    return content
 
 
 @pytest.mark.parametrize('kept', [0.5, 0.8, 0.99])
-@pytest.mark.parametrize('kind', ['baseline', 'progressive', 'png'])
+@pytest.mark.parametrize('kind', ['baseline', 'progressive', 'thumbnail', 'png'])
 def test_images_that_were_cut_off_are_named(make, tmp_path, kind, kept):
-    name = 'a.png' if kind == 'png' else 'a.jpg'
+    name, reason = ('a.png', 'failed to load') if kind == 'png' else ('a.jpg', 'was cut off')
     data = make(name=name)
     content = encoded(kind)
     path = tmp_path / 'images' / name
     path.write_bytes(content)
     assert data[0]['inputs'].float().std() > 10
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(DataError, match=rf'image 3 \(.*{name}\): .*failed to load'):
+    with pytest.raises(DataError, match=rf'image 3 \(.*{name}\): .*{reason}'):
         data[0]
+
+
+@pytest.mark.parametrize('kind', ['baseline', 'progressive', 'thumbnail'])
+@pytest.mark.parametrize('extra', [b'\0', b'made by a camera' * 99, encoded('baseline')])
+def test_bytes_after_a_jpeg_are_fine(make, tmp_path, kind, extra):
+    data = make(name='a.jpg')
+    (tmp_path / 'images' / 'a.jpg').write_bytes(encoded(kind) + extra)
+    assert data[0]['inputs'].shape == (3, 32, 48)
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 8000), (8000, 8000)])

@@ -17,7 +17,7 @@ from mmdet_atc.engine import load_config
 from ..checkpoints.hub_server import HubServer, use_endpoint
 from ..conftest import ROOT
 from .micro_runs import CONFIG, SMALL, detections
-from .processes import run_afresh
+from .processes import run, run_afresh
 
 MODEL = [option for option in SMALL if option.startswith('model.')]
 REPO, FILE = 'someone/atc_micro', 'atc_micro-05-average.pth'
@@ -106,10 +106,10 @@ def test_the_hub_then_its_cache_on_one_and_on_two_processes(hub, data, env, tmp_
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        (['tools/test.py', CONFIG, 'hf://no/such/file.pth'], 'Repository Not Found'),
+        (['tools/test.py', CONFIG, 'hf://no/such/file.pth'], 'has no repository no/such'),
         (
             ['tools/train.py', CONFIG, '--cfg-options', f'load_from=hf://{REPO}/other.pth', *MODEL],
-            'Entry Not Found',
+            "has no file 'other.pth'",
         ),
     ],
 )
@@ -122,3 +122,16 @@ def test_a_missing_checkpoint_ends_in_one_line(
     line = tool(*args, '--work-dir', tmp_path / 'work')
     assert line.startswith('error: cannot load hf://')
     assert message in line
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_size_stops_the_evaluation(data, released, tmp_path):
+    (tmp_path / 'file.pth').write_bytes(released)
+    result = run(
+        data, 'tools/test.py', CONFIG, str(tmp_path / 'file.pth'), '--work-dir', str(tmp_path),
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    error = result.stderr[result.stderr.index('error: ') :]
+    assert 'file.pth does not fit the model:\n  other shape: backbone.blocks, ' in error
+    assert 'Hint: the file has 48 channels, the config 96 channels' in error

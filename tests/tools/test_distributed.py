@@ -46,16 +46,17 @@ def one(data, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_evaluate_as_one(data, one, tmp_path):
+@pytest.mark.parametrize('count', [2, 4])
+def test_several_processes_train_and_evaluate_as_one(data, one, tmp_path, count):
     several = tmp_path / 'several'
     run_afresh(
-        data, 'tools/dist_train.sh', CONFIG, '2', '--work-dir', str(several),
-        '--cfg-options', *BATCHES_OF_4, PORT='29612', OMP_NUM_THREADS='1',
+        data, 'tools/dist_train.sh', CONFIG, str(count), '--work-dir', str(several),
+        '--cfg-options', *BATCHES_OF_4, PORT=f'2961{count}', OMP_NUM_THREADS='1',
     )  # fmt: skip
     alone, together = losses(one), losses(several)
-    # The first process has every second image; both have each batch of four.
+    # The first process has every second or fourth image; all have each batch of four.
     assert len(alone) == 8
-    assert list(together.values()) == pytest.approx(list(alone.values())[::2], rel=1e-4)
+    assert list(together.values()) == pytest.approx(list(alone.values())[::count], rel=1e-4)
     states = [torch.load(path / 'epoch_1.pth')['state_dict'] for path in (one, several)]
     for name, weight in states[0].items():
         if 'running_' not in name and 'num_batches' not in name:

@@ -57,6 +57,7 @@ def spoil(data: Path, change) -> None:
     ('content', 'what', 'workers'),
     [
         (None, 'No such file', 0),
+        (b'', '000000000003.png', 0),
         (b'no image', 'load', 0),
         (b'no image', 'load', 1),
     ],
@@ -115,9 +116,16 @@ def hostile(path: Path) -> str:
     return 'the checkpoint holds'
 
 
-def test_bad_checkpoints_wherever_they_are_given(data, tool, tmp_path):
+def truncated(path: Path) -> str:
+    torch.save({'state_dict': {'a': torch.zeros(5000)}}, path)
+    path.write_bytes(path.read_bytes()[:3000])
+    return 'no complete checkpoint'
+
+
+@pytest.mark.parametrize('make', [hostile, truncated])
+def test_bad_checkpoints_wherever_they_are_given(data, tool, tmp_path, make):
     path = tmp_path / 'epoch_1.pth'
-    expected = f'{path}: {hostile(path)}'
+    expected = f'{path}: {make(path)}'
     work_dir = tmp_path / 'w'
     assert expected in train(tool, work_dir, f'load_from={path}')
     assert expected in train(tool, work_dir, resume=('--resume', path))
@@ -130,6 +138,7 @@ def test_bad_checkpoints_wherever_they_are_given(data, tool, tmp_path):
     assert not (tmp_path / 'owned').exists()
 
 
+@pytest.mark.parametrize('make', [hostile, truncated])
 @pytest.mark.parametrize(
     'args',
     [
@@ -141,9 +150,9 @@ def test_bad_checkpoints_wherever_they_are_given(data, tool, tmp_path):
     ],
     ids=lambda args: Path(args[0]).stem,
 )
-def test_bad_checkpoints_in_the_other_tools(data, tool, tmp_path, args):
+def test_bad_checkpoints_in_the_other_tools(data, tool, tmp_path, args, make):
     path = tmp_path / 'file.pth'
-    expected = f'{path}: {hostile(path)}'
+    expected = f'{path}: {make(path)}'
     image = str(data / 'val2017' / '000000000001.png')
     target = [tmp_path / 'new.pth'] if 'converters' in args[0] else []
     assert expected in tool(*(image if arg == 'IMAGE' else arg for arg in args), path, *target)

@@ -63,3 +63,21 @@ def test_decay_frozen_blocks_and_ema_train_together(data, foundation, tmp_path):
     assert all(moved[3:])
     assert moved[11] > 100 * moved[4]
     assert torch.equal(trained['backbone.reg_token'], start['reg_token'])
+
+
+@pytest.mark.slow
+def test_a_file_that_does_not_fit_is_one_line(data, foundation, tmp_path):
+    torch.save({'layer1.0.conv1.weight': torch.zeros(64, 64, 1, 1)}, tmp_path / 'resnet.pth')
+    options = [*SMALL, f'model.backbone.init_cfg.checkpoint={tmp_path / "resnet.pth"}']
+    arguments = ['--work-dir', str(tmp_path), '--cfg-options', *options]
+    result = run(data, 'tools/train.py', str(foundation), *arguments, check=False)
+    assert result.returncode != 0
+    assert 'Traceback' not in result.stderr
+    assert (
+        result.stderr.strip()
+        .splitlines()[-1]
+        .endswith(
+            'resnet.pth does not fit the ViT of this backbone: it is a convolutional network '
+            '(with layer1.0.conv1.weight), not a plain ViT'
+        )
+    )

@@ -135,3 +135,12 @@ def test_the_page_says_how_a_part_stays_as_it_is():
     wrapper.update_params(model['head'](model['backbone'](torch.ones(1, 2))).square().sum())
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) == name.startswith('backbone'), name
+
+
+def test_two_more_lines_make_it_whole_for_mmdetection(fruit):
+    assert Config.fromfile(fruit).model.roi_head.mask_head.num_classes == 4
+    (more,) = [block for block in blocks() if block.startswith('heads = ')]
+    fruit.write_text(fruit.read_text() + more)
+    for read in (Config.fromfile, load_config):
+        heads = read(str(fruit)).model.roi_head
+        assert heads.bbox_head.num_classes == heads.mask_head.num_classes == 2

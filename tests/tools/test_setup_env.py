@@ -49,7 +49,7 @@ def test_mmcv_is_built_anew_for_each_torch(tmp_path):
     assert run.returncode == 1
     assert 'mmcv==2.1.0 failed; the log is' in run.stderr
     assert 'cache/wheels/an-abi/build.log: no wheel' in run.stderr
-    arguments, path = python.with_name('python.wheel').read_text().splitlines()
+    arguments, path, _ = python.with_name('python.wheel').read_text().splitlines()
     assert '--no-cache-dir' in arguments.split()
     # Without ninja on PATH the build takes one core.
     assert path.startswith(f'{python.parent}:')
@@ -81,6 +81,27 @@ def test_ops_for_gpus_need_their_compiler(tmp_path):
     assert 'need the toolkit of CUDA 13.0 with bin/nvcc and include/crt' in run.stderr
     assert len(run.stderr.splitlines()) == 1
     assert not python.with_name('python.wheel').exists()
+
+
+@pytest.mark.parametrize('has_headers', [True, False])
+def test_a_wrapper_of_nvcc_is_asked_for_its_toolkit(tmp_path, has_headers):
+    """torch takes the folder above it for CUDA's, and headers are missing after most of an hour."""
+    guess, toolkit = tmp_path / 'local', tmp_path / 'cuda'
+    for folder in (guess, toolkit):
+        (folder / 'bin').mkdir(parents=True)
+        (folder / 'bin' / 'nvcc').touch(mode=0o755)
+    if has_headers:
+        (toolkit / 'include' / 'crt').mkdir(parents=True)
+        (toolkit / 'include' / 'crt' / 'host_defines.h').touch()
+    python = _stub_python(tmp_path, abi='cp312-torch2.11.0-cu13.0-linux', cuda_home=guess)
+    (tmp_path / 'bin' / 'nvcc').write_text(f"#!/bin/sh\necho '#$ TOP={toolkit}/bin/..' >&2\n")
+    run = _set_up(tmp_path)
+    assert run.returncode == 1
+    if has_headers:
+        assert python.with_name('python.wheel').read_text().splitlines()[2] == str(toolkit)
+    else:
+        assert 'need the toolkit' in run.stderr
+        assert not python.with_name('python.wheel').exists()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +181,7 @@ def _stub_python(
     """An environment whose Python builds no wheel and has no mmcv but that of ``ops_from``.
 
     It says that its kind is ``abi``, by default what this Python says of itself, and that the
-    folder ``mmcv`` is ``owner``'s.
+    folder ``mmcv`` is ``owner``'s. The only nvcc on PATH says nothing.
     """
     check_ops = f'PYTHONPATH={ops_from} exec {sys.executable} "$@"' if ops_from else 'exit 1'
     python = folder / 'venv' / 'bin' / 'python'
@@ -170,7 +191,7 @@ def _stub_python(
         'case "$*" in\n'
         f'    *distributions*) echo {owner} ;;\n'
         f'    *mmcv.ops*) {check_ops} ;;\n'
-        '    *" wheel "*) printf "%s\\n" "$*" "$PATH" >"$0.wheel"\n'
+        '    *" wheel "*) printf "%s\\n" "$*" "$PATH" "$CUDA_HOME" >"$0.wheel"\n'
         '        echo no wheel; exit 1 ;;\n'
         '    *" pip "*) echo "$*" >>"$0.pip" ;;\n'
         '    *torch.version.cuda*) echo 13.0 ;;\n'
@@ -179,6 +200,10 @@ def _stub_python(
         'esac\n'
     )
     python.chmod(0o755)
+    nvcc = folder / 'bin' / 'nvcc'
+    nvcc.parent.mkdir()
+    nvcc.write_text('#!/bin/sh\n')
+    nvcc.chmod(0o755)
     return python
 
 
@@ -187,6 +212,7 @@ def _set_up(folder: Path, **environment: str) -> subprocess.CompletedProcess[str
         'MMCV': 'full',
         'MMDET_ATC_LOCKED': '',
         'MMDET_ATC_CACHE': str(folder / 'cache'),
+        'PATH': f'{folder / "bin"}:{os.environ["PATH"]}',
     }
     return subprocess.run(
         ['tools/setup_env.sh', str(folder / 'venv')],

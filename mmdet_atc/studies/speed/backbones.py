@@ -26,7 +26,7 @@ from mmdet_atc.studies.tables import markdown_table
 from .launches import Launches, kernels_started
 from .memory import PeakMemory
 from .stages import StageTimes
-from .timing import interleaved_times
+from .timing import as_graph, interleaved_times
 
 #: What is compared, the dense model first: arguments of a merger.
 METHODS: dict[str, dict | None] = {
@@ -178,7 +178,7 @@ class Study:
             step = self._step(model, precision, batch, distributed)
             device = self.images.device
             if captured:
-                step = _as_graph(step)
+                step = as_graph(step)
             with PeakMemory(device) as memory:
                 times = interleaved_times({name: step}, self.repeats, device, warm_up=3)
             self._add(name, setting, 'ms a step', 1e3 * statistics.median(times[name]))
@@ -260,20 +260,6 @@ class Study:
             scaler.update()
 
         return step
-
-
-def _as_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """A training step as a CUDA graph."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
 
 
 def _distributed_training(study: Study) -> None:

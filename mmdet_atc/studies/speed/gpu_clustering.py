@@ -14,7 +14,7 @@ from torch import Tensor, multiprocessing
 from mmdet_atc.clustering import agglomerative_clustering
 from mmdet_atc.clustering.forms import plain
 
-from .timing import interleaved_times, synchronize
+from .timing import as_graph, interleaved_times, synchronize
 
 
 class Answer(NamedTuple):
@@ -171,24 +171,13 @@ def times(keys: Tensor, linkage: str, repeats: int) -> Iterator[tuple[str, list[
         'batch 1, r=0.5': call(first[:1].clone(), tokens // 2),
     }
     if keys.is_cuda:
-        functions['batch 1, r=0.5, in a CUDA graph'] = _captured(functions['batch 1, r=0.5'])
+        functions['batch 1, r=0.5, in a CUDA graph'] = as_graph(functions['batch 1, r=0.5'])
     flat = torch.ones_like(first[:1])
     functions['a flat image, K=1'] = call(flat, 1)
     functions['a flat image, K=1, plain torch'] = lambda: plain.cluster_features(flat, 1, linkage)
     for name, seconds in interleaved_times(functions, repeats, keys.device, warm_up=2).items():
         images = batch if name.startswith(f'batch {batch}') else 1
         yield name, [1e3 * second / images for second in seconds]
-
-
-def _captured(call: Callable[[], object]) -> Callable[[], None]:
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
 
 
 def median(milliseconds: list[float]) -> str:

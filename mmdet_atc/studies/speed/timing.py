@@ -44,3 +44,21 @@ def interleaved_times(
                 times[name].append(time.perf_counter() - start)
             on_call()
     return times
+
+
+def as_graph(function: Callable[[], object]) -> Callable[[], None]:
+    """A function as a CUDA graph, captured after three calls, with which libraries choose kernels.
+
+    Args:
+        function (Callable): Queues work on the current device and waits for nothing.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    return graph.replay
