@@ -73,6 +73,16 @@ def test_clustering_is_one_operator_of_ours(atc):
     assert ours == {'AgglomerativeClustering'}
 
 
+def test_a_file_of_one_size_finds_what_the_model_finds(inferencer, pictures, tmp_path):
+    file = tmp_path / 'micro.onnx'
+    spec = Spec(*SHAPE, config=config_of(inferencer))
+    save(TraceableDetector(inferencer.model), spec, file, 'onnx')
+    exported = load_exported(file, show_progress=False)
+    parity = compare(inferencer.model, exported.program, exported.batches(pictures))
+    assert parity.detections > 30
+    assert parity.is_within(), parity
+
+
 def test_a_file_that_clusters_runs_without_openmmlab(atc):
     code = f"""
 import numpy, onnxruntime
