@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -26,18 +27,34 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
     compiler = os.environ.get('CXX', 'g++')
     if shutil.which(compiler) is None:
         raise ValueError(f'format aoti needs a C++ compiler, got {compiler} (apt install g++)')
-    torch._inductor.aoti_compile_and_package(
-        traced(detector, spec),
-        package_path=str(path),
-        inductor_configs={
-            'aot_inductor.metadata': {_SPEC: spec.to_json()},
-            # torch 2.11 compiles convolutions wrongly where the batch depends on the data, as that
-            # of the mask head does, once it has chosen another layout for them.
-            'layout_optimization': False,
-            # Threads of the process that runs it, not as many as this one has.
-            'cpp.dynamic_threads': True,
-        },
-    )
+    # Late, for these take seconds.
+    from torch._inductor.decomposition import decompositions, select_decomp_table
+    from torch._inductor.lowering import make_fallback, require_contiguous
+
+    # Torchvision's RoIAlign copies maps that are channels last, and slowly.
+    make_fallback(torch.ops.torchvision.roi_align.default, require_contiguous, warn=False)
+    program, table = traced(detector, spec), select_decomp_table()
+    # `freezing` is looked at only where there are no gradients.
+    with torch.no_grad(), patch.dict(decompositions), patch.dict(table):
+        # Inductor's group norm is several times slower than torch's.
+        for known in (decompositions, table):
+            known.pop(torch.ops.aten.native_group_norm.default, None)
+        torch._inductor.aoti_compile_and_package(
+            program,
+            package_path=str(path),
+            inductor_configs={
+                'aot_inductor.metadata': {_SPEC: spec.to_json()},
+                # Weights are constants: products and convolutions are oneDNN's, on packed weights
+                # and channels last, with what follows them; MKL's are slower but for Intel's own.
+                # Of symbolic sizes torch 2.11 then simplifies expressions without end.
+                'freezing': not spec.dynamic,
+                # torch 2.11 compiles convolutions wrongly where the batch depends on the data, as
+                # that of the mask head does, once it has chosen another layout for them.
+                'layout_optimization': False,
+                # Threads of the process that runs it, not as many as this one has.
+                'cpp.dynamic_threads': True,
+            },
+        )
 
 
 class AotiProgram:

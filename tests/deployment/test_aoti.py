@@ -35,6 +35,15 @@ def test_a_package_is_of_no_number_of_threads(package):
     assert not any(b'num_threads(' in source for source in sources)
 
 
+@pytest.mark.slow
+def test_a_package_runs_on_packed_weights(package):
+    with zipfile.ZipFile(package) as archive:
+        (source,) = (archive.read(x) for x in archive.namelist() if x.endswith('wrapper.cpp'))
+    assert source.count(b'aoti_torch_cpu__linear_pointwise') > 10
+    assert source.count(b'aoti_torch_cpu_mkldnn__convolution_pointwise') > 10
+    assert b'aoti_torch_cpu_addmm_out' not in source
+
+
 def test_what_is_missing_is_one_line(inferencer, tmp_path, monkeypatch):
     detector, file = TraceableDetector(inferencer.model), tmp_path / 'x.pt2'
     monkeypatch.setenv('CXX', 'no-such-compiler')
