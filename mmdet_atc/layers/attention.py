@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdet_atc.arguments import check_counts
 from mmdet_atc.merging.proportional import proportional_attention
 
 #: Queries whose attention is in memory at a time where it is looked at itself.
@@ -110,10 +111,7 @@ class WindowAttention(Attention):
         self, dim: int, num_heads: int = 8, qkv_bias: bool = True, window_size: int = 14
     ) -> None:
         super().__init__(dim, num_heads, qkv_bias)
-        if window_size < 1:
-            raise ValueError(
-                f'window_size must be a positive number of patches, got {window_size!r}'
-            )
+        check_counts(window_size=window_size)
         self.window_size = window_size
 
     def forward(
