@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 
-from mmdet_atc.arguments import check_bools
+from mmdet_atc.arguments import check_bools, check_counts
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.engine import unwrapped
 
@@ -57,8 +57,7 @@ class ClusterVisualizationHook(Hook):
         cell: int | None = None,
     ) -> None:
         check_bools(draw=draw)
-        if num_images < 1:
-            raise ValueError(f'num_images must be at least 1, got {num_images!r}')
+        check_counts(num_images=num_images)
         self.draw = draw
         self.num_images = num_images
         self.methods = methods
