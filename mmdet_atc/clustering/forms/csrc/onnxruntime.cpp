@@ -14,9 +14,7 @@
 
 namespace {
 
-// What is used here: with any later headers the library is for any later onnxruntime.
-constexpr int kApiVersion = 17;
-static_assert(ORT_API_VERSION >= kApiVersion, "needs the headers of onnxruntime 1.17 or later");
+static_assert(ORT_API_VERSION >= 17, "needs the headers of onnxruntime 1.17 or later");
 
 // Null, or what was thrown.
 template <typename Work>
@@ -74,7 +72,6 @@ class Kernel {
 };
 
 struct Operator : Ort::CustomOpBase<Operator, Kernel, true> {
-    Operator() { version = kApiVersion; }
     const char* GetName() const { return "AgglomerativeClustering"; }
     size_t GetInputTypeCount() const { return 2; }
     ONNXTensorElementDataType GetInputType(size_t index) const {
@@ -101,10 +98,12 @@ struct Domain : Ort::CustomOpDomain {
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(
     OrtSessionOptions* options, const OrtApiBase* base) {
-    const OrtApi* const api = base->GetApi(kApiVersion);
+    const OrtApi* const api = base->GetApi(ORT_API_VERSION);
     if (!api) {
-        return base->GetApi(1)->CreateStatus(
-            ORT_FAIL, "mmdet_atc's operator needs onnxruntime 1.17 or later");
+        const std::string message =
+            "mmdet_atc's operator is built with the headers of onnxruntime 1." +
+            std::to_string(ORT_API_VERSION) + ": this is an earlier one, " + base->GetVersionString();
+        return base->GetApi(1)->CreateStatus(ORT_FAIL, message.c_str());
     }
     Ort::InitApi(api);
     return StatusOf([&] {
