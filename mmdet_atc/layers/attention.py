@@ -75,7 +75,8 @@ class Attention(nn.Module):
             bias = None if self.qkv.bias is None else self.qkv.bias[: 2 * dim]
             qk = F.linear(x.to(self.qkv.weight.dtype), self.qkv.weight[: 2 * dim], bias)
         qk = qk.reshape(batch, num_tokens, 2, self.num_heads, dim // self.num_heads)
-        return received_attention(*qk.permute(2, 0, 3, 1, 4).unbind(0), sizes)
+        q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)
+        return received_attention(q, k, sizes)
 
 
 class WindowAttention(Attention):
