@@ -15,7 +15,7 @@ import torch
 
 from .clustering import agglomerative_clustering
 
-#: Of our operators in a file.
+#: Domain of our operators in an ONNX file.
 DOMAIN = 'mmdet_atc'
 
 

@@ -88,7 +88,7 @@ def main() -> None:
             cell: sweep.evaluate(cell) for cell in track_iter_progress(cells, file=sys.stderr)
         }
     except RuntimeError as error:  # with the last lines of the evaluation that failed
-        sys.exit(f'error: {error}')
+        sys.exit(f'\nerror: {error}')
     tables: dict[str, tuple] = {'table3': ('AP', figures, paper_values())}
     if args.dense_config is not None:
         # Of other images and other weights: the paper's AP says nothing, its drop does.

@@ -12,7 +12,7 @@ from mmdet_atc.layers import DeformableTarget
 
 @dataclass(frozen=True)
 class Geometry:
-    """All that depends on nothing but the size of the input.
+    """Grid, pyramid, and where the deformable attention looks, for images of one size.
 
     Args:
         grid (tuple[int, int]): Height and width of the patch grid.

@@ -51,7 +51,7 @@ def check_fit(given: State, wanted: State, source: str, what: str = 'the model')
 def difference(given: State, wanted: State) -> str:
     """How a file's tensors differ from a model's: a line per part of the model, then a hint.
 
-    Counters of batch norm, which old files have not, count as no difference.
+    Counters of batch norm, which old files lack, are no difference.
 
     Args:
         given (Mapping[str, Tensor]): State dict of the file.

@@ -86,7 +86,7 @@ class CheckedCocoDataset(CocoDataset):
             del self._found
             return data_list
         except DataError as error:
-            # Of the categories; those of an image name the file already.
+            # Errors of the categories; those of an image name the file already.
             if str(error).startswith(self.ann_file):
                 raise
             raise DataError(f'{self.ann_file}: {error}') from error

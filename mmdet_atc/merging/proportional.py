@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmdet_atc.native import can_run_triton, operator
 
-#: Queries whose attention is in memory at a time where it is looked at itself.
+#: How many queries' attention :func:`received_attention` has in memory at a time.
 _QUERIES_AT_A_TIME = 256
 #: Fused kernels want rows of channels that are multiples of this.
 _BYTES_OF_ROW = 16

@@ -34,8 +34,7 @@ class ClusterVisualizationHook(Hook):
         draw (bool): Whether to draw at all. Default: False.
         num_images (int): How many images. Default: 4.
         methods (Sequence[str]): Columns, names in :data:`mmdet_atc.merging.METHODS`; none is the
-            model's own.
-            Default: ``()``.
+            model's own. Default: ``()``.
         keep_rates (Sequence): Columns, as of :func:`mergings_to_compare`; none is the model's
             own. Default: ``()``.
         cell (int, optional): Side of a patch in the picture, see :func:`draw_cluster_grid`; 8

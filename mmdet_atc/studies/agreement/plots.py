@@ -1,4 +1,7 @@
-"""Plots of an analysis: a colour for each method, a marker for each keep rate."""
+"""Plots of analyses, given by the name of the detector.
+
+A method has a colour, a keep rate a marker.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,6 @@ def plot_agreement(analyses: Mapping[str, Analysis], path: Path) -> None:
 
     Dashed: as many regular blocks. Dotted: single patches, which merging can better in
     object purity alone.
-
-    Args:
-        analyses (Mapping[str, Analysis]): By the name of the detector.
-        path (Path): Picture to write.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -62,12 +61,7 @@ def plot_agreement(analyses: Mapping[str, Analysis], path: Path) -> None:
 
 
 def plot_sizes(analyses: Mapping[str, Analysis], path: Path) -> None:
-    """Clusters per image by their size in patches, one panel per merge block.
-
-    Args:
-        analyses (Mapping[str, Analysis]): By the name of the detector.
-        path (Path): Picture to write.
-    """
+    """Clusters per image by their size in patches, one panel per merge block."""
 
     def per_image(analysis: Analysis, stage: Partition) -> np.ndarray:
         counts = stage.sizes / len(stage.tokens)
@@ -83,12 +77,7 @@ def plot_sizes(analyses: Mapping[str, Analysis], path: Path) -> None:
 
 
 def plot_survival(analyses: Mapping[str, Analysis], path: Path) -> None:
-    """Share of each region's tokens that is left, one panel per merge block.
-
-    Args:
-        analyses (Mapping[str, Analysis]): By the name of the detector.
-        path (Path): Picture to write.
-    """
+    """Share of each region's tokens that is left, one panel per merge block."""
     patches = next(iter(analyses.values())).patches
     shown = [i for i, count in enumerate(patches.regions) if count > 0]
     names = [REGIONS[i] for i in shown]
