@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .mismatch import size_of, width_of
+from .mismatch import other_width
 
 State = Mapping[str, Tensor]
 
@@ -68,12 +68,8 @@ def why_no_vit(given: State, wanted: State) -> str | None:
         return 'it has no position embedding: its positions are rotary or relative'
     if _has_gate(given):
         return _GATED
-    found, here = width_of(given), width_of(wanted)
-    if found and here and found != here:
-        return (
-            f'the file has {size_of(found)}, the config {size_of(here)}: take the config of the '
-            "file's size"
-        )
+    if text := other_width(given, wanted):
+        return text
     if blocks != _depth(wanted):
         return f'the file has {blocks} blocks, the config {_depth(wanted)}: set depth'
     for check in (_mlp_ratio, _registers, _pre_norm, _layer_scale, _qkv_bias):

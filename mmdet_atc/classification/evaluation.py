@@ -47,7 +47,7 @@ def evaluate(
         device (torch.device): Where the model is.
         multi_label (bool): Whether the metric is mAP rather than top-1. Default: False.
         amp (bool): Whether to run in float16 (GPU) or bfloat16 (CPU). Default: False.
-        report (Callable[[int], None]): Told the number of images so far after each batch.
+        report (Callable[[int], None]): Called after each batch with the number of images so far.
 
     Raises:
         ValueError: If there are no images.

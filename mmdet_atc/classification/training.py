@@ -80,7 +80,7 @@ class Trainer:
         workers (int): Processes that load images. Default: 4.
         rank (int): Of this process. Default: 0.
         world_size (int): Number of processes; more than one need a process group. Default: 1.
-        say (Callable[[str], None]): Told a line per epoch. Default: says nothing.
+        say (Callable[[str], None]): Called with a line per epoch. Default: nothing.
     """
 
     def __init__(

@@ -67,7 +67,7 @@ class CheckedCOCO(COCO):
     def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
         """Categories by name, where each is there and in order.
 
-        MMDetection leaves out names that the file has not, and numbers the others as the file does:
+        MMDetection leaves out names that the file lacks, and numbers the others as the file does:
         labels then silently stand for other names than ``metainfo['classes']`` says.
 
         Raises:

@@ -24,11 +24,9 @@ from mmdet_atc.checkpoints.hub import HubFile, download
 from mmdet_atc.shipped import shipped
 
 from .classes import follow_classes
-from .data import allow_no_workers
+from .data import allow_no_workers, check_evaluated_files, limit_images
 from .device import adapt_to_device
-from .evaluated_file import check_evaluated_files
 from .launchers import check_launched, world_size
-from .limit import limit_images
 from .private import values_of
 from .quiet_runner import QuietRunner
 from .total_batch_size import set_total_batch_size

@@ -21,7 +21,7 @@ import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
-from mmdet_atc.arguments import check_counts
+from mmdet_atc.arguments import check_counts, check_shares
 from mmdet_atc.merging import BipartiteMerging, TokenClusters, TokenMerger, build_merger
 from mmdet_atc.merging.bipartite import match_in_squares
 
@@ -60,10 +60,7 @@ def apply_merging(
             fit; the model is then unchanged.
     """
     check_counts(max_downsample=max_downsample)
-    if isinstance(keep_rate, bool) or not isinstance(keep_rate, (int, float)):
-        raise ValueError(f'keep_rate must be a number in (0, 1], got {keep_rate!r}')
-    if not 0 < keep_rate <= 1:
-        raise ValueError(f'keep_rate must be in (0, 1], got {keep_rate!r}')
+    check_shares(keep_rate=keep_rate)
     if isinstance(merging, dict) and 'keep_rate' in merging:
         raise ValueError('keep_rate is an argument of apply_merging: leave it out of merging')
     merger = build_merger(merging)

@@ -31,13 +31,11 @@ from mmdet_atc.merging import (
     build_merger,
     build_plan,
     proportional_attention,
+    received_attention,
 )
 from mmdet_atc.merging.segments import take_rows
 
 from .override import Override, is_compiled
-
-#: Queries whose attention is in memory at a time where a merger asks for it.
-_QUERIES_AT_A_TIME = 256
 
 
 def apply_merging(
@@ -146,7 +144,7 @@ class _Merging:
             if before is not None and proportional_attn:
                 self.handles.append(Override(attn, 'forward', before.attend_after))
             if index in blocks:
-                merging_block = _MergingBlock(self, index, before, attn)
+                merging_block = _MergingBlock(self, index, before)
                 self.merging_blocks.append(merging_block)
                 self.handles += merging_block.hooks(block)
             elif before is not None:
@@ -211,13 +209,10 @@ class _Merging:
 class _MergingBlock:
     """The hooks of a block that merges."""
 
-    def __init__(
-        self, merging: _Merging, index: int, before: _MergingBlock | None, attn: Any
-    ) -> None:
+    def __init__(self, merging: _Merging, index: int, before: _MergingBlock | None) -> None:
         self.merging = merging
         self.index = index
         self.before = before
-        self.scale = attn.scale
         #: The clusters that this block left in the last forward pass.
         self.clusters: TokenClusters | None = None
         self.queries: Tensor | None = None
@@ -262,7 +257,7 @@ class _MergingBlock:
         attention = None
         if merging.merger.needs_attention:
             assert queries is not None
-            attention = self.attention(queries, keys, clusters)
+            attention = self.attention(queries, keys, clusters.sizes)
         merged, self.clusters = merging.merger.merge_to(
             tokens[:, num_prefix:],
             metric,
@@ -274,22 +269,13 @@ class _MergingBlock:
         self.merged = torch.cat([tokens[:, :num_prefix], merged], dim=1)
         return (self.merged,)
 
-    @torch.no_grad()
-    def attention(self, queries: Tensor, keys: Tensor, clusters: TokenClusters) -> Tensor:
+    def attention(self, queries: Tensor, keys: Tensor, sizes: Tensor) -> Tensor:
         """Mean attention that each patch token gets from the class token, or else from all."""
         merging = self.merging
-        bias: Tensor | float = 0.0
-        if merging.proportional_attn:
-            bias = _with_prefix(clusters.sizes, merging.num_prefix).log()[:, None, None]
+        all_sizes = _with_prefix(sizes, merging.num_prefix) if merging.proportional_attn else None
         if merging.has_class_token:
             queries = queries[:, :, :1]
-        with torch.autocast(keys.device.type, enabled=False):
-            keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
-            total = keys.new_zeros(len(keys), keys.shape[2])
-            for some in queries.to(keys.dtype).split(_QUERIES_AT_A_TIME, dim=2):
-                logits = (some * self.scale) @ keys.transpose(-2, -1) + bias
-                total += logits.softmax(-1).sum((1, 2))
-        return total[:, merging.num_prefix :] / (queries.shape[1] * queries.shape[2])
+        return received_attention(queries, keys, all_sizes)[:, merging.num_prefix :]
 
     def catch_mlp_branch(
         self, drop_path2: nn.Module, args: tuple[Tensor], branch: Tensor

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mmdet_atc.arguments import check_shares
+
 from .clusters import TokenClusters
 from .padding import assign_beside_padding, padded_tokens
 
@@ -32,9 +34,7 @@ class TokenMerger(ABC):
         self._per_stage = isinstance(keep_rate, Sequence)
         rates = tuple(keep_rate) if isinstance(keep_rate, Sequence) else (keep_rate,)
         for rate in rates:
-            is_number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-            if not is_number or not 0 < rate <= 1:
-                raise ValueError(f'keep_rate must be in (0, 1], got {rate!r} in {keep_rate!r}')
+            check_shares(keep_rate=rate)
         if not rates:
             raise ValueError('keep_rate must not be an empty sequence')
         self._rates: tuple[float, ...] = rates

@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 
-from mmdet_atc.arguments import check_bools
+from mmdet_atc.arguments import check_bools, check_counts
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.engine import unwrapped
 
@@ -34,8 +34,7 @@ class ClusterVisualizationHook(Hook):
         draw (bool): Whether to draw at all. Default: False.
         num_images (int): How many images. Default: 4.
         methods (Sequence[str]): Columns, names in :data:`mmdet_atc.merging.METHODS`; none is the
-            model's own.
-            Default: ``()``.
+            model's own. Default: ``()``.
         keep_rates (Sequence): Columns, as of :func:`mergings_to_compare`; none is the model's
             own. Default: ``()``.
         cell (int, optional): Side of a patch in the picture, see :func:`draw_cluster_grid`; 8
@@ -57,8 +56,7 @@ class ClusterVisualizationHook(Hook):
         cell: int | None = None,
     ) -> None:
         check_bools(draw=draw)
-        if num_images < 1:
-            raise ValueError(f'num_images must be at least 1, got {num_images!r}')
+        check_counts(num_images=num_images)
         self.draw = draw
         self.num_images = num_images
         self.methods = methods

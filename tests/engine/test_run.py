@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -124,3 +126,19 @@ def test_resume_with_nothing_to_resume_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr('mmdet_atc.engine.run.print_log', lambda text, **kwargs: said.append(text))
     choose_start(Config(dict(work_dir=str(tmp_path), resume=False)), 'auto')
     assert said == [f'--resume: no checkpoint in {tmp_path}; training starts anew']
+
+
+@pytest.mark.parametrize('place', ['config', 'working directory'])
+def test_modules_of_a_config_lie_beside_it_or_where_one_works(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    name = f'mergers_of_the_{place.replace(" ", "_")}'
+    folder = tmp_path if place == 'config' else tmp_path / 'here'
+    (folder / f'{name}.py').write_text('FOUND = True')
+    # What is installed is not hidden by a file beside a config.
+    (tmp_path / 'torch.py').write_text('raise AssertionError')
+    imports = f"dict(imports=['mmdet_atc', 'torch', '{name}'], allow_failed_imports=False)"
+    (tmp_path / 'c.py').write_text(f"_base_ = '{CONFIG}'\ncustom_imports = {imports}\n")
+    load_config('../c.py')
+    assert sys.modules[name].FOUND

@@ -285,7 +285,7 @@ def test_a_unet_without_attention_at_full_resolution_says_so():
     [
         (dict(keep_rate=0), 'keep_rate must be in'),
         (dict(keep_rate=1.2), 'keep_rate must be in'),
-        (dict(keep_rate='half'), 'keep_rate must be a number'),
+        (dict(keep_rate='half'), 'keep_rate must be in'),
         (dict(max_downsample=0), 'max_downsample must be'),
         (dict(merging=dict(linkage='average', keep_rate=0.5)), 'leave it out of merging'),
         (dict(merging=dict(type='TopKMerging')), 'ranks tokens by attention'),

@@ -88,7 +88,7 @@ def test_nothing_is_drawn_unless_asked_for_nor_in_training_nor_twice(runner, mon
 def test_what_cannot_be_drawn_is_said_before_the_run(runner):
     with pytest.raises(ValueError, match="draw must be True or False, got 'no'"):
         ClusterVisualizationHook(draw='no')
-    with pytest.raises(ValueError, match='num_images must be at least 1, got 0'):
+    with pytest.raises(ValueError, match='num_images must be a positive integer, got 0'):
         ClusterVisualizationHook(num_images=0)
     with pytest.raises(ValueError, match='methods must be of'):
         ClusterVisualizationHook(draw=True, methods=['ward']).before_run(runner)

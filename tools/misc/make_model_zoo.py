@@ -50,7 +50,7 @@ DENSE = Method(
     'dense', {}, 'ViT-Adapter', 'Vision Transformer Adapter for Dense Predictions',
     'https://arxiv.org/abs/2205.08534',
 )  # fmt: skip
-#: By a word of a config's name.
+#: Methods by their word in a config's name.
 BY_WORD = {'atc': METHODS['average'], 'vit': DENSE} | {
     name: method for name, method in METHODS.items() if method.family != 'ATC'
 }
@@ -141,7 +141,7 @@ def entry_of(name: str, metadata: dict) -> dict:
 
 
 def method_of(name: str) -> Method:
-    """Of a config, whose name may begin with that of a head."""
+    """The method of a config, whose name may begin with that of a head."""
     return next(BY_WORD[word] for word in name.split('_') if word in BY_WORD)
 
 
