@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from mmdet_atc.arguments import check_bools
 from mmdet_atc.merging import (
@@ -133,7 +134,7 @@ class _Merging:
         self.proportional_attn = proportional_attn
         self.size_weighted = size_weighted
         self.counts: tuple[int | None, ...] = ()
-        self.handles = []
+        self.handles: list[Override | RemovableHandle] = []
         self.merging_blocks: list[_MergingBlock] = []
         self.model.token_clusters = ()
         #: Whether every block gives all patches, as forward_intermediates collects them.
@@ -220,9 +221,9 @@ class _MergingBlock:
         self.merged: Tensor | None = None
         self.mlp_branch: Tensor | None = None
 
-    def hooks(self, block: Block) -> list:
+    def hooks(self, block: Block) -> list[Override | RemovableHandle]:
         attn: Any = block.attn
-        handles = [
+        handles: list[Override | RemovableHandle] = [
             attn.k_norm.register_forward_hook(self.keep_keys),
             block.norm2.register_forward_pre_hook(self.merge),
             block.drop_path2.register_forward_hook(self.catch_mlp_branch),

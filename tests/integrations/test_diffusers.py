@@ -239,23 +239,21 @@ def in_blocks(unet):
 def test_what_was_compiled_of_one_unet_is_not_run_for_another(compiled):
     torch._dynamo.reset()
 
-    def merging(keep_rate):
-        return apply_merging(micro(), COMPLETE, keep_rate)
-
-    for make in (micro, lambda: merging(0.5), lambda: merging(0.25), micro):
+    for make in (micro, lambda: apply_merging(micro(), COMPLETE, 0.5)):
         torch.testing.assert_close(run(compiled(make())), run(make()))
 
 
 def test_compiles_with_sizes_that_change():
     unet, context = apply_merging(micro(), COMPLETE, 0.5), torch.randn(1, 5, 8)
-    compiled = torch.compile(unet, fullgraph=True, dynamic=True, backend='eager')
+    compiled = apply_merging(micro(), COMPLETE, 0.5)
+    compiled.compile_repeated_blocks(fullgraph=True, dynamic=True, backend='eager')
     for height, width in ((8, 8), (8, 16), (12, 10)):
         sample = torch.randn(1, 4, height, width)
         with torch.no_grad():
             torch.testing.assert_close(
                 compiled(sample, 500, context).sample, unet(sample, 500, context).sample
             )
-            assert unet.token_clusters[0].num_clusters == height * width // 2
+            assert compiled.token_clusters[0].num_clusters == height * width // 2
 
 
 def test_arguments_by_name_in_any_order():
