@@ -1,7 +1,8 @@
 """ATC's clustering for onnxruntime, by onnxruntime-extensions' operators in Python.
 
 For programs that run an exported ``.onnx`` file of a model that clusters; needs nothing of
-OpenMMLab. All other exported files run in onnxruntime as it is.
+OpenMMLab. All other exported files run in onnxruntime as it is. Programs without torch build the
+operator from ``clustering/forms/csrc/onnxruntime.cpp`` (docs/export.md).
 """
 
 from __future__ import annotations
