@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from mmdet_atc.datasets import generate_shapes_dataset
 from mmdet_atc.engine import Variant
-from mmdet_atc.studies.speed import clustering
+from mmdet_atc.studies.speed import clustering_report
 
 from ...conftest import ROOT
 
@@ -208,10 +208,10 @@ def rows() -> list[dict]:
 
 
 def test_tables_of_clustering_times(rows):
-    lines = clustering.as_table(rows).splitlines()
+    lines = clustering_report.as_table(rows).splitlines()
     assert len(lines) == 2 + 2 * 2 * 2
     assert lines[4] == '| 196 | 2 | single | 0.25 | 2.0 | 20.0 (10.0x) | 3 | 3 |'
-    lines = clustering.growth_table(rows).splitlines()
+    lines = clustering_report.growth_table(rows).splitlines()
     assert len(lines) == 2 + 2 * 2 * 2
     assert all(line.endswith('| N^2.00 |') for line in lines[2:])
 
@@ -219,7 +219,7 @@ def test_tables_of_clustering_times(rows):
 def test_every_batch_and_keep_rate_of_clustering_times_is_drawn(rows, monkeypatch):
     figures = []
     monkeypatch.setattr(Figure, 'savefig', lambda figure, *_, **__: figures.append(figure))
-    clustering.plot(rows, Path('times.png'))
+    clustering_report.plot(rows, Path('times.png'))
     (figure,) = figures
     drawn = {
         (axes.get_title(), line.get_label()): list(line.get_ydata())
