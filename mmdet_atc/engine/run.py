@@ -63,6 +63,11 @@ def prepare_training(args: argparse.Namespace) -> Config:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
+        if not cfg.get('auto_scale_lr'):
+            raise ValueError(
+                f'--auto-scale-lr: {args.config} has no auto_scale_lr=dict(base_batch_size=...), '
+                'the batch size that its learning rate is for'
+            )
         cfg.auto_scale_lr.enable = True
     choose_start(cfg, args.resume)
     adapt_to_device(cfg)
@@ -252,6 +257,9 @@ def choose_start(cfg: Config, resume: str | None) -> None:
 def choose_weights(cfg: Config, checkpoint: str) -> None:
     """Set ``cfg.load_from`` to what is to be tested.
 
+    A config that a resumed run has saved says ``resume``, with which MMEngine would load the
+    training data and the optimizer's state, too.
+
     Args:
         cfg (Config): Config of a run, changed in place.
         checkpoint (str): File, URL or ``hf://ORG/REPO/FILE``.
@@ -260,7 +268,8 @@ def choose_weights(cfg: Config, checkpoint: str) -> None:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is damaged or holds code.
     """
-    cfg.load_from = checkpoint = osp.expanduser(checkpoint)
+    checkpoint = osp.expanduser(checkpoint)
+    cfg.resume, cfg.load_from = False, checkpoint
     _require_checkpoint(
         checkpoint, f'no checkpoint at {checkpoint!r}: give a file, a URL or hf://ORG/REPO/FILE'
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from mmdet_atc.engine.run import choose_start, load_config
+from mmdet_atc.engine.run import choose_start, choose_weights, load_config, prepare_training
 
 from ..conftest import ROOT
 
@@ -87,6 +88,23 @@ def test_resume_auto_takes_the_last_checkpoint_and_not_load_from(tmp_path):
 def test_resume_from_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match='resume: no checkpoint at'):
         choose_start(Config(dict(work_dir=str(tmp_path))), str(tmp_path / 'no.pth'))
+
+
+def test_a_test_with_the_config_of_a_resumed_run_resumes_nothing(tmp_path):
+    torch.save({}, tmp_path / 'a.pth')
+    cfg = Config(dict(resume=True, load_from='epoch_1.pth'))
+    choose_weights(cfg, str(tmp_path / 'a.pth'))
+    assert (cfg.resume, cfg.load_from) == (False, str(tmp_path / 'a.pth'))
+
+
+def test_scaling_a_rate_needs_the_batch_size_that_it_is_for(tmp_path):
+    (tmp_path / 'c.py').write_text(f"_base_ = '{CONFIG}'\nauto_scale_lr = None\n")
+    args = Namespace(
+        config=str(tmp_path / 'c.py'), work_dir=None, cfg_options=None, launcher='none',
+        limit_images=None, amp=False, auto_scale_lr=True, resume=None,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r'c\.py has no auto_scale_lr=dict\(base_batch_size'):
+        prepare_training(args)
 
 
 def test_remote_checkpoints_are_left_to_mmengine():

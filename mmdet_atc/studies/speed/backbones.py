@@ -175,19 +175,21 @@ class Study:
             if distributed and name != 'dense':
                 continue
             saved = {key: value.clone() for key, value in model.state_dict().items()}
-            step = self._step(model, precision, batch, distributed)
             device = self.images.device
-            if captured:
-                step = as_graph(step)
-            with PeakMemory(device) as memory:
-                times = interleaved_times({name: step}, self.repeats, device, warm_up=3)
+            try:
+                step = self._step(model, precision, batch, distributed)
+                if captured:
+                    step = as_graph(step)
+                with PeakMemory(device) as memory:
+                    times = interleaved_times({name: step}, self.repeats, device, warm_up=3)
+                del step
+            finally:
+                model.zero_grad(set_to_none=True)
+                model.load_state_dict(saved)
+                model.eval()
             self._add(name, setting, 'ms a step', 1e3 * statistics.median(times[name]))
             if not captured:
                 self._add(name, setting, 'peak MiB', memory.mebibytes or 0)
-            del step
-            model.zero_grad(set_to_none=True)
-            model.load_state_dict(saved)
-            model.eval()
 
     def authors_way(self, precision: str, batch: int) -> None:
         """One call with scikit-learn inside, image by image on the host, as the authors do it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -104,11 +105,14 @@ def test_images_are_normalised_and_padded(tmp_path):
     assert not images[..., 90:].any()
 
 
-def test_settings_of_models_are_as_before(small):
+def test_settings_of_models_are_as_before(small, monkeypatch):
     study = Study(build_backbones('t', None, CPU), images_of(None, 64, 64)[:1], repeats=1)
     before = {name: p.clone() for name, p in study.models['dense'].state_dict().items()}
     study.inference('float32', 1, captured=True)
     study.training('float32', 1)
+    monkeypatch.setattr(backbones, 'interleaved_times', Mock(side_effect=RuntimeError))
+    with pytest.raises(RuntimeError):  # as out of memory
+        study.training('float32', 1)
     model = study.models['dense']
     assert model.captured is None
     assert not any(isinstance(m, nn.Module) and m.training for m in model.modules())
