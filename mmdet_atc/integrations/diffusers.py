@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from mmdet_atc.arguments import check_counts, check_shares
 from mmdet_atc.merging import BipartiteMerging, TokenClusters, TokenMerger, build_merger
 from mmdet_atc.merging.bipartite import match_in_squares
+
+from .override import Override, is_compiled
 
 Model = TypeVar('Model')
 
@@ -124,7 +127,8 @@ class _Merging:
         del self.unet.token_clusters
 
     def begin(self, unet: nn.Module, args: tuple, kwargs: dict) -> None:
-        sample = args[0] if args else next(iter(kwargs.values()))
+        name = 'sample' if 'sample' in kwargs else 'hidden_states'
+        sample = args[0] if args else kwargs[name]
         # A block alone is given its tokens, (B, N, C): those of a square.
         self.size = tuple(sample.shape[-2:]) if sample.ndim == 4 else None
         self.merged = []
@@ -143,13 +147,12 @@ class _Merging:
     def cluster(self, tokens: Tensor) -> TokenClusters | None:
         """The clusters of a block's input ``(B, N, C)``, None where it does not merge."""
         batch, num_tokens, _ = tokens.shape
-        side = math.isqrt(num_tokens)
-        height, width = (side, side) if self.size is None else self.size
-        downsample = math.ceil(math.sqrt(height * width // num_tokens))
-        if downsample > self.max_downsample:
+        height, width = self.size or (math.isqrt(num_tokens),) * 2
+        if height * width // num_tokens > self.max_downsample**2:
             return None
         count = num_tokens - int(num_tokens * round(1 - self.keep_rate, 9))
         if isinstance(self.merger, BipartiteMerging):
+            downsample = math.ceil(math.sqrt(height * width // num_tokens))
             grid = math.ceil(height / downsample), math.ceil(width / downsample)
             count = max(count, (grid[0] // 2) * (grid[1] // 2))
             labels = match_in_squares(tokens.detach(), count, grid)
@@ -171,13 +174,14 @@ class _MergingBlock:
 
     def hooks(self, block: BasicTransformerBlock) -> list:
         return [
-            block.register_forward_pre_hook(self.cluster, with_kwargs=True),
+            Override(block, 'forward', self.run),
             block.attn1.register_forward_pre_hook(self.merge, with_kwargs=True),
             block.attn1.register_forward_hook(self.unmerge),
         ]
 
-    def cluster(self, block: BasicTransformerBlock, args: tuple, kwargs: dict) -> None:
+    def run(self, forward: Callable, *args: Any, **kwargs: Any) -> Tensor:
         self.clusters = self.merging.cluster(args[0] if args else kwargs['hidden_states'])
+        return forward(*args, **kwargs)
 
     def merge(self, attn1: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         if self.clusters is None:
@@ -195,7 +199,7 @@ class _MergingBlock:
 
 def _unet(pipe_or_unet: Any) -> nn.Module:
     unet = getattr(pipe_or_unet, 'unet', pipe_or_unet)
-    if hasattr(unet, '_orig_mod') or getattr(unet, '_compiled_call_impl', None) is not None:
+    if is_compiled(unet):
         raise ValueError('the UNet is compiled already: call apply_merging before torch.compile')
     if not isinstance(unet, nn.Module):
         raise ValueError(

@@ -226,6 +226,45 @@ def test_compiles_into_one_graph():
     torch.testing.assert_close(run(compiled), eager)
 
 
+def in_blocks(unet):
+    unet.compile_repeated_blocks(backend='eager', fullgraph=True)
+    return unet
+
+
+@pytest.mark.parametrize(
+    'compiled',
+    [lambda unet: torch.compile(unet, backend='eager'), in_blocks],
+    ids=['all', 'blocks'],
+)
+def test_what_was_compiled_of_one_unet_is_not_run_for_another(compiled):
+    torch._dynamo.reset()
+
+    for make in (micro, lambda: apply_merging(micro(), COMPLETE, 0.5)):
+        torch.testing.assert_close(run(compiled(make())), run(make()))
+
+
+def test_compiles_with_sizes_that_change():
+    unet, context = apply_merging(micro(), COMPLETE, 0.5), torch.randn(1, 5, 8)
+    compiled = apply_merging(micro(), COMPLETE, 0.5)
+    compiled.compile_repeated_blocks(fullgraph=True, dynamic=True, backend='eager')
+    for height, width in ((8, 8), (8, 16), (12, 10)):
+        sample = torch.randn(1, 4, height, width)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                compiled(sample, 500, context).sample, unet(sample, 500, context).sample
+            )
+            assert compiled.token_clusters[0].num_clusters == height * width // 2
+
+
+def test_arguments_by_name_in_any_order():
+    unet = apply_merging(micro(), COMPLETE, 0.5)
+    sample, context = torch.randn(1, 4, 8, 32), torch.randn(1, 5, 8)
+    with torch.no_grad():
+        expected = unet(sample, 500, context).sample
+        out = unet(timestep=500, encoder_hidden_states=context, sample=sample).sample
+    assert torch.equal(out, expected)
+
+
 def test_a_unet_without_attention_at_full_resolution_says_so():
     unet = micro(
         down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
@@ -270,6 +309,7 @@ def test_bad_models_are_refused():
     vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
     for model, message in (
         (compiled, 'compiled already'),
+        (in_blocks(micro()), 'compiled already'),
         (without, 'no BasicTransformerBlock'),
         (vae, 'no BasicTransformerBlock'),
         (SimpleNamespace(unet=3), 'must be a pipeline'),
