@@ -104,14 +104,20 @@ def test_mistakes_end_a_tool_in_one_line(tmp_path, arguments, status, message):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('configs/none.py', 'no such config'),
-        (f'{CONFIG},model', 'no such config; options are CONFIG,KEY=VALUE'),
+        ('configs/none.py', r"no config at 'configs/none\.py'"),
+        (f'{CONFIG},model', r"no config at 'configs/.*\.py,model'"),
         (f'{CONFIG},backend=sklearn', "has no 'backend' .*: give the whole name, such as"),
     ],
 )
 def test_a_bad_variant_is_refused(text, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         Variant.parse(text)
+
+
+def test_a_variant_of_one_of_our_configs_needs_no_path():
+    variant = Variant.parse('atc_vit_adapter_t_average_r50,total_batch_size=8')
+    assert variant.name == 'atc_vit_adapter_t_average_r50, total_batch_size=8'
+    assert variant.cfg.total_batch_size == 8
 
 
 def test_values_of_a_variant_override_the_config():
