@@ -96,6 +96,7 @@ def test_attention_is_that_of_python(build, tmp_path):
         ((torch.eye(4)[None], 2, 'ward', 'auto'), 'linkage must be .*, got ward'),
         ((torch.eye(4)[None], 2, 'single', 'sklearn'), 'backend must be .*, got sklearn'),
         ((torch.eye(4)[None].log(), 2, 'single', 'cpu'), 'features must be finite'),
+        ((torch.zeros(1, 4, 0), 2, 'single', 'cpu'), 'features must have channels'),
         ((torch.eye(4), 2, 'single', 'cpu'), r'features must be \(B, N, C\), got 2 dims'),
     ],
 )

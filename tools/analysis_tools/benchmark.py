@@ -32,7 +32,7 @@ from mmdet_atc.engine import (
     usable_device,
 )
 from mmdet_atc.studies.figures import append_figures
-from mmdet_atc.studies.speed import backbones
+from mmdet_atc.studies.speed import backbones, backbones_report
 from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.studies.speed.measure import AMP, KINDS, Comparison
 from mmdet_atc.studies.speed.report import figures, plot, speed_table, stage_table
@@ -109,10 +109,10 @@ def compare_backbones(args: argparse.Namespace) -> None:
     print(
         f'ViT-Adapter-{args.size.upper()}, {shape}, {name}, torch {torch.__version__}, {weights}\n'
     )
-    print(backbones.figures_table(study.figures))
-    print(f'\n{backbones.stage_table(study.figures, args.bandwidth)}')
+    print(backbones_report.figures_table(study.figures))
+    print(f'\n{backbones_report.stage_table(study.figures, args.bandwidth)}')
     if args.figures:
-        found = backbones.csv_figures(study.figures)
+        found = backbones_report.csv_figures(study.figures)
         append_figures(args.figures, 'backbones', found, args.device)
 
 

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 print(*(find_spec(name).submodule_search_locations[0] for name in '${names}'.split()), sep=';', end='')"
     OUTPUT_VARIABLE folders ERROR_QUIET RESULT_VARIABLE failed)
   if(failed)
-    list(JOIN ARGN ", " names)
-    message(FATAL_ERROR "${Python_EXECUTABLE} lacks one of ${names}: name another by -DPython_EXECUTABLE")
+    list(JOIN ARGN " or " names)
+    message(FATAL_ERROR "${Python_EXECUTABLE} has no ${names}: name another by -DPython_EXECUTABLE")
   endif()
   foreach(name folder IN ZIP_LISTS ARGN folders)
     set(${name} ${folder} PARENT_SCOPE)

@@ -13,14 +13,11 @@ from torch import nn
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.studies.figures import append_figures
 from mmdet_atc.studies.speed import backbones
-from mmdet_atc.studies.speed.backbones import (
-    METHODS,
+from mmdet_atc.studies.speed.backbones import METHODS, Study, build_backbones, images_of
+from mmdet_atc.studies.speed.backbones_report import (
     Figure,
-    Study,
-    build_backbones,
     csv_figures,
     figures_table,
-    images_of,
     stage_table,
 )
 from mmdet_atc.studies.speed.launches import Launches
