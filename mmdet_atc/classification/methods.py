@@ -32,7 +32,10 @@ def add_merging_options(parser: argparse.ArgumentParser) -> None:
     )
     plans = group.add_mutually_exclusive_group()
     plans.add_argument(
-        '--keep-rate', type=float, help='share of the initial patches that each merge block keeps'
+        '--keep-rate',
+        type=float,
+        metavar='R',
+        help='merge blocks leave R, R^2, R^3 ... of the patches',
     )
     plans.add_argument('--constant', type=int, metavar='T', help='T tokens go in every block')
     plans.add_argument('--linear', type=int, metavar='T', help='falling from 2 T to 0 tokens')
