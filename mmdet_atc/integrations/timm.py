@@ -154,6 +154,7 @@ class _Merging:
             model.patch_embed.register_forward_pre_hook(self.begin),
             model.norm.register_forward_hook(self.end),
             Override(model, 'forward_intermediates', self.intermediates),
+            Override(model, 'prune_intermediate_layers', self.prune),
         ]
 
     def remove(self, model: VisionTransformer) -> None:
@@ -186,6 +187,14 @@ class _Merging:
         finally:
             self.all_patches = False
             self.record()
+
+    def prune(self, forward: Callable, *args: Any, **kwargs: Any) -> list[int]:
+        """The model's prune_intermediate_layers, which may put another norm there."""
+        norm = self.model.norm
+        kept = forward(*args, **kwargs)
+        if self.model.norm is not norm:
+            self.handles.append(self.model.norm.register_forward_hook(self.end))
+        return kept
 
     def unmerge(self, tokens: Tensor, clusters: TokenClusters | None) -> Tensor:
         """From a token per cluster to one per patch, behind the prefix."""

@@ -268,6 +268,17 @@ def test_models_of_features_only():
     assert len(maps[-1].flatten(2).unique(dim=2)[0, 0]) == 25
 
 
+def test_pruned_models_give_all_patches():
+    model, x = micro(), pictures()
+    apply_merging(model, AVERAGE, PLAN)
+    with torch.no_grad():
+        expected = model.forward_intermediates(x, [2], output_fmt='NLC')[1][0]
+        assert model.prune_intermediate_layers([2], prune_norm=True) == [2]
+        assert torch.equal(model.forward_features(x)[:, 1:], expected)
+        hooks = hooks_of(remove_merging(model))
+    assert all(before == after == 0 for before, after, _ in hooks)
+
+
 def test_gradients_of_intermediate_features_are_those_of_all_features():
     model, x, gradients = micro(), pictures(), []
     apply_merging(model, AVERAGE, PLAN)
