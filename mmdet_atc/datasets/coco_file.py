@@ -40,14 +40,6 @@ class CheckedCOCO(COCO):
             is neither 0 nor 1.
     """
 
-    @classmethod
-    def of(cls, content: dict) -> CheckedCOCO:
-        """The API on the content of a file that has been read; changes ``content``."""
-        coco = cls()
-        coco.dataset = content
-        coco.createIndex()
-        return coco
-
     def createIndex(self) -> None:  # noqa: N802
         """Put the content in order, then index it; pycocotools calls this once a file is read."""
         put_in_order(self.dataset)

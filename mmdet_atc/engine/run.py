@@ -163,7 +163,7 @@ def load_config(
         raise ValueError(f'{path} is no config: {error}') from error
     options = dict(cfg_options or {})
     if 'data_root' in options:
-        if 'data_root' not in cfg:
+        if not cfg.get('data_root'):
             raise ValueError(f'data_root is given, but {path} has no top-level data_root')
         cfg = Config(_moved(values_of(cfg), cfg.data_root, options['data_root']), filename=path)
     _check_keys(options, cfg, path)

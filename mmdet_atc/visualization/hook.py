@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 
 from mmdet_atc.arguments import check_bools, check_counts
-from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.backbones import ATCViTAdapter, SViTAdapter
 from mmdet_atc.engine import unwrapped
 
 from .grid import draw_cluster_grid
@@ -23,7 +23,7 @@ from .predict import predict_clusters
 
 @HOOKS.register_module()
 class ClusterVisualizationHook(Hook):
-    """Draws the clusters of the first images of each validation (and test).
+    """Draws the clusters of the first images of each validation (and test), or SViT's tokens.
 
     Pictures go to all backends of ``runner.visualizer`` (files, TensorBoard, WandB, ...) as
     ``clusters_0_<file name>``, ``clusters_1_...``, at the current training iteration. Only the main
@@ -62,20 +62,23 @@ class ClusterVisualizationHook(Hook):
         self.methods = methods
         self.keep_rates = keep_rates
         self.cell = cell
-        self._columns: dict[str, dict[str, Any]] = {}
+        self._columns: dict[str, dict[str, Any] | None] = {}
         self._drawn = 0
 
     def before_run(self, runner: Runner) -> None:
         if not self.draw:
             return
         backbone = getattr(unwrapped(runner), 'backbone', None)
-        if not isinstance(backbone, ATCViTAdapter):
+        if not isinstance(backbone, (ATCViTAdapter, SViTAdapter)):
             raise ValueError(
                 f'ClusterVisualizationHook: the backbone {type(backbone).__name__} merges no '
-                'tokens; draw only with an ATCViTAdapter'
+                'tokens; draw only with an ATCViTAdapter or SViTAdapter'
             )
+        selects = isinstance(backbone, SViTAdapter)
+        if selects and (self.methods or self.keep_rates):
+            raise ValueError('ClusterVisualizationHook: an SViTAdapter has no methods, keep_rates')
         own = runner.cfg.model.backbone.get('merging')
-        self._columns = mergings_to_compare(own, self.methods, self.keep_rates)
+        self._columns = mergings_to_compare(own, self.methods, self.keep_rates, selects)
 
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
         self._drawn = 0

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
 
 from mmdet_atc.checkpoints import CheckpointError, difference, fitted
-from mmdet_atc.engine import load_config
 
-from ..conftest import ROOT
+from ..configs.on_meta import on_meta
 
 
 @pytest.fixture(scope='module')
 def states():
     """State dicts of detectors by config, without memory for their weights."""
-    register_all_modules()
-    built = {}
-
-    def state(name: str, **backbone) -> dict[str, torch.Tensor]:
-        key = (name, *backbone.items())
-        if key not in built:
-            cfg = load_config(str(ROOT / 'configs' / f'{name}.py'))
-            cfg.model.backbone.update(backbone)
-            with torch.device('meta'):
-                built[key] = MODELS.build(cfg.model).state_dict()
-        return dict(built[key])
-
-    return state
+    built = functools.cache(lambda name, **backbone: on_meta(name, **backbone).state_dict())
+    return lambda name, **backbone: dict(built(name, **backbone))
 
 
 def explained(given, wanted) -> list[str]:

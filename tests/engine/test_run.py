@@ -31,8 +31,9 @@ def test_a_single_path_can_still_be_given():
     assert cfg.test_evaluator.ann_file == '/mine/annotations/instances_val2017.json'
 
 
-def test_data_root_needs_one_in_the_config(tmp_path):
-    (tmp_path / 'c.py').write_text('a = 1\n')
+@pytest.mark.parametrize('text', ['', "data_root = ''", 'data_root = None'])
+def test_data_root_needs_one_in_the_config(tmp_path, text):
+    (tmp_path / 'c.py').write_text(f"ann_file = '/a.json'\n{text}\n")
     with pytest.raises(ValueError, match='no top-level data_root'):
         load_config(str(tmp_path / 'c.py'), dict(data_root='/mine'))
 

@@ -226,8 +226,11 @@ def test_compiles_into_one_graph():
     torch.testing.assert_close(run(compiled), eager)
 
 
-def in_blocks(unet):
-    unet.compile_repeated_blocks(backend='eager', fullgraph=True)
+def in_blocks(unet, **options):
+    """As diffusers' ``compile_repeated_blocks``, which its oldest version here does not have."""
+    for module in unet.modules():
+        if isinstance(module, BasicTransformerBlock):
+            module.compile(backend='eager', fullgraph=True, **options)
     return unet
 
 
@@ -245,8 +248,7 @@ def test_what_was_compiled_of_one_unet_is_not_run_for_another(compiled):
 
 def test_compiles_with_sizes_that_change():
     unet, context = apply_merging(micro(), COMPLETE, 0.5), torch.randn(1, 5, 8)
-    compiled = apply_merging(micro(), COMPLETE, 0.5)
-    compiled.compile_repeated_blocks(fullgraph=True, dynamic=True, backend='eager')
+    compiled = in_blocks(apply_merging(micro(), COMPLETE, 0.5), dynamic=True)
     for height, width in ((8, 8), (8, 16), (12, 10)):
         sample = torch.randn(1, 4, height, width)
         with torch.no_grad():

@@ -9,6 +9,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
+from mmdet_atc.backbones import SViTAdapter
 from mmdet_atc.engine import Variant
 from mmdet_atc.visualization import hook as module
 from mmdet_atc.visualization.hook import ClusterVisualizationHook
@@ -71,6 +72,21 @@ def test_the_model_merges_as_before_afterwards(runner):
     hook.after_val_iter(runner, 0, batch('a'), [])
     assert runner.drawn
     assert runner.model.backbone.merger is own
+
+
+def test_what_svit_selects_is_drawn(runner):
+    backbone = SViTAdapter(embed_dim=48, num_heads=3, deform_num_heads=3).eval()
+    runner.model = SimpleNamespace(
+        backbone=backbone, data_preprocessor=runner.model.data_preprocessor
+    )
+    hook = ClusterVisualizationHook(draw=True)
+    hook.before_run(runner)
+    hook.after_val_iter(runner, 0, batch('a'), [])
+    [(name, picture, _)] = runner.drawn
+    assert name == 'clusters_0_a'
+    assert picture.dtype.name == 'uint8'
+    with pytest.raises(ValueError, match='an SViTAdapter has no methods, keep_rates'):
+        ClusterVisualizationHook(draw=True, methods=['tome']).before_run(runner)
 
 
 def test_nothing_is_drawn_unless_asked_for_nor_in_training_nor_twice(runner, monkeypatch):

@@ -72,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     alone.add_argument('--images', type=Path, help='folder of eight JPEGs; default: noise')
     alone.add_argument('--bandwidth', type=float, help="bytes a second of the GPU's memory")
     alone.add_argument(
-        '--skip', nargs='+', choices=list(backbones.PARTS), default=[], help='of what is measured'
+        '--skip', nargs='+', choices=list(backbones.PARTS), default=[], help='what is not measured'
     )
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark'))
     parser.add_argument(
