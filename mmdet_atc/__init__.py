@@ -20,7 +20,7 @@ from .version import __version__
 
 stand_in_for_account()
 begin()
-# Of MMEngine's imports, at the head of every tool; nobody who reads it can do anything about it.
+# MMEngine's imports give it in every tool, and who reads it can do nothing about it.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 # Only an absent OpenMMLab is fine; a broken one raises.
 if all(importlib.util.find_spec(name) for name in ('mmengine', 'mmcv', 'mmdet')):

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def check_counts(**arguments: Any) -> None:
-    """Raise ``ValueError`` that names the first argument which is not a positive integer."""
+def check_counts(least: int = 1, /, **arguments: Any) -> None:
+    """Raise ``ValueError`` that names the first argument which is no integer from ``least`` on."""
+    rule = 'a positive integer' if least == 1 else f'an integer of at least {least}'
     for name, value in arguments.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f'{name} must be a positive integer, got {value!r}')
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f'{name} must be {rule}, got {value!r}')
 
 
 def check_bools(**arguments: Any) -> None:
@@ -32,6 +33,13 @@ def check_ratios(channels: int, **arguments: Any) -> None:
                 f'{name} must be a number that leaves at least one of {channels} channels, '
                 f'got {value!r}'
             )
+
+
+def check_shares(**arguments: Any) -> None:
+    """Raise ``ValueError`` that names the first argument which is not in (0, 1]."""
+    for name, value in arguments.items():
+        if not _is_number(value) or not 0 < value <= 1:
+            raise ValueError(f'{name} must be in (0, 1], got {value!r}')
 
 
 def check_drop_rate(**arguments: Any) -> None:

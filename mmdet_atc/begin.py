@@ -14,10 +14,10 @@ _HOME = re.compile(r'^(--?[\w-]+=)?(~(?:/.*)?)$')
 
 
 def begin() -> None:
-    """In a tool, follow ``~`` in its arguments and say, within a second, that it has begun.
+    """In a tool, expand ``~`` in its arguments and say, within a second, that it has started.
 
-    Of several processes the first alone says so. In any other program, and in the processes that a
-    tool starts, nothing is done.
+    Of several processes only the first says so. Other programs, and the processes that a tool
+    starts, are left alone.
     """
     module, command = sys.orig_argv[1:3], sys.orig_argv[3:4]
     is_module = module == ['-m', 'mmdet_atc'] and set(command) <= set(SCRIPTS)

@@ -275,8 +275,8 @@ def sigmoid_focal_loss_forward(
         target (Tensor): Classes, C for the background, ``(N,)`` int64.
         weight (Tensor): Of each class, ``(C,)``, or empty.
         output (Tensor): ``(N, C)``.
-        gamma (float): Exponent of the other probability.
-        alpha (float): Share of the true classes.
+        gamma (float): Exponent that makes easy examples count less.
+        alpha (float): Weight of the true classes; the others have ``1 - alpha``.
     """
     output.copy_(_focal_loss(input, target, weight, gamma, alpha))
 
@@ -305,7 +305,7 @@ def _focal_loss(
 
 
 def _full(x: Tensor) -> Tensor:
-    """At least float32."""
+    """In float32 or better."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -1,7 +1,8 @@
 """ATC's clustering for onnxruntime, by onnxruntime-extensions' operators in Python.
 
 For programs that run an exported ``.onnx`` file of a model that clusters; needs nothing of
-OpenMMLab. All other exported files run in onnxruntime as it is.
+OpenMMLab. All other exported files run in onnxruntime as it is. Programs without torch build the
+operator from ``clustering/forms/csrc/onnxruntime.cpp`` (docs/export.md).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 
 from .clustering import agglomerative_clustering
 
-#: Of our operators in a file.
+#: Domain of our operators in an ONNX file.
 DOMAIN = 'mmdet_atc'
 
 

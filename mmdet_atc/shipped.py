@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-#: By command of ``python -m mmdet_atc``.
+#: Scripts by their command in ``python -m mmdet_atc``.
 SCRIPTS = {'train': 'tools/train.py', 'test': 'tools/test.py', 'demo': 'demo/image_demo.py'}
 _PACKAGE = Path(__file__).parent
 

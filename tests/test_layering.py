@@ -70,6 +70,11 @@ def test_modules_below_all_layers_import_none(module):
     assert roots <= sys.stdlib_module_names
 
 
+def test_the_documentation_lists_the_layers_in_order():
+    text = (ROOT / 'docs/extending.md').read_text()
+    assert re.findall(r'^\| `(\w+)` \|', text, re.MULTILINE) == LAYERS
+
+
 def test_every_folder_is_a_layer():
     folders = {path.name for path in PACKAGE.iterdir() if (path / '__init__.py').exists()}
     assert folders == set(LAYERS)

@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('root', help='folder of the data set')
     parser.add_argument('--study', choices=('mae', 'deit'), default='mae')
-    parser.add_argument('--dataset', default='imagenet', help='of the DeiT study')
+    parser.add_argument('--dataset', default='imagenet', help='data set of the DeiT study')
     parser.add_argument('--checkpoints', type=Path, default=Path('checkpoints'))
     parser.add_argument('--sizes', nargs='+', help='default: all')
     parser.add_argument('--methods', nargs='+', default=['tome', *LINKAGES])

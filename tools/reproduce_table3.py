@@ -64,31 +64,31 @@ def main() -> None:
     dense = {size: path for size, path in given.items() if path}
     cells = all_cells(args.sizes, args.regimes, args.methods, args.keep_rates)
     (args.out_dir / 'cells').mkdir(parents=True, exist_ok=True)
+    if args.dense_config is not None:
+        kind = load_config(args.dense_config).model.backbone.type
+        if kind != 'ViTAdapter':
+            raise ValueError(
+                f'--dense-config {args.dense_config} must be of a dense ViTAdapter, '
+                f'its backbone is a {kind}'
+            )
+    for cell in cells:
+        cell.checkpoint(dense, args.released)  # fails before anything runs
+    sweep = Sweep(
+        ROOT,
+        args.out_dir,
+        dense,
+        args.released,
+        args.gpus,
+        args.cfg_options,
+        args.limit_images,
+        args.dense_config,
+    )
     try:
-        if args.dense_config is not None:
-            kind = load_config(args.dense_config).model.backbone.type
-            if kind != 'ViTAdapter':
-                raise ValueError(
-                    f'--dense-config {args.dense_config} must be of a dense ViTAdapter, '
-                    f'its backbone is a {kind}'
-                )
-        for cell in cells:
-            cell.checkpoint(dense, args.released)
-        sweep = Sweep(
-            ROOT,
-            args.out_dir,
-            dense,
-            args.released,
-            args.gpus,
-            args.cfg_options,
-            args.limit_images,
-            args.dense_config,
-        )
         figures = {
             cell: sweep.evaluate(cell) for cell in track_iter_progress(cells, file=sys.stderr)
         }
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        sys.exit(f'error: {error}')
+    except RuntimeError as error:  # with the last lines of the evaluation that failed
+        sys.exit(f'\nerror: {error}')
     tables: dict[str, tuple] = {'table3': ('AP', figures, paper_values())}
     if args.dense_config is not None:
         # Of other images and other weights: the paper's AP says nothing, its drop does.

@@ -42,7 +42,7 @@ class BlocksOfPass:
         return torch.cat([self._registers, patches], dim=1)
 
     def without_registers(self, tokens: Tensor) -> Tensor:
-        """Keep the registers, return the patches: the other way round."""
+        """The patches alone; the registers are kept for the next blocks."""
         count = self.backbone.num_registers
         if not count:
             return tokens

@@ -12,7 +12,7 @@ from mmdet_atc.layers import DeformableTarget
 
 @dataclass(frozen=True)
 class Geometry:
-    """All that depends on nothing but the size of the input.
+    """Grid, pyramid, and where the deformable attention looks, for images of one size.
 
     Args:
         grid (tuple[int, int]): Height and width of the patch grid.
@@ -28,20 +28,15 @@ class Geometry:
 
     @classmethod
     def of_image(cls, image: torch.Tensor) -> Geometry:
-        """Of a batch of padded images, ``(B, C, H, W)``."""
+        """Of a batch of padded images, ``(B, C, H, W)``; the sizes seen last are kept."""
         height, width = image.shape[-2:]
         if torch.jit.is_tracing():  # where sizes are tensors; a trace is of one size
             height, width = int(height), int(width)
-        return cls.of(height, width, image.device)
-
-    @classmethod
-    def of(cls, height: int, width: int, device: torch.device) -> Geometry:
-        """Of an image's padded size in pixels; the sizes seen last are kept."""
         if torch.compiler.is_compiling():
-            return cls._make(height, width, device)  # part of the graph
+            return cls._make(height, width, image.device)  # part of the graph
         # Made in inference mode, the tensors could not be used in training later.
         with torch.inference_mode(False):
-            return _kept_geometry(height, width, device)
+            return _kept_geometry(height, width, image.device)
 
     @classmethod
     def _make(cls, height: int, width: int, device: torch.device) -> Geometry:

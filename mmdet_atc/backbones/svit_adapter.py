@@ -157,11 +157,11 @@ def _add_ratio_loss(parent: nn.Module, args: tuple, output: Any) -> Any:
     """After a call of a detector: its losses, if it returns losses, with the backbone's."""
     if not isinstance(output, dict):
         return None
-    losses = {
-        f'{name}.ratio_loss': child.ratio_loss
-        for name, child in parent.named_children()
-        if isinstance(child, SViTAdapter) and child.ratio_loss is not None
-    }
+    losses = {}
+    for name, child in parent.named_children():
+        if isinstance(child, SViTAdapter) and child.ratio_loss is not None:
+            losses[f'{name}.ratio_loss'] = child.ratio_loss
+            child.ratio_loss = None  # part of a graph: the model could not be copied or saved
     return {**output, **losses} if losses else None
 
 

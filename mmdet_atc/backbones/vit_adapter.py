@@ -53,7 +53,7 @@ Features = tuple[Tensor, ...]
 RunBlocks = Callable[[Tensor, range, tuple[int, int]], Tensor]
 
 
-#: Of the MLPs, by timm's names.
+#: Activations of the MLPs, by timm's names.
 ACTIVATIONS = ('gelu', 'gelu_tanh', 'quick_gelu')
 #: More are a mistake: published models have four to sixteen.
 _MOST_REGISTERS = 64

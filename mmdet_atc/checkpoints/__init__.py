@@ -5,7 +5,7 @@ from .convert import stripped, to_mmdet2, to_mmengine
 from .hub import sha256_of
 from .latest import find_resumable_checkpoint
 from .layouts import CLASSIFIER_KEYS, fit_state_dict, flat_state_dict
-from .mismatch import Mismatch, check_fit, fitted
+from .mismatch import check_fit, difference, fitted
 from .safe import (
     CheckpointError,
     DownloadError,
@@ -21,8 +21,8 @@ __all__ = [
     'CLASSIFIER_KEYS',
     'CheckpointError',
     'DownloadError',
-    'Mismatch',
     'check_fit',
+    'difference',
     'find_resumable_checkpoint',
     'fit_state_dict',
     'fitted',

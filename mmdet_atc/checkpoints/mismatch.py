@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -45,89 +44,66 @@ def check_fit(given: State, wanted: State, source: str, what: str = 'the model')
         source (str): What the user called the file, for the message.
         what (str): What it is to fit, likewise. Default: ``'the model'``.
     """
-    if mismatch := Mismatch.between(given, wanted):
-        raise CheckpointError(f'{source} does not fit {what}:\n{mismatch.explain(given, wanted)}')
+    if text := difference(given, wanted):
+        raise CheckpointError(f'{source} does not fit {what}:\n{text}')
 
 
-@dataclass(frozen=True)
-class Mismatch:
-    """Difference between a file's tensors and a model's. False where there is none.
+def difference(given: State, wanted: State) -> str:
+    """How a file's tensors differ from a model's: a line per part of the model, then a hint.
+
+    Counters of batch norm, which old files lack, are no difference.
 
     Args:
-        missing (tuple[str, ...]): Names that only the model has.
-        unexpected (tuple[str, ...]): Names that only the file has.
-        reshaped (tuple[str, ...]): Names of different shapes.
+        given (Mapping[str, Tensor]): State dict of the file.
+        wanted (Mapping[str, Tensor]): State dict of the model.
+
+    Returns:
+        str: Empty where there is no difference.
     """
+    missing = [k for k in wanted if k not in given and not k.endswith('num_batches_tracked')]
+    unexpected = [k for k in given if k not in wanted]
+    reshaped = [k for k in wanted if k in given and given[k].shape != wanted[k].shape]
+    if not (missing or unexpected or reshaped):
+        return ''
+    lines = []
+    for what, names in (
+        ('missing', missing),
+        ('unexpected', unexpected),
+        ('other shape', reshaped),
+    ):
+        for part, own in _by_part(names):
+            lines.append(f'  {what}: {part}, {len(own)} tensors such as {own[0]}')
+            if names is reshaped:
+                shapes = (tuple(state[own[0]].shape) for state in (given, wanted))
+                lines[-1] += ', {} in the file, {} here'.format(*shapes)
+    hint = _hint(given, wanted, [*missing, *unexpected], reshaped)
+    return '\n'.join([*lines, f'Hint: {hint}'])
 
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    reshaped: tuple[str, ...]
 
-    @classmethod
-    def between(cls, given: State, wanted: State) -> Mismatch:
-        """Compare a file's state dict with a model's.
-
-        Counters of batch norm, which old files have not, count as no difference.
-        """
-        return cls(
-            tuple(k for k in wanted if k not in given and not k.endswith('num_batches_tracked')),
-            tuple(k for k in given if k not in wanted),
-            tuple(k for k in wanted if k in given and given[k].shape != wanted[k].shape),
+def _hint(given: State, wanted: State, others: list[str], reshaped: list[str]) -> str:
+    of_detector = any(k.startswith('backbone.') for k in wanted)
+    if of_detector != any(k.startswith('backbone.') for k in given):
+        return (
+            'the file is a backbone or classifier, which initialises a model through '
+            'model.backbone.init_cfg.checkpoint'
+            if of_detector
+            else 'the file is a detector, which is loaded through load_from'
         )
-
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.reshaped)
-
-    def explain(self, given: State, wanted: State) -> str:
-        """One line per part of the model, then a hint.
-
-        Args:
-            given (Mapping[str, Tensor]): State dict of the file.
-            wanted (Mapping[str, Tensor]): State dict of the model.
-        """
-        lines = [
-            f'  missing: {part}, {len(names)} tensors such as {names[0]}'
-            for part, names in _by_part(self.missing)
-        ]
-        lines += [
-            f'  unexpected: {part}, {len(names)} tensors such as {names[0]}'
-            for part, names in _by_part(self.unexpected)
-        ]
-        lines += [
-            f'  other shape: {part}, {len(names)} tensors such as {names[0]}, '
-            f'{tuple(given[names[0]].shape)} in the file, {tuple(wanted[names[0]].shape)} here'
-            for part, names in _by_part(self.reshaped)
-        ]
-        return '\n'.join([*lines, f'Hint: {self._hint(given, wanted)}'])
-
-    def _hint(self, given: State, wanted: State) -> str:
-        of_detector = any(k.startswith('backbone.') for k in wanted)
-        if of_detector != any(k.startswith('backbone.') for k in given):
-            return (
-                'the file is a backbone or classifier, which initialises a model through '
-                'model.backbone.init_cfg.checkpoint'
-                if of_detector
-                else 'the file is a detector, which is loaded through load_from'
-            )
-        found, here = width_of(given), width_of(wanted)
-        if found and here and found != here:
-            return (
-                f'the file has {size_of(found)}, the config {size_of(here)}: take the config of '
-                "the file's size"
-            )
-        parts = {part for part, _ in _by_part((*self.missing, *self.unexpected))}
-        if parts & {'backbone.interactions', 'backbone.spm', 'interactions', 'spm'}:
-            return 'the backbones differ: one of them is no ViT-Adapter, or has other interactions'
-        if any('gamma' in k and '.blocks.' in f'.{k}' for k in (*self.missing, *self.unexpected)):
-            return "layer scales: model.backbone.layer_scale must be as in the file's config"
-        classes = 'roi_head.bbox_head.fc_cls.weight'
-        if classes in self.reshaped and not parts:
-            return (
-                f'the file knows {len(given[classes]) - 1} classes, the config '
-                f"{len(wanted[classes]) - 1}: give the file's classes as metainfo of the data sets "
-                'or, to train on others, set default_hooks.checkpoint_fit.new_classes=True'
-            )
-        return "the architectures differ: compare model in the config with the file's config"
+    if text := other_width(given, wanted):
+        return text
+    parts = {part for part, _ in _by_part(others)}
+    if parts & {'backbone.interactions', 'backbone.spm', 'interactions', 'spm'}:
+        return 'the backbones differ: one of them is no ViT-Adapter, or has other interactions'
+    if any('gamma' in k and '.blocks.' in f'.{k}' for k in others):
+        return "layer scales: model.backbone.layer_scale must be as in the file's config"
+    classes = 'roi_head.bbox_head.fc_cls.weight'
+    if classes in reshaped and not parts:
+        return (
+            f'the file knows {len(given[classes]) - 1} classes, the config '
+            f"{len(wanted[classes]) - 1}: give the file's classes as metainfo of the data sets "
+            'or, to train on others, set default_hooks.checkpoint_fit.new_classes=True'
+        )
+    return "the architectures differ: compare model in the config with the file's config"
 
 
 def _by_part(names: Iterable[str]) -> list[tuple[str, list[str]]]:
@@ -140,15 +116,23 @@ def _part(name: str) -> str:
     return '.'.join(parts[: 2 if parts[0] in ('backbone', 'roi_head') else 1])
 
 
-def size_of(channels: int) -> str:
-    """Channels of a ViT, with the letter of its size where there is one."""
-    name = _SIZES.get(channels)
-    return f'{channels} channels (size {name})' if name else f'{channels} channels'
+def other_width(given: State, wanted: State) -> str | None:
+    """What to do where a file's ViT has another number of channels than a model's."""
+    found, here = _width(given), _width(wanted)
+    if found is None or here is None or found == here:
+        return None
+    return (
+        f"the file has {_size(found)}, the config {_size(here)}: take the config of the file's size"
+    )
 
 
-def width_of(state: State) -> int | None:
-    """Channels of a ViT's tokens."""
+def _width(state: State) -> int | None:
     for name in ('backbone.patch_embed.proj.weight', 'patch_embed.proj.weight'):
         if name in state:
             return len(state[name])
     return None
+
+
+def _size(channels: int) -> str:
+    name = _SIZES.get(channels)
+    return f'{channels} channels (size {name})' if name else f'{channels} channels'

@@ -83,7 +83,7 @@ def load_safely(
 
 
 def _is_safetensors(path: str) -> bool:
-    """By the header: its length in 8 bytes, then JSON; whatever the name is."""
+    """Whatever the name is: the header is its length in 8 bytes, then JSON."""
     with open(path, 'rb') as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b'{' and start[7] == 0

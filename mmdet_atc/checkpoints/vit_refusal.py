@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .mismatch import size_of, width_of
+from .mismatch import other_width
 
 State = Mapping[str, Tensor]
 
@@ -37,6 +37,12 @@ _FOREIGN = (
         r'^(\w+\.)*(encoder\.layers?|embeddings)\.',
         "it has another library's names: take timm's file of the model, or the original one",
     ),
+)
+#: What a ViT may have or not: a tensor of it, its name, the argument of the backbone.
+_OPTIONAL = (
+    ('norm_pre.weight', 'a norm before the first block', 'pre_norm'),
+    ('blocks.0.gamma1', 'layer scales', 'layer_scale'),
+    ('blocks.0.attn.qkv.bias', 'biases of queries, keys and values', 'qkv_bias'),
 )
 _BLOCK = re.compile(r'^blocks\.(\d+)\.(?:attn|TransformerEncoderLayer)\.')
 
@@ -68,15 +74,11 @@ def why_no_vit(given: State, wanted: State) -> str | None:
         return 'it has no position embedding: its positions are rotary or relative'
     if _has_gate(given):
         return _GATED
-    found, here = width_of(given), width_of(wanted)
-    if found and here and found != here:
-        return (
-            f'the file has {size_of(found)}, the config {size_of(here)}: take the config of the '
-            "file's size"
-        )
+    if text := other_width(given, wanted):
+        return text
     if blocks != _depth(wanted):
         return f'the file has {blocks} blocks, the config {_depth(wanted)}: set depth'
-    for check in (_mlp_ratio, _registers, _pre_norm, _layer_scale, _qkv_bias):
+    for check in (_mlp_ratio, _registers, _parts):
         if text := check(given, wanted):
             return text
     return None
@@ -107,25 +109,14 @@ def _registers(given: State, wanted: State) -> str | None:
     return f'the file has {found} registers, the config {here}: set backbone.num_registers={found}'
 
 
-def _pre_norm(given: State, wanted: State) -> str | None:
-    return _differ(given, wanted, 'norm_pre.weight', 'a norm before the first block', 'pre_norm')
-
-
-def _layer_scale(given: State, wanted: State) -> str | None:
-    if 'blocks.0.gamma1' not in given:  # they start at one
-        return None
-    return _differ(given, wanted, 'blocks.0.gamma1', 'layer scales', 'layer_scale')
-
-
-def _qkv_bias(given: State, wanted: State) -> str | None:
-    what = 'biases of queries, keys and values'
-    return _differ(given, wanted, 'blocks.0.attn.qkv.bias', what, 'qkv_bias')
-
-
-def _differ(given: State, wanted: State, name: str, what: str, argument: str) -> str | None:
-    found = name in given
-    # SViT's blocks have other names, and take no such argument.
-    if found == (name in wanted) or 'blocks.0.norm1.weight' not in wanted:
-        return None
-    has = 'has' if found else 'has no'
-    return f'the file {has} {what}: set backbone.{argument}={found}'
+def _parts(given: State, wanted: State) -> str | None:
+    if 'blocks.0.norm1.weight' not in wanted:
+        return None  # SViT's blocks have other names, and take no such arguments
+    for name, what, argument in _OPTIONAL:
+        found = name in given
+        # Layer scales that a file lacks start at one.
+        if found == (name in wanted) or (argument == 'layer_scale' and not found):
+            continue
+        has = 'has' if found else 'has no'
+        return f'the file {has} {what}: set backbone.{argument}={found}'
+    return None

@@ -20,7 +20,7 @@ class Evaluation:
         metric (str): ``'top-1'`` or ``'mAP'``.
         value (float): In percent.
         images (int): How many.
-        images_per_second (float): Of the forward passes, after the first batch.
+        images_per_second (float): Of the forward passes after the first batch, or of the only one.
     """
 
     metric: str
@@ -47,13 +47,13 @@ def evaluate(
         device (torch.device): Where the model is.
         multi_label (bool): Whether the metric is mAP rather than top-1. Default: False.
         amp (bool): Whether to run in float16 (GPU) or bfloat16 (CPU). Default: False.
-        report (Callable[[int], None]): Told the number of images so far after each batch.
+        report (Callable[[int], None]): Called after each batch with the number of images so far.
 
     Raises:
         ValueError: If there are no images.
     """
     model.eval()
-    outputs, labels, seconds, timed, images = [], [], 0.0, 0, 0
+    outputs, labels, seconds, counts = [], [], [], []
     for batch, target in batches:
         batch = batch.to(device, non_blocking=True)
         _wait(device)
@@ -61,19 +61,17 @@ def evaluate(
         with torch.autocast(device.type, enabled=amp):
             logits = model(batch)
         _wait(device)
-        if images:
-            seconds += time.perf_counter() - start
-            timed += len(batch)
-        images += len(batch)
+        seconds.append(time.perf_counter() - start)
+        counts.append(len(batch))
         outputs.append(logits.float().cpu())
         labels.append(target)
-        report(images)
-    if not images:
+        report(sum(counts))
+    if not counts:
         raise ValueError('there are no images to evaluate on')
     logits, target = torch.cat(outputs), torch.cat(labels)
     value = mean_average_precision(logits, target) if multi_label else top1(logits, target)
-    speed = timed / seconds if seconds else float('nan')
-    return Evaluation('mAP' if multi_label else 'top-1', value, images, speed)
+    speed = sum(counts[1:] or counts) / sum(seconds[1:] or seconds)
+    return Evaluation('mAP' if multi_label else 'top-1', value, sum(counts), speed)
 
 
 def _wait(device: torch.device) -> None:

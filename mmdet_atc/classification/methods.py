@@ -31,12 +31,20 @@ def add_merging_options(parser: argparse.ArgumentParser) -> None:
         '--method', choices=CLASSIFIER_METHODS, help='default: none, the dense model'
     )
     plans = group.add_mutually_exclusive_group()
-    plans.add_argument('--keep-rate', type=float, help='of the initial patches, at each block')
+    plans.add_argument(
+        '--keep-rate',
+        type=float,
+        metavar='R',
+        help='merge blocks leave R, R^2, R^3 ... of the patches',
+    )
     plans.add_argument('--constant', type=int, metavar='T', help='T tokens go in every block')
     plans.add_argument('--linear', type=int, metavar='T', help='falling from 2 T to 0 tokens')
     group.add_argument('--merge-blocks', type=int, nargs='+', default=[3, 6, 9], help='0-based')
     group.add_argument(
-        '--count', choices=('exact', 'released'), default='exact', help='of the schedules'
+        '--count',
+        choices=('exact', 'released'),
+        default='exact',
+        help="what T counts, see mmdet_atc.merging.plan; 'released' is as the authors' code",
     )
     group.add_argument('--no-proportional-attn', action='store_true')
 

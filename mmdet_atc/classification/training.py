@@ -20,7 +20,7 @@ from timm.data.distributed_sampler import RepeatAugSampler
 from timm.loss import AsymmetricLossMultiLabel, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
-from timm.utils import ModelEmaV2
+from timm.utils import ModelEmaV2, random_seed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler
@@ -80,7 +80,7 @@ class Trainer:
         workers (int): Processes that load images. Default: 4.
         rank (int): Of this process. Default: 0.
         world_size (int): Number of processes; more than one need a process group. Default: 1.
-        say (Callable[[str], None]): Told a line per epoch. Default: says nothing.
+        say (Callable[[str], None]): Called with a line per epoch. Default: nothing.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class Trainer:
     def _train_epoch(self) -> float:
         recipe = self.recipe
         # An epoch's order and augmentation do not depend on whether training was interrupted.
-        torch.manual_seed(recipe.seed + 1000 * self.epoch + self.rank)
+        random_seed(recipe.seed + 1000 * self.epoch, self.rank)  # Mixup draws by NumPy
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(self.epoch)
         else:

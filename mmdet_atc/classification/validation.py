@@ -32,9 +32,9 @@ def validate(args: argparse.Namespace) -> dict:
         OSError: If data or checkpoint cannot be read.
     """
     options = {k: v for k in ('img_size', 'global_pool') if (v := getattr(args, k)) is not None}
-    probe: Any = build_dataset(args.dataset, args.root, 'val')
+    data: Any = build_dataset(args.dataset, args.root, 'val')
     model: Any = timm.create_model(
-        args.model, pretrained=args.checkpoint is None, num_classes=probe.num_classes, **options
+        args.model, pretrained=args.checkpoint is None, num_classes=data.num_classes, **options
     )
     if args.checkpoint:
         load_classifier(model, args.checkpoint)
@@ -42,10 +42,9 @@ def validate(args: argparse.Namespace) -> dict:
     model.to(device)
     what = merge_as_asked(model, args)
     config = resolve_model_data_config(model)
-    transform = build_transform(
+    data.transform = build_transform(
         args.dataset, config['input_size'][-1], False, config['mean'], config['std']
     )
-    data: Any = build_dataset(args.dataset, args.root, 'val', transform)
     if args.limit:
         data = Subset(data, range(min(args.limit, len(data))))
     loader = DataLoader(data, args.batch_size, num_workers=args.workers)

@@ -155,7 +155,7 @@ class Sums:
         """``count[n]`` tokens each of direction ``q[n]``, ``(N, C)`` and ``(N,)`` int64."""
         extra = excess(q)
         high, low = (extra >> _LIMB) * count, (extra & _LIMB_MASK) * count
-        return cls(q * count[:, None], (high, low), count, q.any(dim=-1) * count)
+        return cls(q * count[:, None], (high, low), count.clone(), q.any(dim=-1) * count)
 
     def parts(self) -> tuple[Tensor, ...]:
         return self.q, *self.excess, self.size, self.nonzero

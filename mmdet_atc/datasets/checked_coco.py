@@ -14,7 +14,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from mmdet_atc.arguments import check_bools
+from mmdet_atc.arguments import check_bools, check_choice
 
 from .audit import Audit, require_objects
 from .coco_file import ID_IN_FILE, CheckedCOCO
@@ -25,7 +25,6 @@ from .jpeg_end import CheckJPEGEnd
 #: What unreadable files and impossible annotations raise in MMDetection's transforms. Anything
 #: else is a mistake in the program, whose traceback matters.
 _FAULTS = (OSError, ValueError, AssertionError, cv2.error)
-_AUDITS = ('warn', 'strict')
 BOX_NUMBERS = 4
 
 
@@ -62,8 +61,7 @@ class CheckedCocoDataset(CocoDataset):
         **kwargs: Any,
     ) -> None:
         check_bools(allow_outside_root=allow_outside_root)
-        if audit not in _AUDITS:
-            raise ValueError(f'audit must be one of {_AUDITS}, got {audit!r}')
+        check_choice(('warn', 'strict'), audit=audit)
         self.allow_outside_root = allow_outside_root
         self._is_strict = audit == 'strict'
         super().__init__(*args, **kwargs)
@@ -88,7 +86,7 @@ class CheckedCocoDataset(CocoDataset):
             del self._found
             return data_list
         except DataError as error:
-            # Of the categories; those of an image name the file already.
+            # Errors of the categories; those of an image name the file already.
             if str(error).startswith(self.ann_file):
                 raise
             raise DataError(f'{self.ann_file}: {error}') from error

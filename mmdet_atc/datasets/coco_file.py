@@ -40,14 +40,6 @@ class CheckedCOCO(COCO):
             is neither 0 nor 1.
     """
 
-    @classmethod
-    def of(cls, content: dict) -> CheckedCOCO:
-        """The API on the content of a file that has been read; changes ``content``."""
-        coco = cls()
-        coco.dataset = content
-        coco.createIndex()
-        return coco
-
     def createIndex(self) -> None:  # noqa: N802
         """Put the content in order, then index it; pycocotools calls this once a file is read."""
         put_in_order(self.dataset)
@@ -67,7 +59,7 @@ class CheckedCOCO(COCO):
     def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
         """Categories by name, where each is there and in order.
 
-        MMDetection leaves out names that the file has not, and numbers the others as the file does:
+        MMDetection leaves out names that the file lacks, and numbers the others as the file does:
         labels then silently stand for other names than ``metainfo['classes']`` says.
 
         Raises:

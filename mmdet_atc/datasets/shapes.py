@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mmdet_atc.arguments import check_counts
+
 from .shapes_scene import SHAPES_CLASSES, Scene, draw_scene
 
 STAMP = 'shapes.json'
@@ -47,9 +49,7 @@ def generate_shapes_dataset(
         ValueError: If an argument is out of range.
         FileExistsError: If ``out_dir`` holds something else.
     """
-    for name, value in (('num_train', num_train), ('num_val', num_val)):
-        if value < 1:
-            raise ValueError(f'{name} must be at least 1, got {value!r}')
+    check_counts(num_train=num_train, num_val=num_val)
     sizes = [tuple(size) for size in image_sizes]
     if not sizes or any(len(size) != 2 or min(size) < 64 for size in sizes):
         raise ValueError(f'image_sizes must be (height, width) pairs of at least 64, got {sizes}')

@@ -132,7 +132,7 @@ def faults_in_one_line(mistakes: bool = False) -> Iterator[None]:
 
 
 def _end(message: str) -> NoReturn:
-    """Below torchrun all processes may have the same to say: it reports the first, as asked."""
+    """Exit with a message; under torchrun by its error file, which it reports once for all."""
     report = os.environ.get('TORCHELASTIC_ERROR_FILE')
     line = f'error: {message}'
     if report is None:

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 
 from .launchers import set_torchrun_variables
 
-#: Arguments that AmpOptimWrapper has and OptimWrapper has not.
+#: Arguments of AmpOptimWrapper that OptimWrapper does not take.
 _AMP_ARGS = ('loss_scale', 'dtype', 'use_fsdp')
 
 

@@ -9,6 +9,8 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+from mmdet_atc.arguments import check_shares
+
 #: What comes before the first block.
 _EMBEDDING = re.compile(r'backbone\.(pos_embed|reg_token|patch_embed|norm_pre)\b')
 _BLOCK = re.compile(r'backbone\.blocks\.(\d+)\.')
@@ -38,9 +40,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _validate_cfg(self) -> None:
         super()._validate_cfg()
-        rate = self.paramwise_cfg.get('layer_decay_rate')
-        if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate <= 1:
-            raise ValueError(f'paramwise_cfg.layer_decay_rate must be in (0, 1], got {rate!r}')
+        name = 'layer_decay_rate'
+        check_shares(**{f'paramwise_cfg.{name}': self.paramwise_cfg.get(name)})
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
         """As the default constructor, which calls itself for each child; scaled once at the top."""

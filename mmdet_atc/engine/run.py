@@ -24,11 +24,9 @@ from mmdet_atc.checkpoints.hub import HubFile, download
 from mmdet_atc.shipped import shipped
 
 from .classes import follow_classes
-from .data import allow_no_workers
+from .data import allow_no_workers, check_evaluated_files, limit_images
 from .device import adapt_to_device
-from .evaluated_file import check_evaluated_files
 from .launchers import check_launched, world_size
-from .limit import limit_images
 from .private import values_of
 from .quiet_runner import QuietRunner
 from .total_batch_size import set_total_batch_size
@@ -65,6 +63,11 @@ def prepare_training(args: argparse.Namespace) -> Config:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
+        if not cfg.get('auto_scale_lr'):
+            raise ValueError(
+                f'--auto-scale-lr: {args.config} has no auto_scale_lr=dict(base_batch_size=...), '
+                'the batch size that its learning rate is for'
+            )
         cfg.auto_scale_lr.enable = True
     choose_start(cfg, args.resume)
     adapt_to_device(cfg)
@@ -160,7 +163,7 @@ def load_config(
         raise ValueError(f'{path} is no config: {error}') from error
     options = dict(cfg_options or {})
     if 'data_root' in options:
-        if 'data_root' not in cfg:
+        if not cfg.get('data_root'):
             raise ValueError(f'data_root is given, but {path} has no top-level data_root')
         cfg = Config(_moved(values_of(cfg), cfg.data_root, options['data_root']), filename=path)
     _check_keys(options, cfg, path)
@@ -254,6 +257,9 @@ def choose_start(cfg: Config, resume: str | None) -> None:
 def choose_weights(cfg: Config, checkpoint: str) -> None:
     """Set ``cfg.load_from`` to what is to be tested.
 
+    A config that a resumed run has saved says ``resume``, with which MMEngine would load the
+    training data and the optimizer's state, too.
+
     Args:
         cfg (Config): Config of a run, changed in place.
         checkpoint (str): File, URL or ``hf://ORG/REPO/FILE``.
@@ -262,7 +268,8 @@ def choose_weights(cfg: Config, checkpoint: str) -> None:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is damaged or holds code.
     """
-    cfg.load_from = checkpoint = osp.expanduser(checkpoint)
+    checkpoint = osp.expanduser(checkpoint)
+    cfg.resume, cfg.load_from = False, checkpoint
     _require_checkpoint(
         checkpoint, f'no checkpoint at {checkpoint!r}: give a file, a URL or hf://ORG/REPO/FILE'
     )

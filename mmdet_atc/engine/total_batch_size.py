@@ -15,7 +15,7 @@ _ITERATION_LISTS = ('milestones', 'periods')
 #: Arguments of a loop, and of a hook, that count iterations in training by iterations.
 _LOOP_ARGS = ('max_iters', 'val_begin', 'val_interval')
 _HOOK_ARGS = ('interval', 'save_begin')
-#: Of an IterBasedTrainLoop that names none.
+#: Where an IterBasedTrainLoop gives none.
 _MMENGINE_VAL_INTERVAL = 1000
 
 

@@ -41,17 +41,16 @@ class Variant:
         For example ``configs/atc_….py,model.backbone.merging.backend=sklearn``.
 
         Args:
-            text (str): Path of a config, and values as for ``--cfg-options``, lists among them.
+            text (str): Config as of :func:`load_config`, and values as for ``--cfg-options``, lists
+                among them.
 
         Returns:
             Variant: Named after the file and the overriding values.
 
         Raises:
-            ValueError: If the config does not exist, or a key begins with nothing that it has.
+            FileNotFoundError, ValueError: As :func:`load_config`.
         """
         path, *options = _BEFORE_KEY.split(text)
-        if not Path(path).is_file():
-            raise ValueError(f'{path}: no such config; options are CONFIG,KEY=VALUE')
         values = {}
         names = [Path(path).stem]
         for option in options:

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
-from mmdet_atc.arguments import check_counts
+from mmdet_atc.arguments import check_counts, check_shares
 from mmdet_atc.merging import BipartiteMerging, TokenClusters, TokenMerger, build_merger
 from mmdet_atc.merging.bipartite import match_in_squares
+
+from .override import Override, is_compiled
 
 Model = TypeVar('Model')
 
@@ -57,10 +60,7 @@ def apply_merging(
             fit; the model is then unchanged.
     """
     check_counts(max_downsample=max_downsample)
-    if isinstance(keep_rate, bool) or not isinstance(keep_rate, (int, float)):
-        raise ValueError(f'keep_rate must be a number in (0, 1], got {keep_rate!r}')
-    if not 0 < keep_rate <= 1:
-        raise ValueError(f'keep_rate must be in (0, 1], got {keep_rate!r}')
+    check_shares(keep_rate=keep_rate)
     if isinstance(merging, dict) and 'keep_rate' in merging:
         raise ValueError('keep_rate is an argument of apply_merging: leave it out of merging')
     merger = build_merger(merging)
@@ -127,7 +127,8 @@ class _Merging:
         del self.unet.token_clusters
 
     def begin(self, unet: nn.Module, args: tuple, kwargs: dict) -> None:
-        sample = args[0] if args else next(iter(kwargs.values()))
+        name = 'sample' if 'sample' in kwargs else 'hidden_states'
+        sample = args[0] if args else kwargs[name]
         # A block alone is given its tokens, (B, N, C): those of a square.
         self.size = tuple(sample.shape[-2:]) if sample.ndim == 4 else None
         self.merged = []
@@ -146,13 +147,12 @@ class _Merging:
     def cluster(self, tokens: Tensor) -> TokenClusters | None:
         """The clusters of a block's input ``(B, N, C)``, None where it does not merge."""
         batch, num_tokens, _ = tokens.shape
-        side = math.isqrt(num_tokens)
-        height, width = (side, side) if self.size is None else self.size
-        downsample = math.ceil(math.sqrt(height * width // num_tokens))
-        if downsample > self.max_downsample:
+        height, width = self.size or (math.isqrt(num_tokens),) * 2
+        if height * width // num_tokens > self.max_downsample**2:
             return None
         count = num_tokens - int(num_tokens * round(1 - self.keep_rate, 9))
         if isinstance(self.merger, BipartiteMerging):
+            downsample = math.ceil(math.sqrt(height * width // num_tokens))
             grid = math.ceil(height / downsample), math.ceil(width / downsample)
             count = max(count, (grid[0] // 2) * (grid[1] // 2))
             labels = match_in_squares(tokens.detach(), count, grid)
@@ -174,13 +174,14 @@ class _MergingBlock:
 
     def hooks(self, block: BasicTransformerBlock) -> list:
         return [
-            block.register_forward_pre_hook(self.cluster, with_kwargs=True),
+            Override(block, 'forward', self.run),
             block.attn1.register_forward_pre_hook(self.merge, with_kwargs=True),
             block.attn1.register_forward_hook(self.unmerge),
         ]
 
-    def cluster(self, block: BasicTransformerBlock, args: tuple, kwargs: dict) -> None:
+    def run(self, forward: Callable, *args: Any, **kwargs: Any) -> Tensor:
         self.clusters = self.merging.cluster(args[0] if args else kwargs['hidden_states'])
+        return forward(*args, **kwargs)
 
     def merge(self, attn1: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         if self.clusters is None:
@@ -198,7 +199,7 @@ class _MergingBlock:
 
 def _unet(pipe_or_unet: Any) -> nn.Module:
     unet = getattr(pipe_or_unet, 'unet', pipe_or_unet)
-    if hasattr(unet, '_orig_mod') or getattr(unet, '_compiled_call_impl', None) is not None:
+    if is_compiled(unet):
         raise ValueError('the UNet is compiled already: call apply_merging before torch.compile')
     if not isinstance(unet, nn.Module):
         raise ValueError(

@@ -14,7 +14,7 @@ this relies on is written down in ``tests/integrations/test_timm_internals.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from mmdet_atc.arguments import check_bools
 from mmdet_atc.merging import (
@@ -31,10 +32,11 @@ from mmdet_atc.merging import (
     build_merger,
     build_plan,
     proportional_attention,
+    received_attention,
 )
+from mmdet_atc.merging.segments import take_rows
 
-#: Queries whose attention is in memory at a time where a merger asks for it.
-_QUERIES_AT_A_TIME = 256
+from .override import Override, is_compiled
 
 
 def apply_merging(
@@ -47,12 +49,12 @@ def apply_merging(
     """Merge tokens in a timm ViT from now on; its weights and state-dict keys stay as they are.
 
     Class token, distillation token and registers are never merged. ``forward_features`` gives all
-    patches: each the final token of its cluster, so that average pooling is weighted by size;
-    ``forward_intermediates`` does with ``norm=True``.
-    After a forward pass ``model.token_clusters`` holds one
-    :class:`~mmdet_atc.merging.TokenClusters` per merging block. A model that merges already merges
-    in the new way. Patch before ``torch.compile``. With gradient checkpointing run the backward
-    pass before the next forward pass.
+    patches: each the final token of its cluster, so that average pooling is weighted by size.
+    ``forward_intermediates`` gives all patches after every block, and so does a ``features_only``
+    model of timm, whose ``.model`` is what to patch. After a forward pass ``model.token_clusters``
+    holds one :class:`~mmdet_atc.merging.TokenClusters` per merging block. A model that merges
+    already merges in the new way. Patch before ``torch.compile``. With gradient checkpointing run
+    the backward pass before the next forward pass.
 
     Args:
         model (VisionTransformer): Any of timm's, in training or evaluation.
@@ -132,50 +134,95 @@ class _Merging:
         self.proportional_attn = proportional_attn
         self.size_weighted = size_weighted
         self.counts: tuple[int | None, ...] = ()
-        self.handles = []
+        self.handles: list[Override | RemovableHandle] = []
         self.merging_blocks: list[_MergingBlock] = []
         self.model.token_clusters = ()
+        #: Whether every block gives all patches, as forward_intermediates collects them.
+        self.all_patches = False
         for index, block in enumerate(cast(Iterable[Block], model.blocks)):
             attn: Any = block.attn
             before = self.merging_blocks[-1] if self.merging_blocks else None
             if before is not None and proportional_attn:
-                attn.forward = _ProportionalForward(self, before, attn.forward)
+                self.handles.append(Override(attn, 'forward', before.attend_after))
             if index in blocks:
-                merging_block = _MergingBlock(self, index, before, attn)
+                merging_block = _MergingBlock(self, index, before)
                 self.merging_blocks.append(merging_block)
                 self.handles += merging_block.hooks(block)
-        self.handles.append(model.norm.register_forward_hook(self.unmerge))
+            elif before is not None:
+                self.handles.append(Override(block, 'forward', before.run_after))
+        self.handles += [
+            model.patch_embed.register_forward_pre_hook(self.begin),
+            model.norm.register_forward_hook(self.end),
+            Override(model, 'forward_intermediates', self.intermediates),
+            Override(model, 'prune_intermediate_layers', self.prune),
+        ]
 
     def remove(self, model: VisionTransformer) -> None:
         for handle in self.handles:
             handle.remove()
-        for block in model.blocks:
-            block.attn.__dict__.pop('forward', None)
         del model.token_clusters
 
-    def unmerge(self, norm: nn.Module, args: tuple[Tensor], tokens: Tensor) -> Tensor | None:
-        """After the blocks that ran so far: give each patch its cluster's token."""
+    def begin(self, patch_embed: nn.Module, args: tuple[Tensor]) -> None:
+        for block in self.merging_blocks:
+            block.clusters = None
+
+    def end(self, norm: nn.Module, args: tuple[Tensor], tokens: Tensor) -> Tensor | None:
+        """After the blocks: give each patch its cluster's token."""
+        left = self.record()
+        return None if self.all_patches or not left else self.unmerge(tokens, left[-1].clusters)
+
+    def record(self) -> list[_MergingBlock]:
+        """Set the model's ``token_clusters`` to those of the blocks that ran, and return these."""
         left = [block for block in self.merging_blocks if block.clusters is not None]
         self.model.token_clusters = tuple(
             block.clusters for block in left if self.counts[block.index] is not None
         )
-        clusters = left[-1].clusters if left else None
+        return left
+
+    def intermediates(self, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+        """The model's forward_intermediates, in which all blocks give all patches."""
+        self.all_patches = True
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            self.all_patches = False
+            self.record()
+
+    def prune(self, forward: Callable, *args: Any, **kwargs: Any) -> list[int]:
+        """The model's prune_intermediate_layers, which may put another norm there."""
+        norm = self.model.norm
+        kept = forward(*args, **kwargs)
+        if self.model.norm is not norm:
+            self.handles.append(self.model.norm.register_forward_hook(self.end))
+        return kept
+
+    def unmerge(self, tokens: Tensor, clusters: TokenClusters | None) -> Tensor:
+        """From a token per cluster to one per patch, behind the prefix."""
         if clusters is None or clusters.num_clusters == clusters.labels.shape[1]:
-            return None
+            return tokens
         prefix, merged = tokens[:, : self.num_prefix], tokens[:, self.num_prefix :]
         return torch.cat([prefix, clusters.unmerge(merged)], dim=1)
+
+    def merge_again(self, tokens: Tensor, clusters: TokenClusters | None) -> Tensor:
+        """Undo :meth:`unmerge`, to the bit."""
+        if clusters is None or clusters.num_clusters == clusters.labels.shape[1]:
+            return tokens
+        labels = clusters.labels
+        batch, num_patches = labels.shape
+        positions = torch.arange(num_patches, device=labels.device).expand(batch, -1)
+        first = labels.new_full((batch, clusters.num_clusters), num_patches)
+        first = first.scatter_reduce(1, labels, positions, 'amin')
+        prefix, patches = tokens[:, : self.num_prefix], tokens[:, self.num_prefix :]
+        return torch.cat([prefix, take_rows(patches, first)], dim=1)
 
 
 class _MergingBlock:
     """The hooks of a block that merges."""
 
-    def __init__(
-        self, merging: _Merging, index: int, before: _MergingBlock | None, attn: Any
-    ) -> None:
+    def __init__(self, merging: _Merging, index: int, before: _MergingBlock | None) -> None:
         self.merging = merging
         self.index = index
         self.before = before
-        self.scale = attn.scale
         #: The clusters that this block left in the last forward pass.
         self.clusters: TokenClusters | None = None
         self.queries: Tensor | None = None
@@ -183,13 +230,13 @@ class _MergingBlock:
         self.merged: Tensor | None = None
         self.mlp_branch: Tensor | None = None
 
-    def hooks(self, block: Block) -> list:
+    def hooks(self, block: Block) -> list[Override | RemovableHandle]:
         attn: Any = block.attn
-        handles = [
+        handles: list[Override | RemovableHandle] = [
             attn.k_norm.register_forward_hook(self.keep_keys),
             block.norm2.register_forward_pre_hook(self.merge),
             block.drop_path2.register_forward_hook(self.catch_mlp_branch),
-            block.register_forward_hook(self.leave),
+            Override(block, 'forward', self.run),
         ]
         if self.merging.merger.needs_attention:
             handles.append(attn.q_norm.register_forward_hook(self.keep_queries))
@@ -204,15 +251,10 @@ class _MergingBlock:
     def merge(self, norm2: nn.Module, args: tuple[Tensor]) -> tuple[Tensor] | None:
         """Between attention and MLP: merge what ``norm2`` reads."""
         tokens, keys, queries = args[0], self.keys, self.queries
-        self.keys = self.queries = None
+        self.keys = self.queries = self.merged = None
         merging, num_prefix = self.merging, self.merging.num_prefix
         num_tokens = tokens.shape[1] - num_prefix
-        if self.before is None:
-            for block in merging.merging_blocks:
-                block.clusters = None
-            clusters = None
-        else:
-            clusters = self.before.clusters
+        clusters = None if self.before is None else self.before.clusters
         if clusters is None:
             clusters = TokenClusters.identity(len(tokens), num_tokens, tokens.device)
             merging.counts = merging.plan(merging.depth, num_tokens, merging.merger)
@@ -225,7 +267,7 @@ class _MergingBlock:
         attention = None
         if merging.merger.needs_attention:
             assert queries is not None
-            attention = self.attention(queries, keys, clusters)
+            attention = self.attention(queries, keys, clusters.sizes)
         merged, self.clusters = merging.merger.merge_to(
             tokens[:, num_prefix:],
             metric,
@@ -237,22 +279,13 @@ class _MergingBlock:
         self.merged = torch.cat([tokens[:, :num_prefix], merged], dim=1)
         return (self.merged,)
 
-    @torch.no_grad()
-    def attention(self, queries: Tensor, keys: Tensor, clusters: TokenClusters) -> Tensor:
+    def attention(self, queries: Tensor, keys: Tensor, sizes: Tensor) -> Tensor:
         """Mean attention that each patch token gets from the class token, or else from all."""
         merging = self.merging
-        bias: Tensor | float = 0.0
-        if merging.proportional_attn:
-            bias = _with_prefix(clusters.sizes, merging.num_prefix).log()[:, None, None]
+        all_sizes = _with_prefix(sizes, merging.num_prefix) if merging.proportional_attn else None
         if merging.has_class_token:
             queries = queries[:, :, :1]
-        with torch.autocast(keys.device.type, enabled=False):
-            keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
-            total = keys.new_zeros(len(keys), keys.shape[2])
-            for some in queries.to(keys.dtype).split(_QUERIES_AT_A_TIME, dim=2):
-                logits = (some * self.scale) @ keys.transpose(-2, -1) + bias
-                total += logits.softmax(-1).sum((1, 2))
-        return total[:, merging.num_prefix :] / (queries.shape[1] * queries.shape[2])
+        return received_attention(queries, keys, all_sizes)[:, merging.num_prefix :]
 
     def catch_mlp_branch(
         self, drop_path2: nn.Module, args: tuple[Tensor], branch: Tensor
@@ -263,29 +296,35 @@ class _MergingBlock:
         self.mlp_branch = branch
         return branch.new_zeros(())
 
-    def leave(self, block: Block, args: tuple[Tensor], tokens: Tensor) -> Tensor | None:
-        if self.merged is None:
-            return None
-        assert self.mlp_branch is not None
-        out = self.merged + self.mlp_branch
-        self.merged = self.mlp_branch = None
-        return out
+    def run(self, forward: Callable, tokens: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """This block: the merged tokens and their MLP branch in place of what it returns."""
+        _check_no_mask(*args, *kwargs.values())
+        merging = self.merging
+        if merging.all_patches and self.before is not None:
+            tokens = merging.merge_again(tokens, self.before.clusters)
+        out = forward(tokens, *args, **kwargs)
+        if self.merged is not None:
+            assert self.mlp_branch is not None
+            out = self.merged + self.mlp_branch
+            self.merged = self.mlp_branch = None
+        return merging.unmerge(out, self.clusters) if merging.all_patches else out
 
+    def run_after(self, forward: Callable, tokens: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """A block that does not merge, after this one."""
+        _check_no_mask(*args, *kwargs.values())
+        merging = self.merging
+        if not merging.all_patches:
+            return forward(tokens, *args, **kwargs)
+        out = forward(merging.merge_again(tokens, self.clusters), *args, **kwargs)
+        return merging.unmerge(out, self.clusters)
 
-class _ProportionalForward:
-    """An attention's own forward, in which log(size) is added to the logits of each key."""
-
-    def __init__(self, merging: _Merging, before: _MergingBlock, forward: Any) -> None:
-        self.num_prefix = merging.num_prefix
-        self.before = before
-        self.forward = forward
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        clusters = self.before.clusters
+    def attend_after(self, forward: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        """The attention of a block after this one: log(size) is added to each key's logits."""
+        clusters = self.clusters
         if clusters is None or clusters.num_clusters == clusters.labels.shape[1]:
-            return self.forward(*args, **kwargs)
-        with _SizesInAttention(_with_prefix(clusters.sizes, self.num_prefix)):
-            return self.forward(*args, **kwargs)
+            return forward(*args, **kwargs)
+        with _SizesInAttention(_with_prefix(clusters.sizes, self.merging.num_prefix)):
+            return forward(*args, **kwargs)
 
 
 class _SizesInAttention(TorchFunctionMode):
@@ -312,9 +351,13 @@ class _SizesInAttention(TorchFunctionMode):
         dropout_p: float = 0.0,
         is_causal: bool = False,
     ) -> Tensor:
-        if attn_mask is not None or is_causal:
-            raise ValueError('attn_mask and is_causal do not go with merged tokens')
+        _check_no_mask(attn_mask, is_causal)
         return proportional_attention(q, k, v, self.sizes, dropout_p)
+
+
+def _check_no_mask(*masks: Tensor | bool | None) -> None:
+    if any(mask is not None and mask is not False for mask in masks):
+        raise ValueError('attn_mask and is_causal do not go with merged tokens')
 
 
 def _with_prefix(sizes: Tensor, num_prefix: int) -> Tensor:
@@ -323,7 +366,7 @@ def _with_prefix(sizes: Tensor, num_prefix: int) -> Tensor:
 
 
 def _check_model(model: Any) -> None:
-    if hasattr(model, '_orig_mod') or getattr(model, '_compiled_call_impl', None) is not None:
+    if is_compiled(model):
         raise ValueError('model is compiled already: call apply_merging before torch.compile')
     if not isinstance(model, VisionTransformer):
         raise ValueError(

@@ -6,10 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdet_atc.merging.proportional import proportional_attention
-
-#: Queries whose attention is in memory at a time where it is looked at itself.
-_QUERIES_AT_A_TIME = 256
+from mmdet_atc.arguments import check_counts
+from mmdet_atc.merging.proportional import proportional_attention, received_attention
 
 
 class Attention(nn.Module):
@@ -63,10 +61,7 @@ class Attention(nn.Module):
 
     @torch.no_grad()
     def received(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """Mean attention that each token receives, over heads and queries.
-
-        The fused kernels of :meth:`forward` do not return attention, so it is computed here again,
-        some queries at a time, in float32 or better; never part of a graph.
+        """Mean attention that each token receives, see :func:`received_attention`.
 
         Args:
             x (Tensor): Tokens, ``(B, T, C)``.
@@ -79,15 +74,9 @@ class Attention(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             bias = None if self.qkv.bias is None else self.qkv.bias[: 2 * dim]
             qk = F.linear(x.to(self.qkv.weight.dtype), self.qkv.weight[: 2 * dim], bias)
-            qk = qk.to(torch.promote_types(qk.dtype, torch.float32))
-            qk = qk.reshape(batch, num_tokens, 2, self.num_heads, dim // self.num_heads)
-            q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)
-            q = q * (dim // self.num_heads) ** -0.5
-            offset = 0.0 if sizes is None else sizes.log().to(q.dtype)[:, None, None, :]
-            total = q.new_zeros(batch, num_tokens)
-            for queries in q.split(_QUERIES_AT_A_TIME, dim=2):
-                total += (queries @ k.transpose(-2, -1) + offset).softmax(-1).sum((1, 2))
-        return total / (self.num_heads * num_tokens)
+        qk = qk.reshape(batch, num_tokens, 2, self.num_heads, dim // self.num_heads)
+        q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)
+        return received_attention(q, k, sizes)
 
 
 class WindowAttention(Attention):
@@ -110,10 +99,7 @@ class WindowAttention(Attention):
         self, dim: int, num_heads: int = 8, qkv_bias: bool = True, window_size: int = 14
     ) -> None:
         super().__init__(dim, num_heads, qkv_bias)
-        if window_size < 1:
-            raise ValueError(
-                f'window_size must be a positive number of patches, got {window_size!r}'
-            )
+        check_counts(window_size=window_size)
         self.window_size = window_size
 
     def forward(

@@ -91,7 +91,7 @@ class SpatialPriorModule(nn.Module):
         )
 
     def folded_parameters(self) -> list[nn.Parameter]:
-        """Of the convolutions that batch norms are folded into now."""
+        """Parameters of the convolutions that batch norms are folded into now."""
         return [
             parameter
             for part in (self.stem, self.conv2, self.conv3, self.conv4)

@@ -10,7 +10,7 @@ from .k_medoids import KMedoidsMerging
 from .methods import METHODS, Method
 from .padding import assign_beside_padding, padded_patches, padded_tokens
 from .plan import TokenPlan, build_plan, constant_plan, keep_rate_plan, linear_plan
-from .proportional import folded_attention, proportional_attention
+from .proportional import folded_attention, proportional_attention, received_attention
 from .registry import TOKEN_MERGERS, build_merger
 from .segments import segment_mean
 from .top_k import TopKMerging
@@ -39,5 +39,6 @@ __all__ = [
     'padded_patches',
     'padded_tokens',
     'proportional_attention',
+    'received_attention',
     'segment_mean',
 ]

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmdet_atc.arguments import check_choice
 from mmdet_atc.clustering import agglomerative_clustering
+from mmdet_atc.clustering.api import BACKENDS, LINKAGES
 
 from .base import TokenMerger
 from .registry import TOKEN_MERGERS
-
-LINKAGES = ('single', 'complete', 'average')
-BACKENDS = ('auto', 'cpu', 'cuda', 'sklearn')
 
 
 @TOKEN_MERGERS.register_module()
@@ -41,10 +40,8 @@ class AgglomerativeMerging(TokenMerger):
         backend: str = 'auto',
     ) -> None:
         super().__init__(keep_rate)
-        if linkage not in LINKAGES:
-            raise ValueError(f'linkage must be one of {LINKAGES}, got {linkage!r}')
-        if backend not in BACKENDS:
-            raise ValueError(f'backend must be one of {BACKENDS}, got {backend!r}')
+        check_choice(LINKAGES, linkage=linkage)
+        check_choice(BACKENDS, backend=backend)
         self.linkage = linkage
         self.backend = backend
 

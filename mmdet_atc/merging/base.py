@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mmdet_atc.arguments import check_shares
+
 from .clusters import TokenClusters
 from .padding import assign_beside_padding, padded_tokens
 
@@ -19,7 +21,7 @@ class TokenMerger(ABC):
 
     Args:
         keep_rate (float | Sequence[float]): Share of the current tokens that stays, in (0, 1];
-            one for all merge blocks or one per merge block.
+            one for all merge blocks or one per merge block. Default: 0.5.
 
     Raises:
         ValueError: If a keep rate is not in (0, 1].
@@ -28,13 +30,11 @@ class TokenMerger(ABC):
     #: Whether :meth:`merge` is to be given the attention that each token received.
     needs_attention = False
 
-    def __init__(self, keep_rate: float | Sequence[float]) -> None:
+    def __init__(self, keep_rate: float | Sequence[float] = 0.5) -> None:
         self._per_stage = isinstance(keep_rate, Sequence)
         rates = tuple(keep_rate) if isinstance(keep_rate, Sequence) else (keep_rate,)
         for rate in rates:
-            is_number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-            if not is_number or not 0 < rate <= 1:
-                raise ValueError(f'keep_rate must be in (0, 1], got {rate!r} in {keep_rate!r}')
+            check_shares(keep_rate=rate)
         if not rates:
             raise ValueError('keep_rate must not be an empty sequence')
         self._rates: tuple[float, ...] = rates
@@ -142,18 +142,26 @@ class TokenMerger(ABC):
             labels = self._labels(keys.detach(), num_clusters, attention)
         else:
             labels = assign_beside_padding(self, keys.detach(), num_clusters, *beside, attention)
-        weights = self._weights(labels, num_clusters, attention)
+        weights = self.weights(labels, num_clusters, attention)
         if not size_weighted:
             weights = (1 if weights is None else weights) / clusters.sizes
         return clusters.merge_tokens(tokens, labels, num_clusters, weights)
 
+    def weights(self, labels: Tensor, num_clusters: int, attention: Tensor | None) -> Tensor | None:
+        """How much each token counts in the mean of its cluster, times its size.
+
+        Args:
+            labels (Tensor): What :meth:`assign` returned, ``(B, T)``.
+            num_clusters (int): Number of clusters.
+            attention (Tensor, optional): As in :meth:`merge`, ``(B, T)``.
+
+        Returns:
+            Tensor, optional: ``(B, T)``, not all zero in a cluster; None for one each.
+        """
+        return None
+
     def _labels(self, keys: Tensor, num_clusters: int, attention: Tensor | None) -> Tensor:
         return self.assign(keys, num_clusters)
-
-    def _weights(
-        self, labels: Tensor, num_clusters: int, attention: Tensor | None
-    ) -> Tensor | None:
-        return None
 
 
 class AttentionTokenMerger(TokenMerger):
@@ -183,26 +191,8 @@ class AttentionTokenMerger(TokenMerger):
             ValueError: If ``attention`` is None.
         """
 
-    def weights(self, labels: Tensor, num_clusters: int, attention: Tensor) -> Tensor | None:
-        """How much each token counts in the mean of its cluster, times its size.
-
-        Args:
-            labels (Tensor): What :meth:`assign` returned, ``(B, T)``.
-            num_clusters (int): Number of clusters.
-            attention (Tensor): What :meth:`assign` was given, ``(B, T)``.
-
-        Returns:
-            Tensor, optional: ``(B, T)``, not all zero in a cluster; None for one each.
-        """
-        return None
-
     def _labels(self, keys: Tensor, num_clusters: int, attention: Tensor | None) -> Tensor:
         return self.assign(keys, num_clusters, attention)
-
-    def _weights(
-        self, labels: Tensor, num_clusters: int, attention: Tensor | None
-    ) -> Tensor | None:
-        return self.weights(labels, num_clusters, self._checked(attention))
 
     def _checked(self, attention: Tensor | None) -> Tensor:
         if attention is None:

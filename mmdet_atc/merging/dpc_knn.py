@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmdet_atc.arguments import check_counts
+
 from .base import TokenMerger
 from .centers import directions, highest, nearest_center
 from .registry import TOKEN_MERGERS
@@ -42,10 +44,7 @@ class DPCKNNMerging(TokenMerger):
 
     def __init__(self, keep_rate: float | Sequence[float] = 0.5, num_neighbors: int = 5) -> None:
         super().__init__(keep_rate)
-        if not isinstance(num_neighbors, int) or isinstance(num_neighbors, bool):
-            raise ValueError(f'num_neighbors must be a whole number, got {num_neighbors!r}')
-        if num_neighbors < 1:
-            raise ValueError(f'num_neighbors must be at least 1, got {num_neighbors!r}')
+        check_counts(num_neighbors=num_neighbors)
         self.num_neighbors = num_neighbors
 
     @torch.no_grad()

@@ -28,9 +28,6 @@ class EViTMerging(AttentionTokenMerger):
         ValueError: If a keep rate is not in (0, 1].
     """
 
-    def __init__(self, keep_rate: float | Sequence[float] = 0.5) -> None:
-        super().__init__(keep_rate)
-
     @torch.no_grad()
     def assign(self, keys: Tensor, num_clusters: int, attention: Tensor | None = None) -> Tensor:
         attention = self._checked(attention)

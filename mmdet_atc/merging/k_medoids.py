@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmdet_atc.arguments import check_counts
+
 from .base import AttentionTokenMerger
 from .centers import best_of_each, directions, highest, nearest_center
 from .registry import TOKEN_MERGERS
@@ -32,10 +34,7 @@ class KMedoidsMerging(AttentionTokenMerger):
 
     def __init__(self, keep_rate: float | Sequence[float] = 0.5, num_iterations: int = 5) -> None:
         super().__init__(keep_rate)
-        if not isinstance(num_iterations, int) or isinstance(num_iterations, bool):
-            raise ValueError(f'num_iterations must be a whole number, got {num_iterations!r}')
-        if num_iterations < 0:
-            raise ValueError(f'num_iterations must be at least 0, got {num_iterations!r}')
+        check_counts(0, num_iterations=num_iterations)
         self.num_iterations = num_iterations
 
     @torch.no_grad()

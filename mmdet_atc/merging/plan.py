@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mmdet_atc.arguments import check_counts
+from mmdet_atc.arguments import check_choice, check_counts, check_shares
 
 from .base import TokenMerger
 from .bipartite import BipartiteMerging
@@ -97,8 +97,7 @@ def keep_rate_plan(
         >>> keep_rate_plan(0.7, blocks=(0, 1, 2), of='initial')(depth=4, num_patches=196)
         (137, 96, 67, None)
     """
-    if of not in ('current', 'initial'):
-        raise ValueError(f"of must be 'current' or 'initial', got {of!r}")
+    check_choice(('current', 'initial'), of=of)
     blocks = _checked_blocks(blocks)
     per_block = isinstance(keep_rate, Sequence)
     rates = tuple(keep_rate) if isinstance(keep_rate, Sequence) else (keep_rate,) * len(blocks)
@@ -107,9 +106,7 @@ def keep_rate_plan(
             f'keep_rate must be one float or one per block ({len(blocks)}), got {keep_rate!r}'
         )
     for rate in rates:
-        is_number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-        if not is_number or not 0 < rate <= 1:
-            raise ValueError(f'keep_rate must be in (0, 1], got {rate!r} in {keep_rate!r}')
+        check_shares(keep_rate=rate)
     if of == 'current':
         return _CurrentShares(rates, blocks)
     shares = rates if per_block else tuple(rate ** (s + 1) for s, rate in enumerate(rates))
@@ -249,8 +246,6 @@ def _checked_blocks(blocks: Sequence[int]) -> tuple[int, ...]:
 
 
 def _checked_schedule(t: int, count: str) -> tuple[int, str]:
-    if t != 0:
-        check_counts(t=t)
-    if count not in ('exact', 'released'):
-        raise ValueError(f"count must be 'exact' or 'released', got {count!r}")
-    return int(t), count
+    check_counts(0, t=t)
+    check_choice(('exact', 'released'), count=count)
+    return t, count

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mmdet_atc.native import can_run_triton, operator
 
+#: How many queries' attention :func:`received_attention` has in memory at a time.
+_QUERIES_AT_A_TIME = 256
 #: Fused kernels want rows of channels that are multiples of this.
 _BYTES_OF_ROW = 16
 #: Head dimensions of the kernel of our own.
@@ -71,6 +73,31 @@ def folded_attention(
         v = F.pad(v, (0, 2 + rest))
     out = F.scaled_dot_product_attention(q, k, v, scale=scale, dropout_p=dropout)
     return out[..., :head_dim]
+
+
+@torch.no_grad()
+def received_attention(q: Tensor, k: Tensor, sizes: Tensor | None = None) -> Tensor:
+    """Mean attention that each key receives, over heads and queries; never part of a graph.
+
+    Fused kernels do not return attention: it is computed anew, some queries at a time, in float32
+    or better.
+
+    Args:
+        q (Tensor): Queries, ``(B, heads, Q, D)``.
+        k (Tensor): Keys, ``(B, heads, T, D)``.
+        sizes (Tensor, optional): Patches per key, ``(B, T)``, as in
+            :func:`proportional_attention`. Default: None.
+
+    Returns:
+        Tensor: ``(B, T)``, sums to one in each image.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        q, k = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (q, k))
+        bias = 0.0 if sizes is None else sizes.log().to(q.dtype)[:, None, None, :]
+        total = q.new_zeros(len(k), k.shape[2])
+        for queries in (q * q.shape[-1] ** -0.5).split(_QUERIES_AT_A_TIME, dim=2):
+            total += (queries @ k.transpose(-2, -1) + bias).softmax(-1).sum((1, 2))
+    return total / (q.shape[1] * q.shape[2])
 
 
 def _has_kernel(q: Tensor, dropout: float) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -29,16 +27,14 @@ class TopKMerging(AttentionTokenMerger):
         ValueError: If a keep rate is not in (0, 1].
     """
 
-    def __init__(self, keep_rate: float | Sequence[float] = 0.5) -> None:
-        super().__init__(keep_rate)
-
     @torch.no_grad()
     def assign(self, keys: Tensor, num_clusters: int, attention: Tensor | None = None) -> Tensor:
         attention = self._checked(attention)
         with torch.autocast(keys.device.type, enabled=False):
             return nearest_center(directions(keys), highest(attention, num_clusters))
 
-    def weights(self, labels: Tensor, num_clusters: int, attention: Tensor) -> Tensor:
+    def weights(self, labels: Tensor, num_clusters: int, attention: Tensor | None) -> Tensor:
+        attention = self._checked(attention)
         # A cluster has one kept token, and no pruned one has more attention.
         kept = best_of_each(attention, labels, num_clusters)
         return torch.zeros_like(attention).scatter_(1, kept, 1)

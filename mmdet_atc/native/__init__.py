@@ -2,7 +2,7 @@
 
 from .build import NotCompiledError, compiled_library, is_refused, load_library
 from .cache import cache_folder
-from .kernels import can_run_triton
+from .kernels import can_run_triton, why_no_triton
 from .operators import operator
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     'is_refused',
     'load_library',
     'operator',
+    'why_no_triton',
 ]

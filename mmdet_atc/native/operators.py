@@ -1,7 +1,7 @@
 """Operators of our own: torch traces and differentiates them; elsewhere they are functions.
 
-torch takes some 8 us to call what is written in Python, as long as a small kernel runs. Where
-nothing looks on it is called as it is.
+torch takes some 8 us to call an operator written in Python, as long as a small kernel runs. Where
+nothing observes the call, its function is called directly.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Operator:
     def __call__(self, *args):
         """The results, on an autograd graph where a gradient is registered and asked for."""
         function = self._functions.get(args[0].device.type, self._functions.get(None))
-        if function is None or torch.is_grad_enabled() or _is_looked_on(args):
+        if function is None or torch.is_grad_enabled() or _is_observed(args):
             return self._traced(*args)
         return function(*args)
 
@@ -53,7 +53,7 @@ def operator(name: str, schema: str, device: str | None = None) -> Callable[[Cal
     return lambda function: Operator(name, schema, function, device)
 
 
-def _is_looked_on(args: tuple) -> bool:
+def _is_observed(args: tuple) -> bool:
     """Whether a call is compiled, traced, transformed, or of tensors that hold no numbers."""
     return (
         torch.compiler.is_compiling()

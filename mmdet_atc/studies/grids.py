@@ -24,13 +24,13 @@ def run_cells(
 ) -> dict[str, dict]:
     """Run the cells that have no file yet.
 
-    A cell whose weights or data are missing does not stop the others: it is told and has no file.
+    A cell whose weights or data are missing does not stop the others; it is named and has no file.
 
     Args:
         out_dir (Path): Made if missing; ``CELL.json`` in it are the results.
         cells (Sequence[str]): Names of files without an ending.
         run (Callable[[str], dict]): Result of a cell.
-        say (Callable[[str], None]): Told a line per cell.
+        say (Callable[[str], None]): Called with a line per cell.
 
     Returns:
         dict[str, dict]: Results of the cells that have one.

@@ -102,7 +102,7 @@ def points(figures: Mapping[Cell, dict], speeds: Mapping[str, float] | None = No
     Args:
         figures (Mapping[Cell, dict]): What :func:`read_cells` returns.
         speeds (Mapping[str, float], optional): What :func:`benchmarked_speeds` returns; cells whose
-            config it has not are left out. None takes the speed that the evaluation itself had,
+            config it lacks are left out. None takes the speed that the evaluation itself had,
             loading and post-processing included. Default: None.
 
     Returns:
@@ -127,12 +127,7 @@ def points(figures: Mapping[Cell, dict], speeds: Mapping[str, float] | None = No
 def pareto_front(candidates: Iterable[Point], ap: str) -> list[Point]:
     """Points that no other one beats: at least as good in both, better in one.
 
-    Args:
-        candidates (Iterable[Point]): Points.
-        ap (str): ``'box_ap'`` or ``'mask_ap'``.
-
-    Returns:
-        list[Point]: Fastest first; equal points are all there.
+    ``ap`` is ``'box_ap'`` or ``'mask_ap'``. The fastest is first; equal points are all there.
     """
     front: list[Point] = []
     order = sorted(candidates, key=lambda p: (-p.images_per_s, -getattr(p, ap)))
@@ -148,14 +143,7 @@ def pareto_front(candidates: Iterable[Point], ap: str) -> list[Point]:
 
 
 def pareto_table(found: Sequence[Point]) -> str:
-    """Markdown: all points, those on a front marked.
-
-    Args:
-        found (Sequence[Point]): Points.
-
-    Returns:
-        str: The table.
-    """
+    """Markdown: all points, those on a front marked."""
     fronts = {ap: pareto_front(found, ap) for ap in APS}
     head = ['size', 'regime', 'method', 'keep rate', 'images/s', 'box AP', 'mask AP', 'on front']
     rows = []

@@ -12,8 +12,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 
-from mmdet_atc.arguments import check_bools
-from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.arguments import check_bools, check_counts
+from mmdet_atc.backbones import ATCViTAdapter, SViTAdapter
 from mmdet_atc.engine import unwrapped
 
 from .grid import draw_cluster_grid
@@ -23,7 +23,7 @@ from .predict import predict_clusters
 
 @HOOKS.register_module()
 class ClusterVisualizationHook(Hook):
-    """Draws the clusters of the first images of each validation (and test).
+    """Draws the clusters of the first images of each validation (and test), or SViT's tokens.
 
     Pictures go to all backends of ``runner.visualizer`` (files, TensorBoard, WandB, ...) as
     ``clusters_0_<file name>``, ``clusters_1_...``, at the current training iteration. Only the main
@@ -34,8 +34,7 @@ class ClusterVisualizationHook(Hook):
         draw (bool): Whether to draw at all. Default: False.
         num_images (int): How many images. Default: 4.
         methods (Sequence[str]): Columns, names in :data:`mmdet_atc.merging.METHODS`; none is the
-            model's own.
-            Default: ``()``.
+            model's own. Default: ``()``.
         keep_rates (Sequence): Columns, as of :func:`mergings_to_compare`; none is the model's
             own. Default: ``()``.
         cell (int, optional): Side of a patch in the picture, see :func:`draw_cluster_grid`; 8
@@ -57,27 +56,29 @@ class ClusterVisualizationHook(Hook):
         cell: int | None = None,
     ) -> None:
         check_bools(draw=draw)
-        if num_images < 1:
-            raise ValueError(f'num_images must be at least 1, got {num_images!r}')
+        check_counts(num_images=num_images)
         self.draw = draw
         self.num_images = num_images
         self.methods = methods
         self.keep_rates = keep_rates
         self.cell = cell
-        self._columns: dict[str, dict[str, Any]] = {}
+        self._columns: dict[str, dict[str, Any] | None] = {}
         self._drawn = 0
 
     def before_run(self, runner: Runner) -> None:
         if not self.draw:
             return
         backbone = getattr(unwrapped(runner), 'backbone', None)
-        if not isinstance(backbone, ATCViTAdapter):
+        if not isinstance(backbone, (ATCViTAdapter, SViTAdapter)):
             raise ValueError(
                 f'ClusterVisualizationHook: the backbone {type(backbone).__name__} merges no '
-                'tokens; draw only with an ATCViTAdapter'
+                'tokens; draw only with an ATCViTAdapter or SViTAdapter'
             )
+        selects = isinstance(backbone, SViTAdapter)
+        if selects and (self.methods or self.keep_rates):
+            raise ValueError('ClusterVisualizationHook: an SViTAdapter has no methods, keep_rates')
         own = runner.cfg.model.backbone.get('merging')
-        self._columns = mergings_to_compare(own, self.methods, self.keep_rates)
+        self._columns = mergings_to_compare(own, self.methods, self.keep_rates, selects)
 
     def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
         self._drawn = 0

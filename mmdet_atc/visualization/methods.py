@@ -15,7 +15,8 @@ def mergings_to_compare(
     own: Mapping[str, Any] | None,
     methods: Sequence[str] = (),
     keep_rates: Sequence[KeepRate] = (),
-) -> dict[str, dict[str, Any]]:
+    selects: bool = False,
+) -> dict[str, dict[str, Any] | None]:
     """The columns of a picture: every method at every keep rate.
 
     Args:
@@ -25,9 +26,12 @@ def mergings_to_compare(
             model's own. Default: ``()``.
         keep_rates (Sequence): One for all merge blocks or one per merge block, each; none is the
             model's own. Default: ``()``.
+        selects (bool): Whether the model is SViT's, whose own column is what it selects.
+            Default: False.
 
     Returns:
-        dict: Config of the merger by title, such as ``'ATC average, r = 0.5'``.
+        dict: Config of the merger by title, such as ``'ATC average, r = 0.5'``; None where the
+        model selects tokens.
 
     Raises:
         ValueError: If a method is unknown, or the config gives no method or keep rate to use.
@@ -35,6 +39,8 @@ def mergings_to_compare(
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
         raise ValueError(f'methods must be of {", ".join(METHODS)}, got {", ".join(unknown)}')
+    if selects and not methods and not keep_rates:
+        return {'SViT': None}
     if own is None and not (methods and keep_rates):
         raise ValueError(
             'the config merges no tokens: choose an atc_* or tome_* config, or give both methods '
@@ -46,7 +52,7 @@ def mergings_to_compare(
     chosen = [(METHODS[name].title, METHODS[name].merging) for name in methods]
     chosen = chosen or [(_title(base), base)]
     rates: list[KeepRate | None] = [*keep_rates] or [base.get('keep_rate')]
-    columns = {}
+    columns: dict[str, dict[str, Any] | None] = {}
     for title, merger in chosen:
         is_own = own is not None and all(base.get(key) == value for key, value in merger.items())
         for rate in rates:

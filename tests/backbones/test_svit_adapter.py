@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -131,6 +132,7 @@ def test_the_loss_is_among_the_detectors(size):
     losses = detector(torch.randn(1, 3, 64, 64), [], mode='loss')
     assert set(losses) == {'loss_cls', 'backbone.ratio_loss'}
     assert losses['backbone.ratio_loss'].requires_grad
+    assert copy.deepcopy(detector.backbone).ratio_loss is None
     total, _ = detector.parse_losses(losses)
     torch.testing.assert_close(total, losses['loss_cls'] + losses['backbone.ratio_loss'])
 

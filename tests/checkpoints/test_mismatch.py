@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
 
-from mmdet_atc.checkpoints import CheckpointError, Mismatch, fitted
-from mmdet_atc.engine import load_config
+from mmdet_atc.checkpoints import CheckpointError, difference, fitted
 
-from ..conftest import ROOT
+from ..configs.on_meta import on_meta
 
 
 @pytest.fixture(scope='module')
 def states():
     """State dicts of detectors by config, without memory for their weights."""
-    register_all_modules()
-    built = {}
-
-    def state(name: str, **backbone) -> dict[str, torch.Tensor]:
-        key = (name, *backbone.items())
-        if key not in built:
-            cfg = load_config(str(ROOT / 'configs' / f'{name}.py'))
-            cfg.model.backbone.update(backbone)
-            with torch.device('meta'):
-                built[key] = MODELS.build(cfg.model).state_dict()
-        return dict(built[key])
-
-    return state
+    built = functools.cache(lambda name, **backbone: on_meta(name, **backbone).state_dict())
+    return lambda name, **backbone: dict(built(name, **backbone))
 
 
 def explained(given, wanted) -> list[str]:
-    return Mismatch.between(given, wanted).explain(given, wanted).splitlines()
+    return difference(given, wanted).splitlines()
 
 
 def test_the_dense_and_the_merging_model_are_the_same_to_a_checkpoint(states):
@@ -42,7 +30,7 @@ def test_the_dense_and_the_merging_model_are_the_same_to_a_checkpoint(states):
         'atc_vit_adapter_t_single_r25',
         'tome_vit_adapter_t_r50',
     ):
-        assert not Mismatch.between(dense, states(name))
+        assert not difference(dense, states(name))
 
 
 @pytest.mark.parametrize('model', ['b', 'l', 's_dinov2'])
@@ -123,7 +111,7 @@ def test_old_files_without_counters_of_batch_norm_fit(states):
     wanted = states('vit_adapter_t_global_3x')
     given = {k: v for k, v in wanted.items() if not k.endswith('num_batches_tracked')}
     assert len(given) < len(wanted)
-    assert not Mismatch.between(given, wanted)
+    assert not difference(given, wanted)
 
 
 def test_all_of_a_file_fits_or_none_is_given():

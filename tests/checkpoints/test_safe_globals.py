@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmdet_atc.checkpoints import CheckpointError, load_safely
 
@@ -62,14 +60,6 @@ def test_numbers_of_both_numpy_generations_load(tmp_path, module):
     loaded = load_safely(str(tmp_path / 'state.pth'))
     assert loaded['best'] == 0.25
     assert loaded['array'].tolist() == [0, 1, 2]
-
-
-def test_local_files_are_loaded_safely_whatever_torch_would_do(tmp_path, monkeypatch):
-    """Torch before 2.6, or this variable, would unpickle anything."""
-    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
-    torch.save(dict(state_dict={}, args=SimpleNamespace()), tmp_path / 'bad.pth')
-    with pytest.raises(CheckpointError, match=r'bad.pth: the checkpoint holds types.Simple'):
-        CheckpointLoader.load_checkpoint(str(tmp_path / 'bad.pth'))
 
 
 def test_a_bare_tensor_is_no_checkpoint(tmp_path):

@@ -18,7 +18,7 @@ from mmdet_atc.classification.training import Recipe, Trainer
 from mmdet_atc.integrations.timm import apply_merging
 from mmdet_atc.merging import keep_rate_plan
 
-from ..tools.processes import run
+from ..tools.processes import run, run_together
 
 QUICK = Recipe(
     epochs=4,
@@ -73,16 +73,18 @@ def test_learns(tmp_path, change, multi_label):
     assert one.ema.module is not one.model
 
 
-def test_interrupted_training_ends_with_the_same_weights(tmp_path):
-    whole = trainer()
+@pytest.mark.parametrize('mixed', [False, True], ids=['plain', 'mixup'])
+def test_interrupted_training_ends_with_the_same_weights(tmp_path, mixed):
+    recipe = Recipe(**{**vars(QUICK), **(dict(mixup=0.8, cutmix=1.0) if mixed else {})})
+    whole = trainer(recipe)
     list(whole.run(tmp_path, argparse.Namespace()))
-    first = trainer()
+    first = trainer(recipe)
     (tmp_path / 'parts').mkdir()
     for found in first.run(tmp_path / 'parts', argparse.Namespace(model='micro')):
         assert found.images == 64
         if first.epoch == 2:
             break
-    second = trainer()
+    second = trainer(recipe)
     second.resume(tmp_path / 'parts' / 'last.pth')
     assert second.epoch == 2
     list(second.run(tmp_path / 'parts', argparse.Namespace(model='micro')))
@@ -121,6 +123,8 @@ def test_evaluation_counts_and_times():
     assert seen == [16, 32, 48, 64]
     assert found.images == 64
     assert found.images_per_second > 0
+    only = evaluate(model(), torch.utils.data.DataLoader(data(), 64), torch.device('cpu'))
+    assert only.images_per_second > 0
     with pytest.raises(ValueError, match='no images'):
         evaluate(model(), [], torch.device('cpu'))
 
@@ -129,13 +133,15 @@ def test_tools(tmp_path):
     merging = ('--method', 'average', '--keep-rate', '0.5', '--merge-blocks', '1', '2', '3')
     alone = ('--workers', '0')
     usual = ('any', '--dataset', 'textures', '--model', 'test_vit', '--img-size', '64')
-    run(
-        tmp_path, 'tools/classification/train.py', *usual, '--scratch', '--out-dir', str(tmp_path),
-        '--epochs', '1', '--warmup-epochs', '0', '--batch-size', '500', '--no-amp', *merging,
+    train = (
+        'tools/classification/train.py', *usual, '--scratch', '--out-dir', str(tmp_path),
+        '--device', 'cpu', '--warmup-epochs', '0', '--batch-size', '500', '--no-amp', *merging,
         *alone,
     )  # fmt: skip
-    log = json.loads((tmp_path / 'log.jsonl').read_text())
-    assert log['epoch'] == 1
+    run_together(tmp_path, 2, *train, '--epochs', '1')
+    run(tmp_path, *train, '--epochs', '2', '--resume')
+    log = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [line['epoch'] for line in log] == [1, 2]
     validate = ('tools/classification/validate.py', *usual)
     checkpoint = ('--checkpoint', str(tmp_path / 'last.pth'))
     out = run(tmp_path, *validate, *checkpoint, *merging, *alone, '--limit', '200')

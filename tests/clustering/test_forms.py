@@ -15,7 +15,7 @@ from mmdet_atc.clustering.distances import FRACTION_BITS, fixed_point, token_dis
 from mmdet_atc.clustering.forms import cpp, plain, sklearn_oracle
 
 from ..conftest import SHARED
-from .families import FAMILIES, LINKAGES, features_of
+from .families import FAMILIES, LINKAGES, features_of, few_levels
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 FORMS = [cpp, plain]
@@ -41,6 +41,16 @@ def test_labels_equal_the_specification_ties_included(form, linkage, family, dat
 def test_images_of_different_kinds_in_one_batch(form, linkage):
     features = torch.cat([features_of(family, 1, 18, 5) for family in FAMILIES])
     for num_clusters in (1, 2, 9, 17, 18):
+        expected = naive.cluster_features(features, num_clusters, linkage)
+        assert torch.equal(form.cluster_features(features, num_clusters, linkage), expected)
+
+
+@form_and_linkage
+@pytest.mark.parametrize('seed', [7, 26])
+def test_an_image_with_copies_and_near_ties(form, linkage, seed):
+    """Plain torch begins twice: by rounds without the copies, then with them, one by one."""
+    features = features_of(few_levels, seed, 40, 6, torch.float32)
+    for num_clusters in (10, 20):
         expected = naive.cluster_features(features, num_clusters, linkage)
         assert torch.equal(form.cluster_features(features, num_clusters, linkage), expected)
 

@@ -5,16 +5,21 @@ Where there is no GPU Triton's interpreter runs the kernels (``tests/conftest.py
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
 from mmdet_atc.clustering import naive
 from mmdet_atc.clustering.forms import plain
 
-from .families import FAMILIES, LINKAGES, clustered, features_of, nearly_flat, noise
+from ..layers.compiling import compiled_sizes
+from .families import FAMILIES, LINKAGES, clustered, features_of, nearly_flat, noise, padded
 
 pytest.importorskip('triton', reason='Triton is not installed')
 from mmdet_atc.clustering.forms.triton import engine
+
+from .interleaved import interleaved
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 SMALL = dict(TILE=16, STEP=16, TOKENS=8, PAIRS=16, ROWS=4, WIDTH=16, BLOCK=16)
@@ -99,9 +104,40 @@ def test_tiles_as_wide_as_a_row_of_bits(linkage, monkeypatch):
         assert torch.equal(labels_of(features, num_clusters, linkage), expected)
 
 
+@pytest.mark.parametrize('linkage', LINKAGES)
+@pytest.mark.parametrize('family', [clustered, noise, padded], ids=lambda f: f.__name__)
+def test_programs_of_an_image_wait_for_each_other(family, linkage):
+    features = features_of(family, 3, 17, 5)
+    expected = naive.cluster_features(features, 8, linkage)
+    for seed in range(2):
+        on_host = interleaved(seed) if DEVICE == 'cpu' else contextlib.nullcontext()
+        with on_host:
+            found = labels_of(features, 8, linkage, programs=3)
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('linkage', LINKAGES)
 def test_larger_images_equal_plain_torch(linkage):
     features = features_of(clustered, 9, 100, 16, torch.float32)
     expected = plain.cluster_features(features, 40, linkage)
     assert torch.equal(labels_of(features, 40, linkage), expected)
+
+
+@pytest.mark.slow
+def test_the_kernels_compile(tmp_path):
+    pointers = dict.fromkeys(('directions', 'nodes', 'edges', 'table', 'counters'), '*i64')
+    pointers |= dict(features='*fp32', half='*fp16', single='*fp32', rows='*i64', labels='*i64')
+    floats = dict.fromkeys(('share', 'factor', 'half_bound', 'single_bound'), 'fp32')
+    types = {**dict.fromkeys(engine.cluster_kernel.arg_names, 'i32'), **pointers, **floats}
+    constants = dict(LINKAGE='average', LOG_WIDTH=6, HALF_WIDTH=64, ATTEMPTS=8, **engine.BLOCKS)
+    sizes = compiled_sizes(
+        'from mmdet_atc.clustering.forms.triton import cut, engine',
+        f"""[
+            (cut.label_kernel, {types}, dict(IS_SINGLE=True, NODES=8192), 32),
+            (cut.label_kernel, {types}, dict(IS_SINGLE=False, NODES=8192), 32),
+            (engine.cluster_kernel, {types}, {constants}, 4),
+        ]""",
+        tmp_path,
+    )
+    assert len(sizes) == 6

@@ -24,6 +24,7 @@ from pycocotools.coco import COCO
 from mmdet_atc.engine import load_config
 from mmdet_atc.engine.device import adapt_to_device
 
+from .on_meta import on_meta
 from .test_configs import CONFIGS, NO_BFLOAT16
 from .test_configs import OTHER_HEADS as DENSE
 from .test_configs import OTHER_HEADS_ATC as ATC
@@ -84,11 +85,7 @@ def built(cfg):
 
 @pytest.mark.parametrize('name', DENSE + ATC)
 def test_the_parts_of_a_config_are_the_ones_it_says(name):
-    cfg = load_config(str(CONFIGS / f'{name}.py'))
-    cfg.model.backbone.init_cfg = None
-    init_default_scope('mmdet')
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model)
+    cfg, model = load_config(str(CONFIGS / f'{name}.py')), on_meta(name)
     head = name.partition('_vit')[0].removesuffix('_atc')
     if head in PARAMETERS:
         count = sum(parameter.numel() for parameter in model.parameters())
@@ -101,14 +98,7 @@ def test_the_parts_of_a_config_are_the_ones_it_says(name):
         assert cfg.train_cfg.max_epochs == 4
         start = cfg.load_from.split('/')[1]
         assert start in DENSE
-        assert set(model.state_dict()) == set(built_on_meta(start).state_dict())
-
-
-def built_on_meta(name):
-    cfg = load_config(str(CONFIGS / f'{name}.py'))
-    cfg.model.backbone.init_cfg = None
-    with torch.device('meta'):
-        return MODELS.build(cfg.model)
+        assert set(model.state_dict()) == set(on_meta(start).state_dict())
 
 
 class PanopticCounts(defaultdict):

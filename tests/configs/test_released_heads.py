@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmengine.registry import init_default_scope
 
 from mmdet_atc.checkpoints import CheckpointError, fitted
-from mmdet_atc.engine import load_config
 
-from .test_configs import CONFIGS
+from .on_meta import on_meta
 
 
 def layer(name, *shape):
@@ -89,14 +86,6 @@ def gfl():
 
 
 HEADS = dict(cascade_mask_rcnn=cascade, atss=atss, gfl=gfl)
-
-
-def on_meta(name):
-    init_default_scope('mmdet')
-    cfg = load_config(str(CONFIGS / f'{name}.py'))
-    cfg.model.backbone.init_cfg = None
-    with torch.device('meta'):
-        return MODELS.build(cfg.model)
 
 
 def released(model, head):

@@ -105,8 +105,8 @@ def test_foreign_folders_are_not_touched(tmp_path):
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
-        (dict(num_train=0), 'num_train must be at least 1'),
-        (dict(num_val=-1), 'num_val must be at least 1'),
+        (dict(num_train=0), 'num_train must be a positive integer'),
+        (dict(num_val=-1), 'num_val must be a positive integer'),
         (dict(image_sizes=[(32, 128)]), 'image_sizes must be'),
         (dict(image_sizes=[]), 'image_sizes must be'),
     ],

@@ -5,6 +5,10 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,6 +85,32 @@ def made_once(tmp_path_factory):
         return folder
 
     return folder_of
+
+
+@pytest.fixture(scope='session')
+def built():
+    """Function that builds a project of tools/deployment in a folder.
+
+    It gives the process of CMake that failed, else the last one.
+    """
+    beside = Path(sys.executable).parent
+    cmake = shutil.which('cmake', path=f'{beside}{os.pathsep}{os.environ["PATH"]}')
+    if cmake is None:
+        pytest.skip('there is no cmake: pip install -r requirements/tests.txt')
+
+    def build(project, folder, *options):
+        sources = ROOT / 'tools/deployment' / project
+        configure = '-S', sources, '-B', folder, f'-DPython_EXECUTABLE={sys.executable}', *options
+        environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+        for arguments in (configure, ('--build', folder)):
+            process = subprocess.run(
+                [cmake, *arguments], env=environment, capture_output=True, text=True
+            )
+            if process.returncode:
+                break
+        return process
+
+    return build
 
 
 @pytest.fixture(scope='session')

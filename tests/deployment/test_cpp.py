@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import mmcv
 import pytest
@@ -19,7 +18,6 @@ from mmdet_atc.deployment.spec import LARGEST_SIDE
 from mmdet_atc.layers.deformable import deformable_attention
 
 from ..clustering.families import FAMILIES, LINKAGES, features_of
-from ..conftest import ROOT
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,19 +35,12 @@ assert 'mmdet_atc' not in sys.modules
 
 
 @pytest.fixture(scope='module')
-def build(made_once):
+def build(built, made_once):
     """Folder of the program and the operators."""
-    beside = Path(sys.executable).parent
-    cmake = shutil.which('cmake', path=f'{beside}{os.pathsep}{os.environ["PATH"]}')
-    if cmake is None:
-        pytest.skip('there is no cmake: pip install -r requirements/tests.txt')
 
     def make(folder):
-        python = f'-DPython_EXECUTABLE={sys.executable}'
-        environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
-        sources = ROOT / 'tools/deployment/cpp'
-        subprocess.run([cmake, '-S', sources, '-B', folder, python], env=environment, check=True)
-        subprocess.run([cmake, '--build', folder], check=True)
+        process = built('cpp', folder)
+        assert process.returncode == 0, process.stderr
 
     return made_once('cpp', make)
 
@@ -105,6 +96,7 @@ def test_attention_is_that_of_python(build, tmp_path):
         ((torch.eye(4)[None], 2, 'ward', 'auto'), 'linkage must be .*, got ward'),
         ((torch.eye(4)[None], 2, 'single', 'sklearn'), 'backend must be .*, got sklearn'),
         ((torch.eye(4)[None].log(), 2, 'single', 'cpu'), 'features must be finite'),
+        ((torch.zeros(1, 4, 0), 2, 'single', 'cpu'), 'features must have channels'),
         ((torch.eye(4), 2, 'single', 'cpu'), r'features must be \(B, N, C\), got 2 dims'),
     ],
 )

@@ -1,15 +1,13 @@
-"""What data a run reads, and how much of it."""
+"""What data a run reads, how much of it, and by which file it is evaluated."""
 
 from __future__ import annotations
-
-import sys
 
 import pytest
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
 from mmdet_atc.engine import load_config
-from mmdet_atc.engine.limit import limit_images
+from mmdet_atc.engine.data import check_evaluated_files, limit_images
 
 from ..conftest import ROOT
 
@@ -48,17 +46,40 @@ def test_the_main_process_may_load_the_data(workers):
     DataLoader([1], **{name: cfg.val_dataloader.get(name) for name in names})
 
 
-@pytest.mark.parametrize('place', ['config', 'working directory'])
-def test_modules_of_a_config_lie_beside_it_or_where_one_works(tmp_path, monkeypatch, place):
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    (tmp_path / 'here').mkdir()
-    monkeypatch.chdir(tmp_path / 'here')
-    name = f'mergers_of_the_{place.replace(" ", "_")}'
-    folder = tmp_path if place == 'config' else tmp_path / 'here'
-    (folder / f'{name}.py').write_text('FOUND = True')
-    # What is installed is not hidden by a file beside a config.
-    (tmp_path / 'torch.py').write_text('raise AssertionError')
-    imports = f"dict(imports=['mmdet_atc', 'torch', '{name}'], allow_failed_imports=False)"
-    (tmp_path / 'c.py').write_text(f"_base_ = '{CONFIG}'\ncustom_imports = {imports}\n")
-    load_config('../c.py')
-    assert sys.modules[name].FOUND
+def config(ann_file: str, evaluated: object, split: str = 'test', **dataset) -> Config:
+    data = dict(data_root='data', ann_file=ann_file, **dataset)
+    return Config({f'{split}_dataloader': dict(dataset=data), f'{split}_evaluator': evaluated})
+
+
+@pytest.mark.parametrize('split', ['val', 'test'])
+def test_another_split_without_its_evaluator_is_refused(split):
+    key = f'{split}_dataloader.dataset.ann_file'
+    with pytest.raises(ValueError, match=rf'{split}_evaluator reads .*val2017\.json.*/b\.json'):
+        load_config(CONFIG, {key: 'b.json'})
+    with pytest.raises(ValueError, match='would be by other images'):
+        load_config(CONFIG, {key: 'b.json', f'{split}_evaluator.classwise': True})
+    both = {key: 'b.json', f'{split}_evaluator.ann_file': 'data/shapes/b.json'}
+    assert load_config(CONFIG, both)[f'{split}_evaluator'].ann_file == 'data/shapes/b.json'
+
+
+def test_one_of_several_evaluators_is_refused():
+    good, other = dict(ann_file='data/a.json'), dict(ann_file='data/b.json')
+    check_evaluated_files(config('a.json', [good, dict(type='DumpDetResults')]))
+    with pytest.raises(ValueError, match=r'reads data/b\.json'):
+        check_evaluated_files(config('a.json', [good, other]))
+
+
+@pytest.mark.parametrize('evaluated', ['data/a.json', './data//a.json', 'data/x/../a.json', None])
+def test_spellings_of_one_path_are_one_file(evaluated):
+    check_evaluated_files(config('a.json', dict(ann_file=evaluated)))
+
+
+def test_wrapped_data_sets_are_looked_into():
+    wrapped = dict(dataset=dict(type='RepeatDataset', dataset=dict(ann_file='/a.json')))
+    cfg = Config(dict(val_dataloader=wrapped, val_evaluator=dict(ann_file='/b.json')))
+    with pytest.raises(ValueError, match=r'val_evaluator reads /b\.json'):
+        check_evaluated_files(cfg)
+
+
+def test_runs_without_evaluation_have_nothing_to_compare():
+    check_evaluated_files(Config(dict(val_dataloader=None, test_dataloader=dict())))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from argparse import Namespace
+
 import pytest
 import torch
 from mmengine.config import Config
 
-from mmdet_atc.engine.run import choose_start, load_config
+from mmdet_atc.engine.run import choose_start, choose_weights, load_config, prepare_training
 
 from ..conftest import ROOT
 
@@ -28,8 +31,9 @@ def test_a_single_path_can_still_be_given():
     assert cfg.test_evaluator.ann_file == '/mine/annotations/instances_val2017.json'
 
 
-def test_data_root_needs_one_in_the_config(tmp_path):
-    (tmp_path / 'c.py').write_text('a = 1\n')
+@pytest.mark.parametrize('text', ['', "data_root = ''", 'data_root = None'])
+def test_data_root_needs_one_in_the_config(tmp_path, text):
+    (tmp_path / 'c.py').write_text(f"ann_file = '/a.json'\n{text}\n")
     with pytest.raises(ValueError, match='no top-level data_root'):
         load_config(str(tmp_path / 'c.py'), dict(data_root='/mine'))
 
@@ -87,6 +91,23 @@ def test_resume_from_a_missing_file_is_an_error(tmp_path):
         choose_start(Config(dict(work_dir=str(tmp_path))), str(tmp_path / 'no.pth'))
 
 
+def test_a_test_with_the_config_of_a_resumed_run_resumes_nothing(tmp_path):
+    torch.save({}, tmp_path / 'a.pth')
+    cfg = Config(dict(resume=True, load_from='epoch_1.pth'))
+    choose_weights(cfg, str(tmp_path / 'a.pth'))
+    assert (cfg.resume, cfg.load_from) == (False, str(tmp_path / 'a.pth'))
+
+
+def test_scaling_a_rate_needs_the_batch_size_that_it_is_for(tmp_path):
+    (tmp_path / 'c.py').write_text(f"_base_ = '{CONFIG}'\nauto_scale_lr = None\n")
+    args = Namespace(
+        config=str(tmp_path / 'c.py'), work_dir=None, cfg_options=None, launcher='none',
+        limit_images=None, amp=False, auto_scale_lr=True, resume=None,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r'c\.py has no auto_scale_lr=dict\(base_batch_size'):
+        prepare_training(args)
+
+
 def test_remote_checkpoints_are_left_to_mmengine():
     cfg = Config(dict(load_from='https://example.org/a.pth', work_dir='w'))
     choose_start(cfg, None)
@@ -124,3 +145,19 @@ def test_resume_with_nothing_to_resume_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr('mmdet_atc.engine.run.print_log', lambda text, **kwargs: said.append(text))
     choose_start(Config(dict(work_dir=str(tmp_path), resume=False)), 'auto')
     assert said == [f'--resume: no checkpoint in {tmp_path}; training starts anew']
+
+
+@pytest.mark.parametrize('place', ['config', 'working directory'])
+def test_modules_of_a_config_lie_beside_it_or_where_one_works(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    name = f'mergers_of_the_{place.replace(" ", "_")}'
+    folder = tmp_path if place == 'config' else tmp_path / 'here'
+    (folder / f'{name}.py').write_text('FOUND = True')
+    # What is installed is not hidden by a file beside a config.
+    (tmp_path / 'torch.py').write_text('raise AssertionError')
+    imports = f"dict(imports=['mmdet_atc', 'torch', '{name}'], allow_failed_imports=False)"
+    (tmp_path / 'c.py').write_text(f"_base_ = '{CONFIG}'\ncustom_imports = {imports}\n")
+    load_config('../c.py')
+    assert sys.modules[name].FOUND

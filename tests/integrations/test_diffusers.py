@@ -226,6 +226,47 @@ def test_compiles_into_one_graph():
     torch.testing.assert_close(run(compiled), eager)
 
 
+def in_blocks(unet, **options):
+    """As diffusers' ``compile_repeated_blocks``, which its oldest version here does not have."""
+    for module in unet.modules():
+        if isinstance(module, BasicTransformerBlock):
+            module.compile(backend='eager', fullgraph=True, **options)
+    return unet
+
+
+@pytest.mark.parametrize(
+    'compiled',
+    [lambda unet: torch.compile(unet, backend='eager'), in_blocks],
+    ids=['all', 'blocks'],
+)
+def test_what_was_compiled_of_one_unet_is_not_run_for_another(compiled):
+    torch._dynamo.reset()
+
+    for make in (micro, lambda: apply_merging(micro(), COMPLETE, 0.5)):
+        torch.testing.assert_close(run(compiled(make())), run(make()))
+
+
+def test_compiles_with_sizes_that_change():
+    unet, context = apply_merging(micro(), COMPLETE, 0.5), torch.randn(1, 5, 8)
+    compiled = in_blocks(apply_merging(micro(), COMPLETE, 0.5), dynamic=True)
+    for height, width in ((8, 8), (8, 16), (12, 10)):
+        sample = torch.randn(1, 4, height, width)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                compiled(sample, 500, context).sample, unet(sample, 500, context).sample
+            )
+            assert compiled.token_clusters[0].num_clusters == height * width // 2
+
+
+def test_arguments_by_name_in_any_order():
+    unet = apply_merging(micro(), COMPLETE, 0.5)
+    sample, context = torch.randn(1, 4, 8, 32), torch.randn(1, 5, 8)
+    with torch.no_grad():
+        expected = unet(sample, 500, context).sample
+        out = unet(timestep=500, encoder_hidden_states=context, sample=sample).sample
+    assert torch.equal(out, expected)
+
+
 def test_a_unet_without_attention_at_full_resolution_says_so():
     unet = micro(
         down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
@@ -244,7 +285,7 @@ def test_a_unet_without_attention_at_full_resolution_says_so():
     [
         (dict(keep_rate=0), 'keep_rate must be in'),
         (dict(keep_rate=1.2), 'keep_rate must be in'),
-        (dict(keep_rate='half'), 'keep_rate must be a number'),
+        (dict(keep_rate='half'), 'keep_rate must be in'),
         (dict(max_downsample=0), 'max_downsample must be'),
         (dict(merging=dict(linkage='average', keep_rate=0.5)), 'leave it out of merging'),
         (dict(merging=dict(type='TopKMerging')), 'ranks tokens by attention'),
@@ -270,6 +311,7 @@ def test_bad_models_are_refused():
     vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
     for model, message in (
         (compiled, 'compiled already'),
+        (in_blocks(micro()), 'compiled already'),
         (without, 'no BasicTransformerBlock'),
         (vae, 'no BasicTransformerBlock'),
         (SimpleNamespace(unet=3), 'must be a pipeline'),

@@ -229,17 +229,95 @@ def test_images_of_another_size():
     assert [stage.num_clusters for stage in model.token_clusters] == [12, 6]
 
 
-def test_intermediate_features_are_of_all_patches():
+@pytest.mark.parametrize('kind', MODELS)
+def test_intermediate_features_are_of_all_patches(kind):
+    model, x = micro(**MODELS[kind]), pictures()
+    dense = micro(**MODELS[kind])
+    apply_merging(model, AVERAGE, PLAN)
+    outputs = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda block, args, out: outputs.append(out))
+    with torch.no_grad():
+        expected = model.forward_features(x)
+        stages, merged = model.token_clusters, list(outputs)
+        for norm in (False, True, False):
+            final, maps = model.forward_intermediates(x, norm=norm)
+            assert torch.equal(final, expected)
+            assert [tuple(level.shape) for level in maps] == [(2, 32, 4, 4)] * 4
+            for level, tokens, clusters in zip(
+                maps, merged, (None, *stages, stages[-1]), strict=True
+            ):
+                tokens = model.norm.forward(tokens) if norm else tokens
+                patches = tokens[:, model.num_prefix_tokens :]
+                if clusters is not None:
+                    patches = clusters.unmerge(patches)
+                assert torch.equal(level, patches.transpose(1, 2).reshape(2, 32, 4, 4))
+        first = model.forward_intermediates(x, indices=[0], stop_early=True)
+        assert model.token_clusters == ()
+        for ours, theirs in zip(first, dense.forward_intermediates(x, [0], stop_early=True)):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_models_of_features_only():
+    features = timm.create_model('test_vit', features_only=True).eval()
+    apply_merging(features.model, AVERAGE, PLAN)
+    with torch.no_grad():
+        maps = features(torch.rand(1, 3, 160, 160))
+    assert [tuple(level.shape) for level in maps] == [(1, 64, 10, 10)] * 3
+    assert [stage.num_clusters for stage in features.model.token_clusters] == [50, 25]
+    assert len(maps[-1].flatten(2).unique(dim=2)[0, 0]) == 25
+
+
+def test_pruned_models_give_all_patches():
     model, x = micro(), pictures()
     apply_merging(model, AVERAGE, PLAN)
     with torch.no_grad():
-        for _ in range(2):
-            final, maps = model.forward_intermediates(x, indices=[0, 1, 3], norm=True)
-        assert [tuple(level.shape) for level in maps] == [(2, 32, 4, 4)] * 3
-        assert torch.equal(final, model.forward_features(x))
-        apply_merging(model, AVERAGE, keep_rate_plan(0.5, (1,)))
-        first = model.forward_intermediates(x, indices=[1], norm=True)[1][0]
-    torch.testing.assert_close(maps[1], first)
+        expected = model.forward_intermediates(x, [2], output_fmt='NLC')[1][0]
+        assert model.prune_intermediate_layers([2], prune_norm=True) == [2]
+        assert torch.equal(model.forward_features(x)[:, 1:], expected)
+        hooks = hooks_of(remove_merging(model))
+    assert all(before == after == 0 for before, after, _ in hooks)
+
+
+def test_gradients_of_intermediate_features_are_those_of_all_features():
+    model, x, gradients = micro(), pictures(), []
+    apply_merging(model, AVERAGE, PLAN)
+    for features in (
+        lambda: model.forward_features(x)[:, 1:],
+        lambda: model.forward_intermediates(
+            x, indices=[3], norm=True, output_fmt='NLC', intermediates_only=True
+        )[0],
+    ):
+        model.zero_grad()
+        features().square().sum().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_masks_are_refused():
+    for proportional_attn in (True, False):
+        model = apply_merging(micro(), AVERAGE, PLAN, proportional_attn)
+        for mask in (dict(attn_mask=torch.zeros(2, 1, 17, 17)), dict(is_causal=True)):
+            with pytest.raises(ValueError, match='attn_mask and is_causal do not go with merged'):
+                model.blocks[1](torch.rand(2, 17, 32), **mask)
+
+
+def test_a_pass_that_failed_leaves_nothing_behind():
+    model, x = micro(dynamic_img_size=True), pictures()
+
+    def fail(mlp, args):
+        raise RuntimeError('out of memory')
+
+    with torch.no_grad():
+        one_patch = x[..., :16, :16]
+        dense = model(one_patch)
+        apply_merging(model, AVERAGE, PLAN)
+        failing = model.blocks[1].mlp.register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match='out of memory'):
+            model(x)
+        failing.remove()
+        assert torch.equal(model(one_patch), dense)
 
 
 def test_training_with_stochastic_depth_and_recomputed_activations():
@@ -276,6 +354,49 @@ def test_compiles_into_one_graph():
         compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
         torch.testing.assert_close(compiled(x), eager)
     assert [stage.num_clusters for stage in model.token_clusters] == [8, 4]
+
+
+def in_blocks(model: VisionTransformer) -> VisionTransformer:
+    for block in model.blocks:
+        block.compile(backend='eager')
+    return model
+
+
+@pytest.mark.parametrize('proportional_attn', [True, False])
+@pytest.mark.parametrize(
+    'compiled',
+    [lambda model: torch.compile(model, backend='eager'), in_blocks],
+    ids=['all', 'blocks'],
+)
+def test_what_was_compiled_of_one_model_is_not_run_for_another(compiled, proportional_attn):
+    torch._dynamo.reset()
+    x, more = pictures(), keep_rate_plan(0.25, blocks=(1, 2))
+
+    def merging(plan):
+        return apply_merging(micro(), AVERAGE, plan, proportional_attn)
+
+    with torch.no_grad():
+        for make in (micro, lambda: merging(PLAN), lambda: merging(more), micro):
+            torch.testing.assert_close(compiled(make())(x), make()(x))
+
+
+def test_a_forward_of_others_is_kept():
+    model, x = micro(), pictures()
+    calls = []
+
+    def counted(module):
+        forward = module.forward
+        module.forward = lambda *args, **kwargs: calls.append(module) or forward(*args, **kwargs)
+
+    counted(model.blocks[2].attn)
+    apply_merging(model, AVERAGE, PLAN)
+    counted(model.blocks[2])
+    with torch.no_grad():
+        model(x)
+        assert calls == [model.blocks[2], model.blocks[2].attn]
+        remove_merging(model)
+        assert torch.equal(model(x), micro()(x))
+    assert calls == [model.blocks[2], model.blocks[2].attn] * 2
 
 
 def test_copies_and_files_merge_by_themselves():
@@ -324,10 +445,14 @@ def test_bad_arguments_leave_the_model_as_it_was(change, message):
 def test_bad_models_are_refused():
     compiled_in_place = micro()
     compiled_in_place.compile(backend='eager')
+    one_block = micro()
+    one_block.blocks[0] = torch.compile(one_block.blocks[0], backend='eager')
     for model, message in (
         (timm.create_model('test_efficientnet'), 'must be a VisionTransformer of timm'),
         (torch.compile(micro(), backend='eager'), 'compiled already'),
         (compiled_in_place, 'compiled already'),
+        (in_blocks(micro()), 'compiled already'),
+        (one_block, 'compiled already'),
         (micro(block_fn=ResPostBlock), 'block 0 of the model is a ResPostBlock'),
         (nn.Identity(), 'must be a VisionTransformer of timm'),
     ):

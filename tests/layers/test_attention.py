@@ -72,7 +72,7 @@ def test_keys_are_averaged_over_heads():
 @pytest.mark.parametrize('qkv_bias', [True, False])
 @pytest.mark.parametrize('with_sizes', [True, False])
 def test_received_attention_is_the_mean_of_the_attention_matrix(monkeypatch, qkv_bias, with_sizes):
-    monkeypatch.setattr('mmdet_atc.layers.attention._QUERIES_AT_A_TIME', 4)
+    monkeypatch.setattr('mmdet_atc.merging.proportional._QUERIES_AT_A_TIME', 4)
     attention = Attention(24, 3, qkv_bias).double()
     x = torch.randn(2, 10, 24, dtype=torch.float64, requires_grad=True)
     sizes = torch.randint(1, 9, (2, 10)) if with_sizes else None

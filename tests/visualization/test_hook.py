@@ -9,6 +9,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
+from mmdet_atc.backbones import SViTAdapter
 from mmdet_atc.engine import Variant
 from mmdet_atc.visualization import hook as module
 from mmdet_atc.visualization.hook import ClusterVisualizationHook
@@ -73,6 +74,21 @@ def test_the_model_merges_as_before_afterwards(runner):
     assert runner.model.backbone.merger is own
 
 
+def test_what_svit_selects_is_drawn(runner):
+    backbone = SViTAdapter(embed_dim=48, num_heads=3, deform_num_heads=3).eval()
+    runner.model = SimpleNamespace(
+        backbone=backbone, data_preprocessor=runner.model.data_preprocessor
+    )
+    hook = ClusterVisualizationHook(draw=True)
+    hook.before_run(runner)
+    hook.after_val_iter(runner, 0, batch('a'), [])
+    [(name, picture, _)] = runner.drawn
+    assert name == 'clusters_0_a'
+    assert picture.dtype.name == 'uint8'
+    with pytest.raises(ValueError, match='an SViTAdapter has no methods, keep_rates'):
+        ClusterVisualizationHook(draw=True, methods=['tome']).before_run(runner)
+
+
 def test_nothing_is_drawn_unless_asked_for_nor_in_training_nor_twice(runner, monkeypatch):
     hook = ClusterVisualizationHook()
     hook.before_run(runner)
@@ -88,7 +104,7 @@ def test_nothing_is_drawn_unless_asked_for_nor_in_training_nor_twice(runner, mon
 def test_what_cannot_be_drawn_is_said_before_the_run(runner):
     with pytest.raises(ValueError, match="draw must be True or False, got 'no'"):
         ClusterVisualizationHook(draw='no')
-    with pytest.raises(ValueError, match='num_images must be at least 1, got 0'):
+    with pytest.raises(ValueError, match='num_images must be a positive integer, got 0'):
         ClusterVisualizationHook(num_images=0)
     with pytest.raises(ValueError, match='methods must be of'):
         ClusterVisualizationHook(draw=True, methods=['ward']).before_run(runner)

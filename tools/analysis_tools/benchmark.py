@@ -32,7 +32,7 @@ from mmdet_atc.engine import (
     usable_device,
 )
 from mmdet_atc.studies.figures import append_figures
-from mmdet_atc.studies.speed import backbones
+from mmdet_atc.studies.speed import backbones, backbones_report
 from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.studies.speed.measure import AMP, KINDS, Comparison
 from mmdet_atc.studies.speed.report import figures, plot, speed_table, stage_table
@@ -72,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     alone.add_argument('--images', type=Path, help='folder of eight JPEGs; default: noise')
     alone.add_argument('--bandwidth', type=float, help="bytes a second of the GPU's memory")
     alone.add_argument(
-        '--skip', nargs='+', choices=list(backbones.PARTS), default=[], help='of what is measured'
+        '--skip', nargs='+', choices=list(backbones.PARTS), default=[], help='what is not measured'
     )
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark'))
     parser.add_argument(
@@ -109,10 +109,10 @@ def compare_backbones(args: argparse.Namespace) -> None:
     print(
         f'ViT-Adapter-{args.size.upper()}, {shape}, {name}, torch {torch.__version__}, {weights}\n'
     )
-    print(backbones.figures_table(study.figures))
-    print(f'\n{backbones.stage_table(study.figures, args.bandwidth)}')
+    print(backbones_report.figures_table(study.figures))
+    print(f'\n{backbones_report.stage_table(study.figures, args.bandwidth)}')
     if args.figures:
-        found = backbones.csv_figures(study.figures)
+        found = backbones_report.csv_figures(study.figures)
         append_figures(args.figures, 'backbones', found, args.device)
 
 

@@ -15,15 +15,8 @@ from mmdet_atc.engine import (
     usable_device,
 )
 from mmdet_atc.studies.figures import append_figures
-from mmdet_atc.studies.speed.clustering import (
-    GRIDS,
-    METHODS,
-    as_table,
-    figures,
-    growth_table,
-    measure,
-    plot,
-)
+from mmdet_atc.studies.speed.clustering import GRIDS, METHODS, measure
+from mmdet_atc.studies.speed.clustering_report import as_table, figures, growth_table, plot
 
 
 def parse_args() -> argparse.Namespace:

@@ -28,8 +28,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('sweep', type=Path, help='--out-dir of tools/reproduce_table3.py')
     parser.add_argument('--benchmark', type=Path, help='benchmark.json; its configs only')
-    parser.add_argument('--measure', choices=KINDS, default='detector', help='of the benchmark')
-    parser.add_argument('--batch', type=int, help='of the benchmark; the first by default')
+    parser.add_argument(
+        '--measure', choices=KINDS, default='detector', help='which speed of the benchmark'
+    )
+    parser.add_argument('--batch', type=int, help="images a batch; default: the benchmark's first")
     parser.add_argument('--out-dir', type=Path, help='default: SWEEP_DIR')
     return parser.parse_args()
 

@@ -74,9 +74,9 @@ def draw(args: argparse.Namespace) -> list[str]:
     paths = find_images(args.images)
     cfg = load_config(args.config, args.cfg_options)
     backbone = cfg.model.backbone
-    mergings: dict = {'SViT': None}
-    if backbone.type != 'SViTAdapter' or args.methods or args.keep_rates:
-        mergings = mergings_to_compare(backbone.get('merging'), args.methods, args.keep_rates)
+    mergings = mergings_to_compare(
+        backbone.get('merging'), args.methods, args.keep_rates, backbone.type == 'SViTAdapter'
+    )
     variant = Variant(Path(args.config).stem, cfg)
     model = variant.build(args.device, args.checkpoint)
     pipeline = image_pipeline(cfg)

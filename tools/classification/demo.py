@@ -28,7 +28,7 @@ BLOCKS = (1, 2, 3)
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--epochs', type=int, default=8, help='of the dense model')
+    parser.add_argument('--epochs', type=int, default=8, help='epochs of the dense model')
     parser.add_argument('--finetune-epochs', type=int, default=2)
     parser.add_argument('--images', type=int, default=2000, help='to learn from')
     parser.add_argument(

@@ -67,11 +67,13 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
     torch.manual_seed(recipe.seed)
     options = {k: v for k in ('img_size', 'global_pool') if (v := getattr(args, k)) is not None}
-    num_classes = build_dataset(args.dataset, args.root, 'train').num_classes
+    train_data, val_data = (
+        build_dataset(args.dataset, args.root, split) for split in ('train', 'val')
+    )
     model = timm.create_model(
         args.model,
         pretrained=args.checkpoint is None and not args.scratch,
-        num_classes=num_classes,
+        num_classes=train_data.num_classes,
         drop_path_rate=args.drop_path,
         **options,
     )
@@ -81,15 +83,8 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
     what = merge_as_asked(model, args)
     config = resolve_model_data_config(model)
     size, mean, std = config['input_size'][-1], config['mean'], config['std']
-    train_data, val_data = (
-        build_dataset(
-            args.dataset,
-            args.root,
-            split,
-            build_transform(args.dataset, size, split == 'train', mean, std),
-        )
-        for split in ('train', 'val')
-    )
+    for data, training in ((train_data, True), (val_data, False)):
+        data.transform = build_transform(args.dataset, size, training, mean, std)
     args.out_dir.mkdir(parents=True, exist_ok=True)
     main_process = args.rank == 0
     kept = argparse.Namespace(
@@ -99,7 +94,7 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
         model,
         train_data,
         val_data,
-        num_classes,
+        train_data.num_classes,
         recipe,
         args.dataset in MULTI_LABEL,
         args.workers,

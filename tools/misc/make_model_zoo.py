@@ -3,8 +3,9 @@
 
     models() { ls -U configs/vit_adapter_$1_* configs/atc_*_$1_*average_* \
         configs/{tome,dpcknn,kmedoids,topk}_*_$1_r*; }
+    heads=$(ls configs/{atss,gfl,cascade,dino,mask2former}_*)
     python tools/analysis_tools/get_flops.py $(models t) $(models s) $(models b) $(models l) \
-        --out flops.json
+        $heads --out flops.json
     python tools/misc/make_model_zoo.py --flops flops.json
 
 Figures of other configs in the metafile that is there stay; weights and AP are renewed. Configs of
@@ -37,8 +38,7 @@ Written by `tools/misc/make_model_zoo.py` from `configs/metafile.yml`; do not ed
 Parameters in millions. GFLOPs are giga multiply-adds of one 800x1333 image, merging and deformable
 attention included, by `tools/analysis_tools/get_flops.py`. **AP is the paper's** (Table 3: COCO
 val2017, fine-tuned models; the dense models' is what they start from), not measured here; where
-its table could not be read, or has no such model, there is none; GFLOPs of other heads are not
-measured. Weights are the authors' files on
+its table could not be read, or has no such model, there is none. Weights are the authors' files on
 the Hugging Face hub, which any tool loads by this path.
 
 {elsewhere}
@@ -50,7 +50,7 @@ DENSE = Method(
     'dense', {}, 'ViT-Adapter', 'Vision Transformer Adapter for Dense Predictions',
     'https://arxiv.org/abs/2205.08534',
 )  # fmt: skip
-#: By a word of a config's name.
+#: Methods by their word in a config's name.
 BY_WORD = {'atc': METHODS['average'], 'vit': DENSE} | {
     name: method for name, method in METHODS.items() if method.family != 'ATC'
 }
@@ -141,7 +141,7 @@ def entry_of(name: str, metadata: dict) -> dict:
 
 
 def method_of(name: str) -> Method:
-    """Of a config, whose name may begin with that of a head."""
+    """The method of a config, whose name may begin with that of a head."""
     return next(BY_WORD[word] for word in name.split('_') if word in BY_WORD)
 
 

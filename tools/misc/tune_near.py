@@ -18,7 +18,7 @@ from mmdet_atc.studies.tables import markdown_table
 
 
 def nearest_distances(image: torch.Tensor) -> torch.Tensor:
-    """Of each token, sorted, ``(N,)`` int64."""
+    """Each token's distance to the nearest other one, sorted, ``(N,)`` int64."""
     distances = token_distances(fixed_point(image))
     distances.fill_diagonal_(torch.iinfo(torch.int64).max)
     return distances.amin(dim=1).sort().values

@@ -40,6 +40,7 @@ class _Wanted(ctypes.Structure):
         ('num_clusters', ctypes.c_int64),
         ('linkage', ctypes.c_int),
         ('threads', ctypes.c_int64),
+        ('lender', ctypes.c_void_p),  # null: the threads are the library's own
     )
 
 

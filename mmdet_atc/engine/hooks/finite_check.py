@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from mmdet_atc.arguments import check_counts
 from mmdet_atc.backbones import NonFiniteError, ViTAdapter, non_finite_error
 
 from ..private import unwrapped
@@ -34,8 +35,7 @@ class FiniteCheckHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, interval: int = 50) -> None:
-        if interval < 1:
-            raise ValueError(f'interval must be a positive number of iterations, got {interval!r}')
+        check_counts(interval=interval)
         self.interval = interval
         self._handle: RemovableHandle | None = None
         self._checking = False

@@ -14,16 +14,7 @@ def deformable_attention(
     Differentiable in ``value`` and ``projections``. Everything between is in float32 or better:
     half precision cannot tell neighbouring cells of a wide feature map apart.
 
-    Args:
-        value (Tensor): ``(B, S, H, D)``, the levels one after another.
-        projections (Tensor): What a query asks for, ``(B, Q, H * L * P * 3)``: offsets
-            ``(H, L, P, 2)`` as (x, y) from the reference point, in cells of the level; then the
-            weights' logits ``(H, L * P)``.
-        reference (Tensor): Centre of each query as (x, y) in [0, 1], ``(Q, 2)``.
-        shapes (tuple): Height and width of each level.
-
-    Returns:
-        Tensor: ``(B, Q, H, D)`` in the dtype of ``value``.
+    Arguments and result as of :func:`mmdet_atc.layers.deformable_attention`.
     """
     heads = value.shape[2]
     full = torch.promote_types(value.dtype, torch.float32)

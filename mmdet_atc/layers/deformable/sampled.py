@@ -10,17 +10,7 @@ from torch import Tensor
 def deformable_attention(
     value: Tensor, projections: Tensor, reference: Tensor, shapes: tuple[tuple[int, int], ...]
 ) -> Tensor:
-    """Weighted sum of bilinear samples per query and head; as :mod:`.plain`, in inference.
-
-    Args:
-        value (Tensor): ``(B, S, H, D)``, the levels one after another.
-        projections (Tensor): ``(B, Q, H * L * P * 3)``.
-        reference (Tensor): ``(Q, 2)``.
-        shapes (tuple): Height and width of each level.
-
-    Returns:
-        Tensor: ``(B, Q, H, D)``.
-    """
+    """Weighted sum of bilinear samples per query and head; as :mod:`.plain`, in inference."""
     heads = value.shape[2]
     count = projections.shape[2] // 3 // heads  # of samples
     offsets, logits = projections.split([heads * count * 2, heads * count], dim=2)

@@ -14,14 +14,7 @@ def depthwise_gelu(
 ) -> Tensor:
     """GELU of one 3×3 depth-wise convolution, zero-padded, on each level (ViT-Adapter, sec. 3.4).
 
-    Args:
-        x (Tensor): The levels one after another, ``(B, S, C)``.
-        weight (Tensor): ``(C, 1, 3, 3)``.
-        bias (Tensor): ``(C,)``.
-        shapes (tuple): Height and width of each level.
-
-    Returns:
-        Tensor: ``(B, S, C)``.
+    Arguments and result as of :func:`mmdet_atc.layers.depthwise_gelu`.
     """
     levels = x.split([height * width for height, width in shapes], dim=1)
     maps = [

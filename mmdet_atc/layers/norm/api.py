@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmdet_atc.native import can_run_triton, operator
 
+from ..precision import autocast_dtype
 from . import plain
 
 
@@ -26,7 +27,7 @@ def layer_norm(
     Returns:
         Tensor: ``(B, N, C)``.
     """
-    dtype = dtype or _wanted(x)
+    dtype = dtype or autocast_dtype(x.device.type) or x.dtype
     if not can_run_triton(x):
         with torch.autocast(x.device.type, enabled=False):
             return plain.layer_norm(x, weight, bias, eps, dtype)
@@ -59,17 +60,12 @@ def add_layer_norm(
     Returns:
         tuple[Tensor, Tensor]: The sum in the dtype of ``x``, which is what is normed, and its norm.
     """
-    dtype = dtype or _wanted(x)
+    dtype = dtype or autocast_dtype(x.device.type) or x.dtype
     if not can_run_triton(x):
         with torch.autocast(x.device.type, enabled=False):
             return plain.add_layer_norm(x, branch, scale, keep, weight, bias, eps, dtype)
     tensors = x.contiguous(), branch.contiguous(), scale, keep
     return _add_layer_norm(*tensors, weight, bias, eps, dtype)
-
-
-def _wanted(x: Tensor) -> torch.dtype:
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 @operator(

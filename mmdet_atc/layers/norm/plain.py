@@ -12,15 +12,7 @@ def layer_norm(
 ) -> Tensor:
     """Layer norm over the last dimension (Ba et al., 2016), statistics in float32 or better.
 
-    Args:
-        x (Tensor): ``(B, N, C)``.
-        weight (Tensor): ``(C,)``.
-        bias (Tensor): ``(C,)``.
-        eps (float): Added to the variance.
-        dtype (torch.dtype, optional): Of the result; that of ``x`` if None. Default: None.
-
-    Returns:
-        Tensor: ``(B, N, C)``.
+    Arguments and result as of :func:`mmdet_atc.layers.layer_norm`; None is the dtype of ``x``.
     """
     full = torch.promote_types(x.dtype, torch.float32)
     out = F.layer_norm(x.to(full), weight.shape, weight.to(full), bias.to(full), eps)
@@ -39,16 +31,7 @@ def add_layer_norm(
 ) -> tuple[Tensor, Tensor]:
     """``x + keep * scale * branch``, and the layer norm of that.
 
-    Args:
-        x (Tensor): The residual stream, ``(B, N, C)``.
-        branch (Tensor): What is added to it, ``(B, N, C)``.
-        scale (Tensor, optional): LayerScale of the branch, ``(C,)``.
-        keep (Tensor, optional): Stochastic depth: 0 for images that go without the branch, the
-            inverse of the probability to keep it for the others, ``(B,)``.
-        weight, bias, eps, dtype: As :func:`layer_norm`.
-
-    Returns:
-        tuple[Tensor, Tensor]: The sum in the dtype of ``x``, which is what is normed, and its norm.
+    Arguments and results as of :func:`mmdet_atc.layers.add_layer_norm`.
     """
     full = torch.promote_types(x.dtype, torch.float32)
     factor = None if keep is None else keep.to(full)[:, None, None]

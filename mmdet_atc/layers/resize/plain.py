@@ -23,18 +23,7 @@ def resized_sum(
 ) -> Tensor:
     """A map, plus a feature resized to it bilinearly, normed as in inference.
 
-    Args:
-        base (Tensor): Tokens of the map, row by row, ``(B, H * W, C)``.
-        feature (Tensor, optional): Tokens of another map, ``(B, h * w, C)``.
-        shape (tuple[int, int]): H and W.
-        grid (tuple[int, int]): h and w.
-        quads (Tensor, optional): A map's 2×2 blocks, each a token's channels: upper left, upper
-            right, lower left, lower right, ``(B, H / 2 * W / 2, 4 * C)``. Default: None.
-        norm (BatchNormParts, optional): Of the batch norm. Default: None.
-        dtype (torch.dtype, optional): Of the result; None is that of ``base``. Default: None.
-
-    Returns:
-        Tensor: ``(B, H * W, C)``; sums are taken in float32 or better.
+    Arguments and result as of :func:`mmdet_atc.layers.resized_sum`.
     """
     total = base.to(torch.promote_types(base.dtype, torch.float32))
     if quads is not None:

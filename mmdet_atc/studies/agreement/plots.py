@@ -1,10 +1,14 @@
-"""Plots of an analysis: a colour for each method, a marker for each keep rate."""
+"""Plots of analyses, given by the name of the detector.
+
+A method has a colour, a keep rate a marker.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +26,6 @@ def plot_agreement(analyses: Mapping[str, Analysis], path: Path) -> None:
 
     Dashed: as many regular blocks. Dotted: single patches, which merging can better in
     object purity alone.
-
-    Args:
-        analyses (Mapping[str, Analysis]): By the name of the detector.
-        path (Path): Picture to write.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -61,78 +61,65 @@ def plot_agreement(analyses: Mapping[str, Analysis], path: Path) -> None:
 
 
 def plot_sizes(analyses: Mapping[str, Analysis], path: Path) -> None:
-    """Clusters per image by their size in patches, one panel per merge block.
+    """Clusters per image by their size in patches, one panel per merge block."""
 
-    Args:
-        analyses (Mapping[str, Analysis]): By the name of the detector.
-        path (Path): Picture to write.
-    """
-    from matplotlib.figure import Figure
+    def per_image(analysis: Analysis, stage: Partition) -> np.ndarray:
+        counts = stage.sizes / len(stage.tokens)
+        return np.where(counts > 0, counts, np.nan)
 
-    blocks, styles = _merge_blocks(analyses), _styles(analyses)
-    figure = Figure(
-        figsize=(1.5 + 4 * len(blocks), 4.5 + 0.18 * len(analyses)), layout='constrained'
-    )
-    panels = figure.subplots(1, len(blocks), sharey=True, squeeze=False)[0]
-    for axes, block in zip(panels, blocks, strict=True):
-        bins = 1
-        for name, analysis in analyses.items():
-            stage = next((s for s in analysis.stages if s.block == block), None)
-            if stage is None:
-                continue
-            bins = max(bins, len(stage.sizes))
-            counts = stage.sizes / len(stage.tokens)
-            shown = np.where(counts > 0, counts, np.nan)
-            axes.plot(range(len(shown)), shown, **styles[name], label=name)
-        axes.set(title=f'after block {block}', xlabel='patches in a cluster', yscale='log')
+    figure, panels = _panels_of_blocks(analyses, per_image, sharey=True)
+    for axes in panels:
+        bins = max(len(line.get_xdata()) for line in axes.lines)
+        axes.set(xlabel='patches in a cluster', yscale='log')
         axes.set_xticks(range(bins), [bin_name(i) for i in range(bins)], rotation=45)
-        axes.grid(alpha=0.3)
     panels[0].set_ylabel('clusters per image')
-    _legend_below(figure, panels[0])
     figure.savefig(path, dpi=120)
 
 
 def plot_survival(analyses: Mapping[str, Analysis], path: Path) -> None:
-    """Share of each region's tokens that is left, one panel per merge block.
-
-    Args:
-        analyses (Mapping[str, Analysis]): By the name of the detector.
-        path (Path): Picture to write.
-    """
-    from matplotlib.figure import Figure
-
-    blocks, styles = _merge_blocks(analyses), _styles(analyses)
+    """Share of each region's tokens that is left, one panel per merge block."""
     patches = next(iter(analyses.values())).patches
     shown = [i for i, count in enumerate(patches.regions) if count > 0]
+    names = [REGIONS[i] for i in shown]
+
+    def rates(analysis: Analysis, stage: Partition) -> np.ndarray:
+        return 100 * survival(analysis.patches, stage)[shown]
+
+    figure, panels = _panels_of_blocks(analyses, rates)
+    for axes in panels:
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(range(len(names)), names, rotation=30, horizontalalignment='right')
+    panels[0].set_ylabel("tokens left, % of the region's patches")
+    figure.savefig(path, dpi=120)
+
+
+def _panels_of_blocks(
+    analyses: Mapping[str, Analysis],
+    values: Callable[[Analysis, Partition], np.ndarray],
+    **options: Any,
+) -> tuple[Any, Any]:
+    """A figure with a panel per merge block, in which each detector has a line."""
+    from matplotlib.figure import Figure
+
+    blocks = sorted({stage.block for analysis in analyses.values() for stage in analysis.stages})
     figure = Figure(
         figsize=(1.5 + 4 * len(blocks), 4.5 + 0.18 * len(analyses)), layout='constrained'
     )
-    panels = figure.subplots(1, len(blocks), squeeze=False)[0]
+    panels = figure.subplots(1, len(blocks), squeeze=False, **options)[0]
+    for (name, analysis), style in zip(analyses.items(), _styles(analyses).values(), strict=True):
+        for stage in analysis.stages:
+            axes, shown = panels[blocks.index(stage.block)], values(analysis, stage)
+            axes.plot(range(len(shown)), shown, **style, label=name)
     for axes, block in zip(panels, blocks, strict=True):
-        for name, analysis in analyses.items():
-            stage = next((s for s in analysis.stages if s.block == block), None)
-            if stage is None:
-                continue
-            rates = 100 * survival(analysis.patches, stage)[shown]
-            axes.plot(range(len(shown)), rates, **styles[name], label=name)
         axes.set(title=f'after block {block}')
-        axes.set_ylim(bottom=0)
-        axes.set_xticks(
-            range(len(shown)), [REGIONS[i] for i in shown], rotation=30, horizontalalignment='right'
-        )
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("tokens left, % of the region's patches")
     _legend_below(figure, panels[0])
-    figure.savefig(path, dpi=120)
+    return figure, panels
 
 
 def _left(patches: Partition, stage: Partition) -> float:
     """Tokens left of all, in per cent."""
     return 100 * sum(stage.tokens) / sum(patches.tokens)
-
-
-def _merge_blocks(analyses: Mapping[str, Analysis]) -> list[int]:
-    return sorted({stage.block for analysis in analyses.values() for stage in analysis.stages})
 
 
 def _styles(analyses: Mapping[str, Analysis]) -> dict[str, dict]:

@@ -1,4 +1,4 @@
-"""Tables and JSON of an analysis."""
+"""Tables and JSON of analyses, which are given by the name of the detector."""
 
 from __future__ import annotations
 
@@ -16,14 +16,7 @@ from .survival import REGIONS
 
 
 def as_json(analyses: Mapping[str, Analysis]) -> list[dict[str, Any]]:
-    """Figures as plain values; NaN becomes None.
-
-    Args:
-        analyses (Mapping[str, Analysis]): By the name of the detector.
-
-    Returns:
-        list[dict]: One entry per detector.
-    """
+    """Figures as plain values, one entry per detector; NaN becomes None."""
     return [
         dict(
             name=name,
@@ -38,14 +31,7 @@ def as_json(analyses: Mapping[str, Analysis]) -> list[dict[str, Any]]:
 
 
 def agreement_table(analyses: Mapping[str, Analysis]) -> str:
-    """Markdown: the measures per detector and merge block, those of equally many blocks beside it.
-
-    Args:
-        analyses (Mapping[str, Analysis]): By the name of the detector.
-
-    Returns:
-        str: The table, percentages.
-    """
+    """Markdown: measures in per cent after each merge, beside those of equally many blocks."""
     head = ['model', 'after', 'tokens', *map(measure_title, MEASURES)]
     patches = next(iter(analyses.values())).patches
     lines = [['single patches', '-', _tokens(patches), *_measures(patches)]]
@@ -60,13 +46,9 @@ def agreement_table(analyses: Mapping[str, Analysis]) -> str:
 
 
 def survival_table(analyses: Mapping[str, Analysis]) -> str:
-    """Markdown: share of each region's tokens that is left after each merge.
+    """Markdown: per cent of each region's tokens that is left after each merge.
 
-    Args:
-        analyses (Mapping[str, Analysis]): By the name of the detector.
-
-    Returns:
-        str: The table, percentages; ``-`` where the images have nothing of a region.
+    ``-`` stands where the images have nothing of a region.
     """
     lines = []
     for name, analysis in analyses.items():
@@ -79,14 +61,7 @@ def survival_table(analyses: Mapping[str, Analysis]) -> str:
 
 
 def size_table(analyses: Mapping[str, Analysis]) -> str:
-    """Markdown: clusters per image by size in patches, those of padding alone in a column apart.
-
-    Args:
-        analyses (Mapping[str, Analysis]): By the name of the detector.
-
-    Returns:
-        str: The table.
-    """
+    """Markdown: clusters per image by size in patches, those of padding alone in a column apart."""
     bins = max(len(stage.sizes) for each in analyses.values() for stage in each.stages)
     lines = []
     for name, analysis in analyses.items():

@@ -41,7 +41,7 @@ class Segments:
             Segments: The partition.
 
         Raises:
-            ValueError: If the masks have not three dimensions or not the same size.
+            ValueError: If masks are not three-dimensional, or not of one size.
         """
         if objects.ndim != 3 or ignored.ndim != 3 or objects.shape[1:] != ignored.shape[1:]:
             raise ValueError(

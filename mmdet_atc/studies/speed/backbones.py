@@ -6,7 +6,6 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +19,8 @@ from mmdet_atc.backbones.blocks_of_pass import BlocksOfPass
 from mmdet_atc.backbones.pretrained import load_pretrained_vit
 from mmdet_atc.checkpoints import load_safely, vit_state_dict
 from mmdet_atc.merging import AgglomerativeMerging
-from mmdet_atc.studies.figures import Figure as CsvFigure
-from mmdet_atc.studies.tables import markdown_table
 
+from .backbones_report import Figure
 from .launches import Launches, kernels_started
 from .memory import PeakMemory
 from .stages import StageTimes
@@ -59,23 +57,6 @@ SIZES: dict[str, dict[str, Any]] = dict(
 #: Mean and standard deviation of the configs' data preprocessor.
 _NORMALISATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16, float32=None)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured number.
-
-    Args:
-        model (str): A name of :data:`METHODS`.
-        setting (str): Precision, batch size and how it ran.
-        what (str): What was measured, with its unit.
-        value (float): The number.
-    """
-
-    model: str
-    setting: str
-    what: str
-    value: float
 
 
 def build_backbones(size: str, vit: str | None, device: torch.device) -> dict[str, ATCViTAdapter]:
@@ -175,19 +156,21 @@ class Study:
             if distributed and name != 'dense':
                 continue
             saved = {key: value.clone() for key, value in model.state_dict().items()}
-            step = self._step(model, precision, batch, distributed)
             device = self.images.device
-            if captured:
-                step = as_graph(step)
-            with PeakMemory(device) as memory:
-                times = interleaved_times({name: step}, self.repeats, device, warm_up=3)
+            try:
+                step = self._step(model, precision, batch, distributed)
+                if captured:
+                    step = as_graph(step)
+                with PeakMemory(device) as memory:
+                    times = interleaved_times({name: step}, self.repeats, device, warm_up=3)
+                del step
+            finally:
+                model.zero_grad(set_to_none=True)
+                model.load_state_dict(saved)
+                model.eval()
             self._add(name, setting, 'ms a step', 1e3 * statistics.median(times[name]))
             if not captured:
                 self._add(name, setting, 'peak MiB', memory.mebibytes or 0)
-            del step
-            model.zero_grad(set_to_none=True)
-            model.load_state_dict(saved)
-            model.eval()
 
     def authors_way(self, precision: str, batch: int) -> None:
         """One call with scikit-learn inside, image by image on the host, as the authors do it."""
@@ -325,67 +308,3 @@ def images_of(folder: Path | None, height: int, width: int) -> Tensor:
         )
     mean, std = (torch.tensor(x)[:, None, None] for x in _NORMALISATION)
     return F.pad((images - mean) / std, (0, -width % 32, 0, -height % 32))
-
-
-def figures_table(figures: list[Figure]) -> str:
-    """Markdown: a row per setting and measure, a column per model; times also over the dense one's.
-
-    Args:
-        figures (list[Figure]): In the order of the rows.
-
-    Returns:
-        str: The table, without stages.
-    """
-    cells: dict[tuple[str, str], dict[str, float]] = {}
-    for figure in figures:
-        cells.setdefault((figure.setting, figure.what), {})[figure.model] = figure.value
-    lines = []
-    for (setting, what), values in cells.items():
-        if ', ' in what:
-            continue
-        line = [f'{setting}: {what}']
-        for model in METHODS:
-            value, base = values.get(model), values.get('dense')
-            text = '' if value is None else f'{value:.2f}' if 'ms' in what else f'{value:.0f}'
-            if value and base and 'ms' in what and model != 'dense':
-                text += f' ({base / value:.2f}x)'
-            line.append(text)
-        lines.append(line)
-    return markdown_table(['', *METHODS], lines)
-
-
-def stage_table(figures: list[Figure], bandwidth: float | None = None) -> str:
-    """Markdown: time, launches and bytes by stage, and the least time that the bytes take.
-
-    Args:
-        figures (list[Figure]): With those of :meth:`Study.stages`.
-        bandwidth (float, optional): Bytes a second that the device's memory moves. Default: None.
-
-    Returns:
-        str: A table per model.
-    """
-    tables = []
-    for model in METHODS:
-        mine = {f.what: f.value for f in figures if f.model == model and ', ' in f.what}
-        stages = [what.rpartition(', ')[0] for what in mine if what.endswith(', ms')]
-        if not stages:
-            continue
-        head = [model, 'ms', 'launches', 'MiB moved', *(['floor, ms', 'of it'] * bool(bandwidth))]
-        lines = []
-        rows = [[mine[f'{s}, {w}'] for w in ('ms', 'launches', 'MiB moved')] for s in stages]
-        rows.append([sum(column) for column in zip(*rows, strict=True)])
-        for stage, (ms, launches, moved) in zip([*stages, 'all'], rows, strict=True):
-            line = [stage, f'{ms:.2f}', f'{launches:.0f}', f'{moved:.0f}']
-            if bandwidth:
-                floor = 1e3 * moved * 2**20 / bandwidth
-                line += [f'{floor:.2f}', f'{floor / ms:.2f}']
-            lines.append(line)
-        tables.append(markdown_table(head, lines))
-    return '\n\n'.join(tables)
-
-
-def csv_figures(figures: list[Figure]) -> Iterator[CsvFigure]:
-    """The figures as :func:`~mmdet_atc.studies.figures.append_figures` takes them."""
-    for figure in figures:
-        unit = next(unit for unit in ('ms', 'MiB', 'launches') if unit in figure.what)
-        yield f'{figure.model}, {figure.setting}', figure.what, [figure.value], unit

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmdet.models.detectors import BaseDetector
+from mmdet.models.roi_heads import CascadeRoIHead
 from torch.utils.flop_counter import FlopCounterMode
 
 #: A bilinear sample is four multiply-adds, and one more weighs it (Zhu et al., 2021, eq. 3).
@@ -39,7 +42,8 @@ def count_macs(model: BaseDetector, inputs: dict) -> dict[str, float]:
 
     Counted are convolutions, matrix products (those of the clustering's distances too), attention
     and the sampling of deformable attention, at the shapes that really occur; not counted are
-    element-wise operations, normalisation and comparisons.
+    element-wise operations, normalisation and comparisons. Detectors with regions get masks of as
+    many as they detect at most.
 
     Args:
         model (BaseDetector): Detector in evaluation mode, on the CPU: mmcv's CUDA operator hides
@@ -50,7 +54,8 @@ def count_macs(model: BaseDetector, inputs: dict) -> dict[str, float]:
         dict[str, float]: Multiply-adds of ``backbone``, ``neck`` (0 where there is none), ``heads``
         and ``total``.
     """
-    counter, _ = _counted(model, **inputs, mode='tensor')
+    with _masks_of_detections(getattr(model, 'roi_head', None)):
+        counter, _ = _counted(model, **inputs, mode='tensor')
     by_module = counter.get_flop_counts()
     parts = {
         part: sum(by_module.get(f'{type(model).__name__}.{part}', {}).values()) / 2
@@ -72,3 +77,23 @@ def _counted(call: Callable, *args, **kwargs) -> tuple[FlopCounterMode, Any]:
     with counter:
         result = call(*args, **kwargs)
     return counter, result
+
+
+@contextmanager
+def _masks_of_detections(roi_head: Any) -> Iterator[None]:
+    """In mode tensor mmdet's cascades predict masks of all regions, in inference of detections."""
+    if not isinstance(roi_head, CascadeRoIHead) or not roi_head.with_mask:
+        yield
+        return
+    forward = roi_head._mask_forward
+
+    def of_the_first(stage: int, x: tuple, rois: torch.Tensor) -> dict:
+        results = forward(stage, x, rois[: roi_head.test_cfg.max_per_img])
+        masks = results['mask_preds']
+        return dict(mask_preds=F.pad(masks, (0, 0, 0, 0, 0, 0, 0, len(rois) - len(masks))))
+
+    roi_head._mask_forward = of_the_first
+    try:
+        yield
+    finally:
+        del roi_head._mask_forward

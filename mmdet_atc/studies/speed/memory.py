@@ -34,18 +34,14 @@ class PeakMemory:
 
     def __enter__(self) -> PeakMemory:
         gc.collect()
+        self._before = memory_in_use(self.device)
         if self.device.type == 'cuda':
-            torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
-            self._before: float | None = torch.cuda.memory_allocated(self.device) / 2**20
             return self
-        _return_freed_memory()
         try:
             _CLEAR.write_text('5')  # sets the high-water mark to what is resident now
         except OSError:
             self._before = None
-        else:
-            self._before = _resident('VmRSS')
         return self
 
     def __exit__(self, *_) -> None:
@@ -71,15 +67,10 @@ def memory_in_use(device: torch.device) -> float | None:
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
         return torch.cuda.memory_allocated(device) / 2**20
-    _return_freed_memory()
-    return _resident('VmRSS')
-
-
-def _return_freed_memory() -> None:
-    """Give back what the C library holds for later: its reuse would not show."""
-    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc only
-    if trim is not None:
+    # The C library's reuse of what it holds for later would not show: it gives that back.
+    if (trim := getattr(ctypes.CDLL(None), 'malloc_trim', None)) is not None:  # glibc only
         trim(0)
+    return _resident('VmRSS')
 
 
 def _resident(field: str) -> float | None:

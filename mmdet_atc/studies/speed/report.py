@@ -13,14 +13,7 @@ from .stages import STAGES
 
 
 def speed_table(rows: Sequence[Row]) -> str:
-    """Markdown: images per second, speed-up over the first row of the same batch, peak memory.
-
-    Args:
-        rows (Sequence[Row]): Rows of one or more batch sizes, the base first in each.
-
-    Returns:
-        str: The table.
-    """
+    """Markdown: images per second, speed-up over the first row of the same batch, peak memory."""
     kinds = list(rows[0].seconds)
     head = ['model', 'batch', 'tokens (first, last block)']
     head += [f'{kind}, img/s' for kind in kinds] + [f'{kind}, MiB' for kind in kinds]
@@ -39,14 +32,7 @@ def speed_table(rows: Sequence[Row]) -> str:
 
 
 def stage_table(rows: Sequence[Row]) -> str:
-    """Markdown: milliseconds per stage of a call and in all, of the rows that have them.
-
-    Args:
-        rows (Sequence[Row]): The rows.
-
-    Returns:
-        str: The table.
-    """
+    """Markdown: milliseconds per stage of a call and in all, of the rows that have them."""
     stages = [stage for stage in STAGES if any(stage in row.stages for row in rows)]
     head = ['model', 'batch', *(f'{stage}, ms' for stage in stages), 'whole, ms']
     lines = []
@@ -62,13 +48,7 @@ def stage_table(rows: Sequence[Row]) -> str:
 def figures(rows: Sequence[Row], amp: str, shape: Sequence[int]) -> Iterator[Figure]:
     """Times, speed-ups and peaks as :func:`~mmdet_atc.studies.figures.append_figures` takes them.
 
-    Args:
-        rows (Sequence[Row]): The rows.
-        amp (str): Precision.
-        shape (Sequence[int]): Height and width of the images.
-
-    Yields:
-        Figure: One for each measurement of each row.
+    ``shape`` is the height and width of the images.
     """
     for row in rows:
         case = f'{row.name}, batch {row.batch}, {shape[0]}x{shape[1]}, amp {amp}'
@@ -81,12 +61,7 @@ def figures(rows: Sequence[Row], amp: str, shape: Sequence[int]) -> Iterator[Fig
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Speed relative to the first detector, one panel per measurement.
-
-    Args:
-        rows (Sequence[Row]): The rows.
-        path (Path): Picture to write.
-    """
+    """Speed relative to the first detector, one panel per measurement, as a picture at ``path``."""
     from matplotlib.figure import Figure
 
     kinds = list(rows[0].seconds)

@@ -1,4 +1,8 @@
-"""What a sweep found, beside the paper's values."""
+"""What a sweep found, beside the paper's values.
+
+The functions take figures by cell, as :meth:`Sweep.evaluate` returns them, and the paper's as
+:func:`paper_values`.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +37,7 @@ def below_dense(
 ) -> tuple[dict[Cell, dict], dict[str, APs]]:
     """Both with the dense model's AP taken off, for images that the paper does not have.
 
-    Args:
-        figures (Mapping[Cell, dict]): As :meth:`Sweep.evaluate` returns them, with the dense model
-            of each size.
-        paper (Mapping[str, APs]): As :func:`paper_values`.
-
-    Returns:
-        tuple: ``figures`` and ``paper`` of the same cells; AP is 0 of dense models and mostly
-        negative of others.
+    ``figures`` must have the dense model of each size. Its AP becomes 0, others mostly negative.
     """
     dense = {cell.size: cell for cell in figures if cell.method == 'dense'}
     ours, theirs = {}, {}
@@ -57,13 +54,7 @@ def below_dense(
 
 
 def write_csv(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs]) -> None:
-    """One line per cell; what is not known is left empty.
-
-    Args:
-        path (Path): File to write.
-        figures (Mapping[Cell, dict]): As :meth:`Sweep.evaluate` returns them.
-        paper (Mapping[str, APs]): As :func:`paper_values`.
-    """
+    """One line per cell; what is not known is left empty."""
     with path.open('w', newline='') as file:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
@@ -73,17 +64,7 @@ def write_csv(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs]
 def write_markdown(
     path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs], note: str
 ) -> str:
-    """The same as a table.
-
-    Args:
-        path (Path): File to write.
-        figures (Mapping[Cell, dict]): As :meth:`Sweep.evaluate` returns them.
-        paper (Mapping[str, APs]): As :func:`paper_values`.
-        note (str): What was evaluated, above the table.
-
-    Returns:
-        str: The text that was written.
-    """
+    """The same as a table below ``note``, which says what was evaluated; returns the text."""
     records = [_record(cell, values, paper) for cell, values in figures.items()]
     head = [column.replace('_', ' ') for column in _COLUMNS]
     table = markdown_table(head, [[record[column] for column in _COLUMNS] for record in records])
@@ -95,14 +76,7 @@ def write_markdown(
 def plot(
     path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs], quantity: str = 'AP'
 ) -> None:
-    """Box and mask AP over keep rate, one panel per size and regime; the paper's dashed.
-
-    Args:
-        path (Path): Picture to write.
-        figures (Mapping[Cell, dict]): As :meth:`Sweep.evaluate` returns them.
-        paper (Mapping[str, APs]): As :func:`paper_values`.
-        quantity (str): What the figures are. Default: ``'AP'``.
-    """
+    """Box and mask AP over keep rate, one panel per size and regime; the paper's dashed."""
     from matplotlib.figure import Figure
 
     merging = [cell for cell in figures if cell.method != 'dense']

@@ -164,7 +164,7 @@ def test_the_tool_writes_tables_figures_and_plots(tmp_path, tool, capsys, monkey
     ('args', 'message'),
     [
         ([CONFIG, CONFIG], 'error: given more than once: atc_vit_adapter_micro_shapes'),
-        (['configs/none.py'], 'error: configs/none.py: no such config'),
+        (['configs/none.py'], "error: no config at 'configs/none.py'"),
         ([CONFIG, '--limit-images', '0'], '--limit-images: must be a whole number of at least 1'),
         ([CONFIG, '--device', 'cuda:99'], "argument --device: 'cuda:99' cannot be used here"),
         ([CONFIG, '--checkpoints', 'a', 'b'], '2 checkpoints for 1 configs'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,14 +13,11 @@ from torch import nn
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.studies.figures import append_figures
 from mmdet_atc.studies.speed import backbones
-from mmdet_atc.studies.speed.backbones import (
-    METHODS,
+from mmdet_atc.studies.speed.backbones import METHODS, Study, build_backbones, images_of
+from mmdet_atc.studies.speed.backbones_report import (
     Figure,
-    Study,
-    build_backbones,
     csv_figures,
     figures_table,
-    images_of,
     stage_table,
 )
 from mmdet_atc.studies.speed.launches import Launches
@@ -104,11 +102,14 @@ def test_images_are_normalised_and_padded(tmp_path):
     assert not images[..., 90:].any()
 
 
-def test_settings_of_models_are_as_before(small):
+def test_settings_of_models_are_as_before(small, monkeypatch):
     study = Study(build_backbones('t', None, CPU), images_of(None, 64, 64)[:1], repeats=1)
     before = {name: p.clone() for name, p in study.models['dense'].state_dict().items()}
     study.inference('float32', 1, captured=True)
     study.training('float32', 1)
+    monkeypatch.setattr(backbones, 'interleaved_times', Mock(side_effect=RuntimeError))
+    with pytest.raises(RuntimeError):  # as out of memory
+        study.training('float32', 1)
     model = study.models['dense']
     assert model.captured is None
     assert not any(isinstance(m, nn.Module) and m.training for m in model.modules())

@@ -59,3 +59,17 @@ def test_any_detector_has_a_backbone_and_heads(head):
     assert (macs['neck'] > 0) == (head != 'mask2former')
     assert macs['heads'] > macs['backbone']
     assert macs['total'] == macs['backbone'] + macs['neck'] + macs['heads']
+
+
+def test_cascades_predict_masks_of_what_they_detect():
+    model = built(tiny('cascade_mask_rcnn_atc_vit_adapter_s_average_r50')).eval()
+    inputs = model.data_preprocessor(noise_batch(64, 96), training=False)
+    counted = []
+    for detections in (3, 5):
+        model.roi_head.test_cfg.max_per_img = detections
+        counted.append(count_macs(model, inputs)['heads'])
+    head = model.roi_head.mask_head[0]
+    weights = sum(conv.conv.weight.numel() for conv in head.convs) + head.upsample.weight.numel()
+    a_mask = weights * 14**2 + head.conv_logits.weight.numel() * 28**2
+    assert counted[1] - counted[0] == 3 * 2 * a_mask
+    assert '_mask_forward' not in vars(model.roi_head)

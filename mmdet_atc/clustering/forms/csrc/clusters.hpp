@@ -103,7 +103,7 @@ struct Sums {
 
 // All pairs of clusters, by number; for single linkage by the tokens of their lowest edge.
 inline Pairs AllPairs(
-    const Directions& directions, const Clusters& clusters, Linkage linkage, Index threads) {
+    const Directions& directions, const Clusters& clusters, Linkage linkage, const Threads& threads) {
     const Index count = clusters.size(), n = directions.size();
     const Sums sums(directions, clusters);
     std::vector<Pairs> found(count);

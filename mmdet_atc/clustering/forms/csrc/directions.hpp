@@ -13,7 +13,7 @@
 class Directions {
   public:
     // Of features (n x channels).
-    Directions(const double* features, Index n, Index channels, Index threads)
+    Directions(const double* features, Index n, Index channels, const Threads& threads)
         : n_(n), channels_(channels), q_(n * channels), excess_(n), nonzero_(n) {
         constexpr Index kTokens = 64;
         ShareOut((n + kTokens - 1) / kTokens, threads, [&](Index part) {

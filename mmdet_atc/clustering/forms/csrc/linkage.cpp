@@ -33,7 +33,7 @@ namespace {
 struct Wanted {
     Index num_clusters;
     int linkage;
-    Index threads;
+    Threads threads;
 };
 
 // Limits that were tried, pairs of tokens within them, clusters left when these were used up.
@@ -186,7 +186,11 @@ extern "C" int atc_cluster_features(
     Index* labels, Pair* merges, Report* reports) {
     return WithMemory([&] {
         Wanted mine = *wanted;
-        mine.threads = std::max<Index>(1, wanted->threads / std::max<Index>(1, batch));
+        if (batch > 1) {
+            // Whoever lends threads need not lend them to each other.
+            const Threads& all = wanted->threads;
+            mine.threads = all.lender ? 1 : std::max<Index>(1, all.count / batch);
+        }
         ShareOut(batch, wanted->threads, [&](Index image) {
             Image work(features + image * n * channels, n, channels, mine);
             const Pairs& found = work.Merge();

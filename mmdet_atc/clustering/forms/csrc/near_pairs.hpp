@@ -75,7 +75,7 @@ void ForEachAtLeast(float threshold, const Vector (&row)[kTileVectors], Visit vi
 class NearPairs {
   public:
     // Among some tokens, in rising order.
-    NearPairs(const Directions& directions, const std::vector<Token>& tokens, Index threads)
+    NearPairs(const Directions& directions, const std::vector<Token>& tokens, const Threads& threads)
         : directions_(directions), tokens_(tokens), n_(tokens.size()), threads_(threads) {
         constexpr Index kFew = 20;
         if (directions.channels() > kFew) {
@@ -342,7 +342,9 @@ class NearPairs {
 
     const Directions& directions_;
     const std::vector<Token>& tokens_;
-    Index n_, threads_, axes_ = 0, width_ = 0;
+    Index n_;
+    Threads threads_;
+    Index axes_ = 0, width_ = 0;
     std::vector<Token> sorted_;  // along the first axis: positions in the list
     std::vector<Token> place_;   // of the list's positions among the sorted
     std::vector<float> rows_;    // n x width_, sorted, as are panels

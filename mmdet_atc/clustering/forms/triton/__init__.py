@@ -8,6 +8,8 @@ import os
 import torch
 from torch import Tensor
 
+from mmdet_atc.native import why_no_triton
+
 #: ``0``: plain torch in the place of the kernels.
 ENVIRONMENT = 'MMDET_ATC_TRITON'
 
@@ -30,11 +32,7 @@ def _why_not(device: torch.device) -> str:
         return 'the kernels are for CUDA, not for ROCm'
     if torch.cuda.get_device_capability(device) < (8, 0):
         return f'{torch.cuda.get_device_name(device)} is older than compute capability 8.0'
-    try:
-        import triton  # noqa: F401
-    except ImportError as error:
-        return f'Triton cannot be imported ({error})'
-    return ''
+    return why_no_triton()
 
 
 def cluster_features(features: Tensor, num_clusters: int, linkage: str) -> Tensor:

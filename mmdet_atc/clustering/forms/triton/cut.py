@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .group import HEIGHT, LABEL, MATE, NEVER, NODE_ROWS, PAIR, POSITION, POSITIONS, load_fresh
+from .group import HEIGHT, MATE, NEVER, NODE_ROWS, PAIR, POSITION, POSITIONS, load_fresh
 
 
 @triton.jit
@@ -45,6 +45,17 @@ def lowest_values(values, is_wanted, wanted):
 
 
 @triton.jit
+def roots_of(parent):
+    """The root of each token's tree, given the next token on the way to it or itself."""
+    moves = True
+    while moves:
+        above = tl.gather(parent, parent, axis=0)
+        moves = tl.max((above != parent).to(tl.int32), axis=0) > 0
+        parent = above
+    return parent
+
+
+@triton.jit
 def label_kernel(
     nodes, labels, num_tokens, num_clusters, IS_SINGLE: tl.constexpr, NODES: tl.constexpr
 ):
@@ -69,40 +80,31 @@ def label_kernel(
         ties = is_filed & (height == border)
         last = lowest_values(pair, ties, tl.sum(ties.to(tl.int32), axis=0) - excess)
         is_kept &= (ties == 0) | (pair <= last)
-    parent = nodes + MATE * num_tokens
-    owner = i.to(tl.int64)
-    if not IS_SINGLE:
-        # A cluster is filed by its smallest member under the other's.
-        owner = tl.where(is_kept, pair >> POSITION, owner)
-    tl.debug_barrier()
-    tl.store(parent + i, owner, mask=is_node)
-    tl.debug_barrier()
-    grows = True
-    while grows:
-        if IS_SINGLE:
-            # The trees of the kept edges: the larger root goes under the smaller.
-            u = load_fresh(parent + (pair >> POSITION), is_kept, 0)
-            v = load_fresh(parent + (pair & POSITIONS), is_kept, 0)
+    # Positions are at most 15 bits: as few bytes of shared memory as can be.
+    own = i.to(tl.int16)
+    lower = tl.where(is_kept, (pair >> POSITION).to(tl.int16), own)
+    if IS_SINGLE:
+        # The trees of the kept edges: the larger root goes under the smaller.
+        parent = nodes + MATE * num_tokens
+        upper = tl.where(is_kept, (pair & POSITIONS).to(tl.int16), own)
+        owner = own
+        grows = True
+        while grows:
+            u = tl.gather(owner, lower, axis=0)
+            v = tl.gather(owner, upper, axis=0)
             is_between = is_kept & (u != v)
             tl.debug_barrier()
-            tl.atomic_min(
-                parent + tl.maximum(u, v), tl.minimum(u, v), mask=is_between, sem='relaxed'
-            )
+            tl.store(parent + i, owner.to(tl.int64), mask=is_node)
+            tl.debug_barrier()
+            above = tl.minimum(u, v).to(tl.int64)
+            tl.atomic_min(parent + tl.maximum(u, v), above, mask=is_between, sem='relaxed')
+            tl.debug_barrier()
+            owner = load_fresh(parent + i, is_node, 0).to(tl.int16)
+            owner = roots_of(tl.where(is_node, owner, own))
             grows = tl.max(is_between.to(tl.int32), axis=0) > 0
-            tl.debug_barrier()
-            owner = load_fresh(parent + i, is_node, 0)
-        else:
-            grows = False
-        moves = True
-        while moves:
-            above = load_fresh(parent + owner, is_node, 0)
-            moves = tl.max((is_node & (above != owner)).to(tl.int32), axis=0) > 0
-            owner = above
-            tl.debug_barrier()
-            tl.store(parent + i, owner, mask=is_node)
-            tl.debug_barrier()
-    is_root = is_node & (owner == i)
-    number = tl.cumsum(is_root.to(tl.int32), axis=0) - 1
-    tl.store(nodes + LABEL * num_tokens + i, number.to(tl.int64), mask=is_root)
-    tl.debug_barrier()
-    tl.store(labels + i, load_fresh(nodes + LABEL * num_tokens + owner, is_node, 0), mask=is_node)
+    else:
+        # A cluster is filed by its smallest member under the other's.
+        owner = roots_of(lower)
+    number = tl.cumsum((is_node & (owner == own)).to(tl.int32), axis=0) - 1
+    label = tl.gather(number.to(tl.int16), owner, axis=0)
+    tl.store(labels + i, label.to(tl.int64), mask=is_node)

@@ -12,7 +12,6 @@ from .cut import label_kernel
 from .equal import merge_equal
 from .fixed_point import prepare_means, prepare_tokens
 from .group import (
-    CLOSEST,
     CLOSEST_PAIR,
     COUNTERS,
     DOUBTS,
@@ -22,6 +21,7 @@ from .group import (
     NEVER,
     NODE_ROWS,
     SELECTED,
+    SETTLED,
     share_of,
     wait_for_group,
 )
@@ -154,6 +154,7 @@ def cluster_kernel(
             wait_for_group(counters, programs)
             if program == 0:
                 tl.store(counters + SELECTED, tl.zeros((), tl.int64))
+                tl.store(counters + SETTLED, tl.zeros((), tl.int64))
             if merged == 0:
                 merge_equal(
                     directions,
@@ -274,6 +275,7 @@ def cluster_kernel(
                     start,
                     count,
                     fixed_limit,
+                    wanted,
                     program,
                     programs,
                     num_tokens,
@@ -323,7 +325,6 @@ def cluster_kernel(
         wait_for_group(counters, programs)
         if program == 0:
             tl.store(counters + LOWEST, tag * 0 + NEVER)
-            tl.store(counters + CLOSEST, tag * 0 + NEVER)
             tl.store(counters + CLOSEST_PAIR, tag * 0 + NEVER)
         if LINKAGE == 'complete':
             list_members(nodes, counters, program, programs, num_tokens, BLOCK)
@@ -368,6 +369,7 @@ def cluster_kernel(
                 tag,
                 first,
                 last - first,
+                program,
                 programs,
                 num_tokens,
                 capacity,
@@ -380,6 +382,7 @@ def cluster_kernel(
                 counters,
                 first,
                 last,
+                NEVER,
                 num_tokens,
                 num_channels,
                 IS_AVERAGE,

@@ -51,10 +51,13 @@ EDGE_ROWS = tl.constexpr(4)
 # Entries of `counters` (B, COUNTERS) int64, zero at first; those of many writers lie apart.
 BARRIER = tl.constexpr(0)
 MERGED = tl.constexpr(16)
+#: How many merges are filed below all that are still possible.
+SETTLED = tl.constexpr(24)
 SELECTED = tl.constexpr(32)
 LOWEST = tl.constexpr(48)
-#: Whether rounding may decide a merge; of all edges the lowest of the closest, for scans.
+#: Whether rounding may decide a merge.
 DOUBTS = tl.constexpr(52)
+#: How much nearer than NEVER the closest edge is; the lowest pair of that distance, for scans.
 CLOSEST = tl.constexpr(56)
 CLOSEST_PAIR = tl.constexpr(60)
 #: How much nearer than FAR the nearest neighbours of the sampled tokens are.
@@ -73,7 +76,7 @@ POSITIONS = tl.constexpr(2**15 - 1)
 def wait_for_group(counters, programs):
     """All programs of an image have come here, and see what the others wrote before."""
     tl.debug_barrier()
-    ticket = tl.atomic_add(counters + BARRIER, 1, sem='acq_rel', scope='gpu')
+    ticket = tl.atomic_add(counters + BARRIER, 1, sem='acq_rel', scope='gpu').to(tl.int32)
     last = (ticket // programs + 1) * programs
     while tl.atomic_add(counters + BARRIER, 0, sem='acquire', scope='gpu') < last:
         pass

@@ -31,6 +31,7 @@ from .group import (
     PAIR,
     POSITION,
     POSITIONS,
+    SETTLED,
     SIZE,
     SOURCE,
     UNSURE,
@@ -49,6 +50,7 @@ def find_nearest(
     start,
     count,
     limit,
+    program,
     programs,
     num_tokens,
     capacity,
@@ -67,19 +69,28 @@ def find_nearest(
 
     Args:
         limit: What lies above it is not among the edges.
+
+    Returns:
+        The distance of the closest edge; NEVER if there is none.
     """
     best = nodes + BEST * num_tokens
     best_pair = nodes + BEST_PAIR * num_tokens
     lanes = tl.arange(0, BLOCK)
+    closest = tl.full((BLOCK,), NEVER, tl.int64)
     for s in range(0, count, BLOCK):
         e = start + s + lanes
         is_edge = s + lanes < count
         ends = tl.load(edges + ENDS * capacity + e, mask=is_edge, other=-1)
         is_live = ends >= 0
-        distance = tl.load(edges + DISTANCE * capacity + e, mask=is_live, other=0)
+        distance = tl.load(edges + DISTANCE * capacity + e, mask=is_live, other=NEVER)
         tl.atomic_min(best + (ends >> POSITION), distance, mask=is_live, sem='relaxed')
         tl.atomic_min(best + (ends & POSITIONS), distance, mask=is_live, sem='relaxed')
+        closest = tl.minimum(closest, distance)
+    nearer = NEVER - tl.min(closest, axis=0)
+    if nearer > 0:
+        tl.atomic_max(counters + CLOSEST, nearer, sem='relaxed')
     wait_for_group(counters, programs)
+    lowest = NEVER - tl.load(counters + CLOSEST, cache_modifier='.cg')
     for s in range(0, count, BLOCK):
         e = start + s + lanes
         is_edge = s + lanes < count
@@ -99,6 +110,9 @@ def find_nearest(
             noted = counters + DOUBTS + tl.zeros((BLOCK,), tl.int32)
             tl.store(noted, tl.full((BLOCK,), 1, tl.int64), mask=is_live & doubts)
     wait_for_group(counters, programs)
+    if program == 0:
+        tl.store(counters + CLOSEST, tl.zeros((), tl.int64))
+    return lowest
 
 
 @triton.jit
@@ -123,6 +137,7 @@ def find_mutual(
     tag,
     start,
     count,
+    program,
     programs,
     num_tokens,
     capacity,
@@ -137,13 +152,14 @@ def find_mutual(
     Args:
         tag: The number of the round.
     """
-    find_nearest(
+    closest = find_nearest(
         nodes,
         edges,
         counters,
         start,
         count,
         NEVER,
+        program,
         programs,
         num_tokens,
         capacity,
@@ -155,15 +171,6 @@ def find_mutual(
     lanes = tl.arange(0, BLOCK)
     closest_pair = tag * 0 - 1
     if IS_AVERAGE:
-        lowest = tl.full((BLOCK,), NEVER, tl.int64)
-        for s in range(0, count, BLOCK):
-            e = start + s + lanes
-            ends = tl.load(edges + ENDS * capacity + e, mask=s + lanes < count, other=-1)
-            distance = tl.load(edges + DISTANCE * capacity + e, mask=ends >= 0, other=NEVER)
-            lowest = tl.minimum(lowest, distance)
-        tl.atomic_min(counters + CLOSEST, tl.min(lowest, axis=0), sem='relaxed')
-        wait_for_group(counters, programs)
-        closest = tl.load(counters + CLOSEST, cache_modifier='.cg')
         lowest = tl.full((BLOCK,), NEVER, tl.int64)
         for s in range(0, count, BLOCK):
             e = start + s + lanes
@@ -201,6 +208,7 @@ def merge_nodes(
     counters,
     first,
     last,
+    lowest,
     num_tokens,
     num_channels,
     IS_AVERAGE: tl.constexpr,
@@ -212,13 +220,18 @@ def merge_nodes(
     """Sizes and sums of the clusters ``first .. last`` after a round; forget what was nearest.
 
     Args:
+        lowest: What no later merge lies below.
         IS_FILED: Whether :func:`find_mutual` has filed the round's merges; else they are filed
             here, and ``BEST_PAIR``, which other programs may look at, is forgotten later.
+
+    Returns:
+        How many of these clusters were merged into another below ``lowest``, unless filed.
     """
     lanes = tl.arange(0, BLOCK)
-    # A list of the clusters that grow; labels are needed later.
+    # A list of the clusters that grow, each with its mate; labels are needed later.
     grown = nodes + LABEL * num_tokens + first
     found = 0
+    settled = 0
     for s in range(first, last, BLOCK):
         i = s + lanes
         is_node = i < last
@@ -227,6 +240,8 @@ def merge_nodes(
             mate = load_fresh(nodes + MATE * num_tokens + i, is_node, 0)
             tl.store(nodes + BEST_PAIR * num_tokens + i, never, mask=is_node)
         else:
+            height = load_fresh(nodes + HEIGHT * num_tokens + i, is_node, NEVER)
+            settled += tl.sum((height < lowest).to(tl.int32), axis=0)
             mate, pair = mates_of(nodes, i, is_node, num_tokens)
             goes = is_node & (mate < i)
             height = load_fresh(nodes + BEST * num_tokens + i, goes, 0)
@@ -236,29 +251,26 @@ def merge_nodes(
         grows = is_node & (mate > i)
         if IS_AVERAGE:
             place = grown + found + tl.cumsum(grows.to(tl.int32), axis=0) - 1
-            tl.store(place, i.to(tl.int64), mask=grows)
-        found += tl.sum(grows.to(tl.int32), axis=0)
-        for row in tl.static_range(4):
-            if row == 0:
-                values = nodes + SIZE * num_tokens
-            elif row == 1:
-                values = nodes + NONZERO * num_tokens
-            elif row == 2:
-                values = nodes + EXCESS_HIGH * num_tokens
-            else:
-                values = nodes + EXCESS_LOW * num_tokens
-            if row == 0 or IS_AVERAGE:
+            tl.store(place, (i.to(tl.int64) << POSITION) | mate, mask=grows)
+            for row in tl.static_range(4):
+                if row == 0:
+                    values = nodes + SIZE * num_tokens
+                elif row == 1:
+                    values = nodes + NONZERO * num_tokens
+                elif row == 2:
+                    values = nodes + EXCESS_HIGH * num_tokens
+                else:
+                    values = nodes + EXCESS_LOW * num_tokens
                 own = load_fresh(values + i, grows, 0)
                 tl.store(values + i, own + load_fresh(values + mate, grows, 0), mask=grows)
+        found += tl.sum(grows.to(tl.int32), axis=0)
     if IS_AVERAGE:
         tl.debug_barrier()
         for s in range(0, found, ROWS):
             lane = s + tl.arange(0, ROWS)
-            i = tl.load(grown + lane, mask=lane < found, other=0)
-            if IS_FILED:
-                mate = load_fresh(nodes + MATE * num_tokens + i, lane < found, 0)
-            else:
-                mate, _ = mates_of(nodes, i, lane < found, num_tokens)
+            pair = tl.load(grown + lane, mask=lane < found, other=0)
+            i = pair >> POSITION
+            mate = pair & POSITIONS
             for start in range(0, num_channels, WIDTH):
                 c = start + tl.arange(0, WIDTH)
                 inside = (lane < found)[:, None] & (c[None, :] < num_channels)
@@ -268,6 +280,7 @@ def merge_nodes(
                 tl.store(own, total, mask=inside)
     if found > 0:
         tl.atomic_add(counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
+    return settled
 
 
 @triton.jit
@@ -444,6 +457,7 @@ def merge_near(
     start,
     count,
     limit,
+    wanted,
     program,
     programs,
     num_tokens,
@@ -455,23 +469,26 @@ def merge_near(
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """All merges within the limit, given all pairs of clusters within it.
+    """All merges within the limit, given all pairs of clusters within it, or the lowest of them.
 
     Args:
         tag: A number below those of the rounds.
+        wanted: How many merges are enough, if no later one can lie below them.
     """
     first, last = share_of(num_tokens, program, programs)
     merged = tl.load(counters + MERGED, cache_modifier='.cg')
+    settled = merged * 0
     goes_on = True
     while goes_on:
         tag += 1
-        find_nearest(
+        lowest = find_nearest(
             nodes,
             edges,
             counters,
             start,
             count,
             limit,
+            program,
             programs,
             num_tokens,
             capacity,
@@ -482,12 +499,13 @@ def merge_near(
         count, changed = rename_edges(
             nodes, edges, table, tag, slots, start, count, num_tokens, capacity, IS_AVERAGE, BLOCK
         )
-        merge_nodes(
+        own = merge_nodes(
             sums,
             nodes,
             counters,
             first,
             last,
+            lowest,
             num_tokens,
             num_channels,
             IS_AVERAGE,
@@ -496,9 +514,13 @@ def merge_near(
             WIDTH,
             BLOCK,
         )
+        if own > settled:
+            tl.atomic_add(counters + SETTLED, own - settled, sem='relaxed')
+        settled = own.to(tl.int64)
         wait_for_group(counters, programs)
         total = tl.load(counters + MERGED, cache_modifier='.cg')
-        goes_on = total > merged
+        enough = tl.load(counters + SETTLED, cache_modifier='.cg') >= wanted
+        goes_on = (total > merged) & (enough == 0)
         merged = total
         forget_pairs(nodes, first, last, num_tokens, BLOCK)
         renew_distances(

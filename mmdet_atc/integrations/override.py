@@ -1,0 +1,57 @@
+"""One module's method replaced, and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+
+class Override:
+    """Stands in the place of a module's method until it is removed.
+
+    ``torch.compile`` reuses what it compiled of one module for another that differs in hooks alone;
+    a method of the module's own it notices.
+
+    Args:
+        module (nn.Module): Whose method.
+        name (str): Of the method.
+        call (Callable): Called with the method that was there before, and with its arguments.
+    """
+
+    def __init__(self, module: nn.Module, name: str, call: Callable) -> None:
+        self.module = module
+        self.name = name
+        self.call: Callable | None = call
+        #: What others had put there, for example accelerate.
+        self.before = vars(module).get(name)
+        vars(module)[name] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.call is None:
+            return self.original(*args, **kwargs)
+        return self.call(self.original, *args, **kwargs)
+
+    def original(self, *args: Any, **kwargs: Any) -> Any:
+        """The method that was there before."""
+        if self.before is not None:
+            return self.before(*args, **kwargs)
+        return getattr(type(self.module), self.name)(self.module, *args, **kwargs)
+
+    def remove(self) -> None:
+        """Put back what was there before; where others wrapped this since, only pass calls on."""
+        self.call = None
+        if vars(self.module).get(self.name) is self:
+            del vars(self.module)[self.name]
+            if self.before is not None:
+                vars(self.module)[self.name] = self.before
+
+
+def is_compiled(model: Any) -> bool:
+    """Whether a model or a part of it went through ``torch.compile``."""
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    return any(
+        hasattr(module, '_orig_mod') or getattr(module, '_compiled_call_impl', None) is not None
+        for module in modules
+    )
