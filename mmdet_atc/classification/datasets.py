@@ -114,7 +114,7 @@ class Listed(Dataset):
 
 
 class Textures(Dataset):
-    """64 x 64 images of a disc with one of four textures, of any colour and place, on noise.
+    """64 x 64 images of noise, somewhere in which a disc has one of four faint textures.
 
     The textures are horizontal, vertical and diagonal stripes and a chessboard.
 
@@ -142,16 +142,15 @@ class Textures(Dataset):
         def between(low: int, high: int, count: int) -> list[int]:
             return torch.randint(low, high, (count,), generator=draw).tolist()
 
-        label, radius = between(0, 4, 1)[0], between(8, 14, 1)[0]
+        label, radius = between(0, 4, 1)[0], between(6, 10, 1)[0]
         center_x, center_y = between(radius, 64 - radius, 2)
         y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing='ij')
         rows, columns, diagonals = y // 2 % 2, x // 2 % 2, (x + y) // 2 % 2
         texture = (rows, columns, diagonals, (rows + columns) % 2)[label]
         inside = (x - center_x) ** 2 + (y - center_y) ** 2 <= radius**2
-        color = torch.tensor(between(128, 256, 3), dtype=torch.uint8)
-        noise = torch.randint(0, 128, (64, 64, 3), generator=draw, dtype=torch.uint8)
-        pixels = torch.where((inside & (texture == 1)).unsqueeze(-1), color, noise)
-        image = Image.fromarray(pixels.numpy())
+        noise = torch.randint(0, 216, (64, 64, 3), generator=draw)
+        pixels = noise + 40 * (inside & (texture == 1)).unsqueeze(-1)
+        image = Image.fromarray(pixels.to(torch.uint8).numpy())
         return image if self.transform is None else self.transform(image), label
 
 
