@@ -16,7 +16,7 @@ from mmdet_atc.clustering.forms import plain
 from ..layers.compiling import compiled_sizes
 from .families import FAMILIES, LINKAGES, clustered, features_of, nearly_flat, noise, padded
 
-pytest.importorskip('triton', reason='Triton is not installed')
+pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
 from mmdet_atc.clustering.forms.triton import engine
 
 from .interleaved import interleaved

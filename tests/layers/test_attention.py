@@ -140,6 +140,7 @@ def test_bad_heads_and_windows_are_refused():
 @pytest.fixture
 def kernels_on_the_cpu(monkeypatch):
     """The GPU's way, its kernels in Triton's interpreter."""
+    pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
     from mmdet_atc.merging import proportional, triton_proportional
 
     proportional._attention.register_kernel('cpu')(triton_proportional.attention)

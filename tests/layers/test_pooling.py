@@ -12,7 +12,7 @@ from mmdet_atc.layers import pooling
 @pytest.mark.parametrize('shape', [(2, 24, 9, 70), (1, 64, 8, 6), (3, 16, 1, 1)])
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
 def test_the_kernel_finds_the_largest(shape, dtype, monkeypatch):
-    pytest.importorskip('triton', reason='Triton is not installed')
+    pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
     monkeypatch.setattr(pooling, 'can_run_triton', lambda x: True)
     from mmdet_atc.layers.triton_pooling import max_pool
 

@@ -6,7 +6,7 @@ import pytest
 
 from ..layers.compiling import compiled_sizes
 
-pytest.importorskip('triton', reason='Triton is not installed')
+pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
 IMPORTS = """
 from mmdet_atc.layers import triton_fold, triton_pooling
 from mmdet_atc.merging import triton_proportional

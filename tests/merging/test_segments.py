@@ -19,9 +19,9 @@ from mmdet_atc.merging.segments import (
 from ..layers.compiling import compiled_sizes
 from ..layers.conftest import _interpreter_works_with_numpy  # noqa: F401
 
-triton_form = pytest.importorskip(
-    'mmdet_atc.merging.triton_segments', reason='Triton is not installed'
-)
+pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
+from mmdet_atc.merging import triton_segments as triton_form
+
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 

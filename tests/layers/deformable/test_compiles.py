@@ -6,7 +6,7 @@ import pytest
 
 from ..compiling import compiled_sizes
 
-pytest.importorskip('triton', reason='Triton is not installed')
+pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
 CASES = """[
     (
         kernel,

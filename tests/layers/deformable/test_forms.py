@@ -14,9 +14,9 @@ from torch._subclasses import FakeTensorMode
 from mmdet_atc.layers import deformable_attention
 from mmdet_atc.layers.deformable import api, cpp, plain, sampled
 
-triton_form = pytest.importorskip(
-    'mmdet_atc.layers.deformable.triton', reason='Triton is not installed'
-)
+pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
+from mmdet_atc.layers.deformable import triton as triton_form
+
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 PYRAMID = ((6, 9), (3, 5), (1, 2))
 #: Batch, queries, heads, channels, points, levels, dtype of values and of projections.

@@ -15,7 +15,9 @@ from mmdet_atc.layers.norm import api, plain
 
 from ..compiling import assert_apart, compiled_sizes
 
-triton_form = pytest.importorskip('mmdet_atc.layers.norm.triton', reason='Triton is not installed')
+pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
+from mmdet_atc.layers.norm import triton as triton_form
+
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 EPS = 1e-6
 F64, F32, F16, BF16 = torch.float64, torch.float32, torch.float16, torch.bfloat16

@@ -15,9 +15,9 @@ from mmdet_atc.layers.resize import api, plain
 
 from ..compiling import compiled_sizes
 
-triton_form = pytest.importorskip(
-    'mmdet_atc.layers.resize.triton', reason='Triton is not installed'
-)
+pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
+from mmdet_atc.layers.resize import triton as triton_form
+
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 F64, F32, F16, BF16 = torch.float64, torch.float32, torch.float16, torch.bfloat16
 EPS = 1e-5
