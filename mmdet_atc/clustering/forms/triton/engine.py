@@ -16,7 +16,6 @@ from .group import (
     COUNTERS,
     DOUBTS,
     EDGE_ROWS,
-    LOWEST,
     MERGED,
     NEVER,
     NODE_ROWS,
@@ -324,7 +323,6 @@ def cluster_kernel(
         tag += 1
         wait_for_group(counters, programs)
         if program == 0:
-            tl.store(counters + LOWEST, tag * 0 + NEVER)
             tl.store(counters + CLOSEST_PAIR, tag * 0 + NEVER)
         if LINKAGE == 'complete':
             list_members(nodes, counters, program, programs, num_tokens, BLOCK)
@@ -334,7 +332,6 @@ def cluster_kernel(
             directions,
             nodes,
             edges,
-            counters,
             tag,
             rows,
             program,
@@ -362,7 +359,7 @@ def cluster_kernel(
             # All of a tree: no other order of edges tells which are the lowest.
             goes_on = tl.load(counters + MERGED, cache_modifier='.cg') < num_tokens - 1
         else:
-            find_mutual(
+            lowest = find_mutual(
                 nodes,
                 edges,
                 counters,
@@ -393,7 +390,6 @@ def cluster_kernel(
             )
             wait_for_group(counters, programs)
             forget_mates(nodes, first, last, num_tokens, BLOCK)
-            lowest = tl.load(counters + LOWEST, cache_modifier='.cg')
             total = tl.load(counters + MERGED, cache_modifier='.cg')
             # Nothing that is found later lies below this round's lowest distance.
             is_cut = count_below(nodes, lowest, num_tokens, BLOCK) >= wanted

@@ -54,7 +54,6 @@ MERGED = tl.constexpr(16)
 #: How many merges are filed below all that are still possible.
 SETTLED = tl.constexpr(24)
 SELECTED = tl.constexpr(32)
-LOWEST = tl.constexpr(48)
 #: Whether rounding may decide a merge.
 DOUBTS = tl.constexpr(52)
 #: How much nearer than NEVER the closest edge is; the lowest pair of that distance, for scans.

@@ -151,6 +151,9 @@ def find_mutual(
 
     Args:
         tag: The number of the round.
+
+    Returns:
+        The distance of the closest edge.
     """
     closest = find_nearest(
         nodes,
@@ -199,6 +202,7 @@ def find_mutual(
         tl.store(nodes + HEIGHT * num_tokens + v, distance, mask=is_mutual)
         tl.store(nodes + PAIR * num_tokens + v, ends, mask=is_mutual)
     wait_for_group(counters, programs)
+    return closest
 
 
 @triton.jit

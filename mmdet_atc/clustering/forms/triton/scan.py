@@ -15,7 +15,6 @@ from .group import (
     ENDS,
     HEAD,
     HEIGHT,
-    LOWEST,
     NEVER,
     NEXT,
     OWNER,
@@ -91,7 +90,6 @@ def scan_nearest(
     directions,
     nodes,
     edges,
-    counters,
     tag,
     row,
     program,
@@ -108,7 +106,6 @@ def scan_nearest(
     For single linkage: to the nearest token of another tree, at the place of each token.
     """
     first, last = share_of(num_tokens, program, programs)
-    lowest = NEVER + tl.load(counters + LOWEST) * 0
     for i in range(first, last):
         is_live = True
         tree = tl.load(nodes + OWNER * num_tokens + i, cache_modifier='.cg')
@@ -163,10 +160,8 @@ def scan_nearest(
             doubts |= (second > least) & (second <= least + num_tokens)
             if tl.max(doubts.to(tl.int32), axis=0) > 0:
                 tl.store(nodes + UNSURE * num_tokens + i, tag)
-        lowest = tl.minimum(lowest, least)
         if LINKAGE == 'complete':
             tl.debug_barrier()
-    tl.atomic_min(counters + LOWEST, lowest, sem='relaxed')
     tl.debug_barrier()
 
 
