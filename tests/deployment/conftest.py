@@ -40,6 +40,14 @@ def _quiet():
     logger.disabled = before
 
 
+@pytest.fixture(scope='session', autouse=True)
+def _on_ci():
+    # torch's compiler refuses more where this is set, as services that run tests do.
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv('CI', 'true')
+        yield
+
+
 @pytest.fixture(scope='session')
 def config(tmp_path_factory):
     cfg = load_config(str(ROOT / 'configs/atc_vit_adapter_micro_shapes.py'), OPTIONS)
