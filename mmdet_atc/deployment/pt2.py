@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -76,24 +77,8 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
     torch.export.save(traced(detector, spec), path, extra_files={_SPEC: spec.to_json()})
 
 
-class Pt2Program:
-    """A file of :func:`save`, opened.
-
-    Args:
-        path (Path): The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        extra = {_SPEC: ''}
-        program = torch.export.load(path, extra_files=extra)
-        self.spec = Spec.from_json(extra[_SPEC])
-        self._module = program.module()
-
-    def __call__(self, pixels: Tensor, sizes: Tensor) -> Detections:
-        """As :meth:`TraceableDetector.forward`.
-
-        Raises:
-            ValueError: If the file takes inputs of other shapes.
-        """
-        self.spec.check(pixels, sizes)
-        return self._module(pixels, sizes)
+def load(path: Path) -> tuple[str, Callable[[Tensor, Tensor], Detections]]:
+    """The :class:`Spec` in a file of :func:`save`, as JSON, and the program."""
+    extra = {_SPEC: ''}
+    program = torch.export.load(path, extra_files=extra)
+    return extra[_SPEC], program.module()
