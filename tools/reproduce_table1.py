@@ -52,25 +52,9 @@ def parse_args() -> argparse.Namespace:
 
 def asked(args: argparse.Namespace, **changes) -> argparse.Namespace:
     """Options of tools/classification/validate.py for one cell."""
-    usual = dict(
-        root=args.root,
-        dataset='imagenet',
-        global_pool=None,
-        img_size=None,
-        method=None,
-        keep_rate=None,
-        constant=None,
-        linear=None,
-        merge_blocks=[3, 6, 9],
-        count=args.count,
-        no_proportional_attn=False,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        limit=args.limit,
-        device=args.device,
-        amp=args.amp,
-    )
-    return argparse.Namespace(**{**usual, **changes})
+    usual = dict.fromkeys(('global_pool', 'img_size', 'method', 'keep_rate', 'constant', 'linear'))
+    usual |= dict(merge_blocks=[3, 6, 9], no_proportional_attn=False)
+    return argparse.Namespace(**{**vars(args), **usual, **changes})
 
 
 def mae(args: argparse.Namespace) -> str:
@@ -92,7 +76,8 @@ def mae(args: argparse.Namespace) -> str:
         model, t = MAE[size]
         tuned = f'{size}_{schedule}_{method}.pth'
         file = tuned if regime == 'fine-tuned' else f'mae_finetuned_vit_{size}.pth'
-        options = dict(model=model, global_pool='avg', checkpoint=str(args.checkpoints / file))
+        options = dict(dataset='imagenet', model=model, global_pool='avg')
+        options['checkpoint'] = str(args.checkpoints / file)
         if method is not None:
             options |= {'method': method, schedule: t, 'no_proportional_attn': True}
         return validate(asked(args, **options))
@@ -130,7 +115,7 @@ def deit(args: argparse.Namespace) -> str:
         repository = f'atc_{size}-{short}-{method}'
         path = f'hf://joakimbh/{repository}/atc_{size}-{short}-{file}-{method}.pth'
         options = dict(model=f'deit_{size}_patch16_224', method=method, keep_rate=rate)
-        return validate(asked(args, dataset=args.dataset, checkpoint=path, **options))
+        return validate(asked(args, checkpoint=path, **options))
 
     found = run_cells(args.out_dir, list(cells), run, print)
     lines = []
