@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def _check_guards(program: ExportedProgram) -> None:
             check(pixels, torch.empty(batch, 2, dtype=torch.int64, device='meta'))
         except AssertionError as error:
             size = f'{batch} of {height}x{width}'
-            raise ValueError(f'{_FIXED_ONLY}: not with images {size}. {error}') from error
+            guard = textwrap.shorten(str(error), 120)
+            raise ValueError(f'{_FIXED_ONLY}: not with images {size}. {guard}') from error
 
 
 def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:

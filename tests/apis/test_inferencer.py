@@ -7,15 +7,11 @@ import mmdet.apis
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmengine.registry import init_default_scope
 
 from mmdet_atc.apis import DetInferencer
 from mmdet_atc.checkpoints import CheckpointError
-from mmdet_atc.engine import load_config
 
-from ..conftest import ROOT
-from ..tools.micro_runs import MODEL_OPTIONS
+from ..tools.micro_runs import dumped, untrained
 
 SHAPES = ('circle', 'rectangle', 'triangle', 'star')
 NAMED = 'atc_vit_adapter_t_average_r50'
@@ -25,17 +21,12 @@ UNPUBLISHED = 'atc_vit_adapter_micro_shapes'
 @pytest.fixture(scope='module')
 def config(tmp_path_factory):
     """File of the micro config with the small model of the tests of tools."""
-    cfg = load_config(str(ROOT / 'configs/atc_vit_adapter_micro_shapes.py'), MODEL_OPTIONS)
-    path = tmp_path_factory.mktemp('config') / 'micro.py'
-    cfg.dump(path)
-    return str(path)
+    return dumped(tmp_path_factory.mktemp('config'))
 
 
 @pytest.fixture(scope='module')
-def state(config):
-    torch.manual_seed(0)
-    init_default_scope('mmdet')
-    return MODELS.build(load_config(config).model).state_dict()
+def state():
+    return untrained()
 
 
 @pytest.fixture

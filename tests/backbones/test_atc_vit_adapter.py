@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from mmdet_atc.backbones import ATCViTAdapter
-from mmdet_atc.backbones.atc_vit_adapter import _MergingBlocks
 from mmdet_atc.merging import TokenClusters, keep_rate_plan
 
 from .micro import MICRO, micro
@@ -99,74 +98,6 @@ def test_images_of_a_batch_do_not_depend_on_each_other(merging):
         for i in range(3):
             for whole, alone in zip(together, model(images[i : i + 1])):
                 torch.testing.assert_close(whole[i], alone[0], rtol=1e-4, atol=1e-5)
-
-
-def nested_reference(model: ATCViTAdapter, image: torch.Tensor) -> torch.Tensor:
-    """Tokens after the blocks of the second interaction, with plain loops over images and tokens.
-
-    Back-projects through each stage in turn, as the authors' lists of closures do.
-    """
-    patches = image
-    grid = (4, 6)
-    tokens = patches
-    maps: list[torch.Tensor] = []
-    sizes = None
-    for index in range(3, 12):
-        block = model.blocks[index]
-        if index in (6, 9):  # an Injector would act here: to the full grid and back
-            full = tokens
-            for labels in reversed(maps):
-                full = torch.stack([full[b, labels[b]] for b in range(len(full))])
-            level, weights = full, torch.ones(full.shape[:2])
-            for labels in maps:
-                count = int(labels.max()) + 1
-                rows, totals = [], []
-                for b in range(len(full)):
-                    members = [labels[b] == c for c in range(count)]
-                    totals.append(torch.stack([weights[b][m].sum() for m in members]))
-                    rows.append(
-                        torch.stack(
-                            [
-                                (level[b][m] * weights[b][m, None]).sum(0) / weights[b][m].sum()
-                                for m in members
-                            ]
-                        )
-                    )
-                level, weights = torch.stack(rows), torch.stack(totals)
-            tokens = level
-        tokens, keys = block.attend(tokens, grid, sizes, need_keys=True)
-        if index in (3, 6, 9):
-            count = model.merger.num_clusters(tokens.shape[1], 0.5)
-            labels = model.merger.assign(keys, count)
-            weights = torch.ones(tokens.shape[:2]) if sizes is None else sizes
-            merged, totals = [], []
-            for b in range(len(tokens)):
-                members = [labels[b] == c for c in range(count)]
-                totals.append(torch.stack([weights[b][m].sum() for m in members]))
-                merged.append(
-                    torch.stack(
-                        [
-                            (tokens[b][m] * weights[b][m, None]).sum(0) / weights[b][m].sum()
-                            for m in members
-                        ]
-                    )
-                )
-            tokens, sizes = torch.stack(merged), torch.stack(totals)
-            maps.append(labels)
-        tokens = block.feed_forward(tokens)
-    for labels in reversed(maps):
-        tokens = torch.stack([tokens[b, labels[b]] for b in range(len(tokens))])
-    return tokens
-
-
-def test_composed_state_equals_nested_merging_in_the_blocks():
-    model = micro(AVERAGE).eval()
-    patches = torch.randn(2, 24, 48)
-    with torch.no_grad():
-        blocks, out = _MergingBlocks(model, None), patches
-        for indices in (range(3, 6), range(6, 9), range(9, 12)):
-            out = blocks(out, indices, (4, 6))
-        torch.testing.assert_close(out, nested_reference(model, patches), rtol=1e-4, atol=1e-5)
 
 
 def test_proportional_attention_can_be_switched_off():

@@ -182,13 +182,6 @@ def test_nothing_to_train_on_is_an_error_with_the_reason(make, change, rule):
         make(file)
 
 
-def test_boxes_alone_train_a_detector_of_boxes(make):
-    file = content()
-    for annotation in file['annotations']:
-        annotation['segmentation'] = []
-    assert instances(make(file, pipeline=BOXES)) == [[0, 1]] * 3
-
-
 def test_an_undefined_category_is_an_error(make):
     file = content()
     file['annotations'][3]['category_id'] = 9
@@ -246,6 +239,7 @@ def test_what_is_neither_number_nor_name_is_named(make, kind, key, value, messag
         ('categories', 'id', 'category number 2'),
         ('annotations', 'image_id', 'annotation 7'),
         ('annotations', 'category_id', 'annotation 7'),
+        ('annotations', 'bbox', 'image 3: annotation 7'),
     ],
 )
 def test_what_is_missing_is_named(make, kind, key, name):

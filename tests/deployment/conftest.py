@@ -12,15 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmengine.registry import init_default_scope
 
 from mmdet_atc.apis import DetInferencer
 from mmdet_atc.apis.exported import config_of
 from mmdet_atc.deployment import FORMATS, Spec, TraceableDetector, save
-from mmdet_atc.engine import load_config
 
 from ..conftest import ROOT
+from ..tools.micro_runs import dumped, untrained
 
 OPTIONS = {
     'model.backbone.embed_dim': 48,
@@ -50,19 +48,13 @@ def _on_ci():
 
 @pytest.fixture(scope='session')
 def config(tmp_path_factory):
-    cfg = load_config(str(ROOT / 'configs/atc_vit_adapter_micro_shapes.py'), OPTIONS)
-    path = tmp_path_factory.mktemp('config') / 'micro.py'
-    cfg.dump(path)
-    return str(path)
+    return dumped(tmp_path_factory.mktemp('config'), OPTIONS)
 
 
 @pytest.fixture(scope='session')
-def checkpoint(config, tmp_path_factory):
-    torch.manual_seed(0)
-    init_default_scope('mmdet')
-    state = MODELS.build(load_config(config).model).state_dict()
+def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp('checkpoint') / 'micro.pth'
-    torch.save(dict(meta={}, state_dict=state), path)
+    torch.save(dict(meta={}, state_dict=untrained(options=OPTIONS)), path)
     return str(path)
 
 

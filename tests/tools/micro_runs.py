@@ -6,6 +6,15 @@ import json
 import pickle
 from pathlib import Path
 
+import torch
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+from torch import Tensor
+
+from mmdet_atc.engine import load_config
+
+from ..conftest import ROOT
+
 CONFIG = 'configs/atc_vit_adapter_micro_shapes.py'
 MODEL_OPTIONS = {
     'model.backbone.embed_dim': 48,
@@ -22,6 +31,21 @@ SMALL = [
     'train_dataloader.batch_size=4',
     'total_batch_size=4',
 ]
+
+
+def untrained(config: str = CONFIG, options: dict | None = None) -> dict[str, Tensor]:
+    """State dict of a config's detector, by default the micro one; random weights."""
+    torch.manual_seed(0)
+    init_default_scope('mmdet')
+    options = MODEL_OPTIONS if options is None else options
+    return MODELS.build(load_config(str(ROOT / config), options).model).state_dict()
+
+
+def dumped(folder: Path, options: dict | None = None) -> str:
+    """A file of the micro config with its options, or others."""
+    path = folder / 'micro.py'
+    load_config(str(ROOT / CONFIG), MODEL_OPTIONS if options is None else options).dump(path)
+    return str(path)
 
 
 def losses(work_dir: Path) -> dict[int, float]:

@@ -8,15 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
 
 from mmdet_atc.datasets import generate_shapes_dataset
-from mmdet_atc.engine import load_config
 
 from ..checkpoints.hub_server import HubServer, use_endpoint
 from ..conftest import ROOT
-from .micro_runs import CONFIG, SMALL, detections
+from .micro_runs import CONFIG, MODEL_OPTIONS, SMALL, detections, untrained
 from .processes import run, run_afresh
 
 MODEL = [option for option in SMALL if option.startswith('model.')]
@@ -31,14 +28,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope='module')
 def released() -> bytes:
     """A file as the authors' MMDetection 2.x wrote it, with random weights."""
-    register_all_modules()
-    options = dict(option.split('=') for option in MODEL)
-    cfg = load_config(str(ROOT / CONFIG))
-    cfg.model.backbone.embed_dim = int(options['model.backbone.embed_dim'])
-    cfg.model.neck.in_channels = [cfg.model.backbone.embed_dim] * 4
-    torch.manual_seed(0)
-    state = dict(MODELS.build(cfg.model).state_dict())
-    dim = cfg.model.backbone.embed_dim
+    state, dim = dict(untrained()), MODEL_OPTIONS['model.backbone.embed_dim']
     state['backbone.cls_token'] = torch.zeros(1, 1, dim)
     state['backbone.norm.weight'], state['backbone.norm.bias'] = torch.ones(dim), torch.zeros(dim)
     state['backbone.head.weight'], state['backbone.head.bias'] = torch.ones(4, dim), torch.zeros(4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -12,15 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import DictAction
-from mmengine.registry import init_default_scope
 
 from mmdet_atc.datasets import generate_shapes_dataset
-from mmdet_atc.engine import load_config
 
 from ..conftest import ROOT
-from .micro_runs import CONFIG, SMALL
+from .micro_runs import CONFIG, MODEL_OPTIONS, SMALL, untrained
 from .processes import run, run_together
 
 FAST = [*SMALL, 'train_cfg.max_epochs=1', 'train_dataloader.num_workers=0']
@@ -160,25 +155,16 @@ def test_bad_checkpoints_in_the_other_tools(data, tool, tmp_path, args, make):
     assert not list(tmp_path.glob('new*'))
 
 
-def untrained(options: list[str]) -> dict[str, torch.Tensor]:
-    """State dict of the detector of a config with options of the command line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='+', action=DictAction)
-    cfg = load_config(CONFIG, parser.parse_args(['--options', *options]).options)
-    init_default_scope('mmdet')
-    return MODELS.build(cfg.model).state_dict()
-
-
 @pytest.mark.parametrize('merging', [True, False])
 def test_nan_weights_in_a_checkpoint(data, tool, tmp_path, merging):
     """Where tokens are merged clustering notices, in the dense model the hook does."""
-    options = [*FAST, *([] if merging else ['model.backbone.merging=None'])]
-    state = untrained(options)
+    options = {} if merging else {'model.backbone.merging': None}
+    state = untrained(options={**MODEL_OPTIONS, **options})
     state['backbone.blocks.5.attn.proj.bias'][0] = float('nan')
     torch.save({'state_dict': state}, tmp_path / 'nan.pth')
     error = tool(
         'tools/test.py', CONFIG, tmp_path / 'nan.pth', '--work-dir', tmp_path / 'w',
-        '--cfg-options', *options,
+        '--cfg-options', *FAST, *(f'{name}={value}' for name, value in options.items()),
     )  # fmt: skip
     image = data / 'val2017' / '000000000001.png'
     assert f'NaN or Inf first appears in blocks.5.attn.proj, for image 1 ({image})' in error
@@ -216,7 +202,7 @@ def test_a_killed_process_of_several_ends_the_others(data, tmp_path):
 @pytest.mark.slow
 def test_a_process_killed_while_evaluating_ends_the_others(data, tmp_path):
     """After the first of its two images."""
-    torch.save({'state_dict': untrained(FAST)}, tmp_path / 'a.pth')
+    torch.save({'state_dict': untrained()}, tmp_path / 'a.pth')
     first, killed, last = run_together(
         data, 3, KILL_AT, 'rank1', 'tools/test.py', CONFIG, str(tmp_path / 'a.pth'),
         '--launcher', 'pytorch', '--work-dir', str(tmp_path / 'w'), '--cfg-options', *FAST,

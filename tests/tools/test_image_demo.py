@@ -11,14 +11,10 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 
-from mmdet_atc.engine import load_config
-
 from ..conftest import ROOT
-from .micro_runs import CONFIG, MODEL_OPTIONS
+from .micro_runs import dumped, untrained
 
 DEMO = str(ROOT / 'demo' / 'image_demo.py')
 
@@ -27,12 +23,8 @@ DEMO = str(ROOT / 'demo' / 'image_demo.py')
 def model(tmp_path_factory):
     """Arguments for a micro detector with random weights."""
     folder = tmp_path_factory.mktemp('model')
-    cfg = load_config(str(ROOT / CONFIG), MODEL_OPTIONS)
-    cfg.dump(folder / 'micro.py')
-    torch.manual_seed(0)
-    init_default_scope('mmdet')
-    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), folder / 'micro.pth')
-    return ['--config', str(folder / 'micro.py'), '--checkpoint', str(folder / 'micro.pth')]
+    torch.save(dict(state_dict=untrained()), folder / 'micro.pth')
+    return ['--config', dumped(folder), '--checkpoint', str(folder / 'micro.pth')]
 
 
 @pytest.fixture

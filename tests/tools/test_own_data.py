@@ -18,7 +18,7 @@ from mmengine.registry import init_default_scope
 from mmdet_atc.engine import load_config, set_total_batch_size
 
 from ..conftest import ROOT
-from .micro_runs import CONFIG, MODEL_OPTIONS, SMALL
+from .micro_runs import CONFIG, SMALL, untrained
 from .processes import run
 
 NAMES = {'circle': 'apple', 'rectangle': 'pear'}
@@ -56,11 +56,8 @@ def fruit(data, tmp_path):
 @pytest.fixture
 def four_classes(tmp_path):
     """Checkpoint of the micro model as its config has it, with four classes."""
-    cfg = Config.fromfile(ROOT / CONFIG)
-    cfg.merge_from_dict(MODEL_OPTIONS)
-    init_default_scope('mmdet')
     path = tmp_path / 'four.pth'
-    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), path)
+    torch.save(dict(state_dict=untrained()), path)
     return path
 
 

@@ -9,13 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmengine.registry import init_default_scope
-
-from mmdet_atc.engine import load_config
 
 from ..conftest import ROOT
-from .micro_runs import CONFIG, SMALL, detections, figures, losses
+from .micro_runs import CONFIG, SMALL, detections, figures, losses, untrained
 from .processes import run
 
 
@@ -165,10 +161,7 @@ test_evaluator = dict(metric='bbox')
 def test_images_and_their_mirror_images_find_more_than_images(data, tmp_path):
     config = tmp_path / 'retinanet.py'
     config.write_text(RETINANET.format(root=ROOT))
-    torch.manual_seed(0)
-    init_default_scope('mmdet')
-    model = MODELS.build(load_config(str(config)).model)
-    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')
+    torch.save(dict(state_dict=untrained(str(config), {})), tmp_path / 'a.pth')
     found = []
     for name, switch in (('once', []), ('twice', ['--tta'])):
         out = tmp_path / f'{name}.pkl'
