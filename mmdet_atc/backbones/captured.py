@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from mmdet_atc.arguments import check_counts
 from mmdet_atc.layers import autocast_dtype
 
+from .compiled import compile_for_all_sizes
+
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -183,7 +185,10 @@ def compiled_forward(
         if mode not in modes:
             raise ValueError(f"compile's mode must be one of {modes}, got {mode!r}")
         # With dynamic=None torch would first make a graph for each size, up to its limit.
-        module.compile(mode=mode, **{'dynamic': True, **rest})
+        if rest.pop('dynamic', True):
+            compile_for_all_sizes(module, mode=mode, **rest)
+        else:
+            module.compile(mode=mode, dynamic=False, **rest)
         return None
     sizes = rest.pop('sizes', 16)
     if rest:

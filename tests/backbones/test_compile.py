@@ -92,3 +92,19 @@ def test_the_switch_compiles_nothing_anew_for_further_sizes():
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
             counts.append(counter.frame_count)
         assert counts[0] == counts[-1], counts
+    with pytest.raises(ValueError, match='multiples of 32, got 100x128'):
+        model(torch.randn(2, 3, 100, 128))
+
+
+def test_the_switch_leaves_the_compiler_no_roundings_of_sizes():
+    """Simplifying products of them took its C++ form hours."""
+    shapes = []
+
+    def seen(graph, inputs):
+        values = [node.meta.get('example_value') for node in graph.graph.nodes]
+        shapes.extend(str(x.shape) for x in values if isinstance(x, torch.Tensor))
+        return graph.forward
+
+    micro(ATC, compile=dict(mode='default', backend=seen)).eval()(torch.randn(2, 3, 96, 128))
+    assert any('16*s' in shape for shape in shapes)
+    assert not [shape for shape in shapes if '//' in shape]
