@@ -384,6 +384,8 @@ class ViTAdapter(BaseModule):
                 f'input height and width must be multiples of 32, got {height}x{width}; '
                 'set pad_size_divisor=32 in the data preprocessor'
             )
+        if torch.compiler.is_compiling():  # casts as autocast does; torch 2.6 compiles no `with`
+            return self._maps(image, run_blocks)
         kept = [self.pos_embed, *self.spm.folded_parameters()]
         with as_half(self, image, keep=kept) as image:
             return self._maps(image, run_blocks)

@@ -51,8 +51,7 @@ def as_half(module: nn.Module, x: Tensor, keep: Collection[nn.Parameter] = ()) -
     """
     dtype = autocast_dtype(x.device.type)
     # One thread at a time: another one of the same model goes the way of autocast.
-    is_compiling = torch.compiler.is_compiling()
-    if dtype is None or is_compiling or not _running.acquire(blocking=False):
+    if dtype is None or not _running.acquire(blocking=False):
         yield x
         return
     try:
