@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +9,6 @@ import torch
 from PIL import Image
 
 from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
-from tests.conftest import ROOT
 
 
 def test_cells_with_a_file_are_not_run_again(tmp_path):
@@ -39,17 +36,11 @@ def test_papers_values():
     assert with_paper(None, None) == '-'
 
 
-def run_tool(monkeypatch, name, *args):
-    monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-    return runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-
-
-def test_table1_without_weights_shows_the_papers_values(tmp_path, monkeypatch, capsys):
+def test_table1_without_weights_shows_the_papers_values(tmp_path, run_tool, capsys):
     (tmp_path / 'val' / 'n01').mkdir(parents=True)
     Image.new('RGB', (8, 8)).save(tmp_path / 'val/n01/a.jpg')
     run_tool(
-        monkeypatch,
-        'reproduce_table1.py',
+        'tools/reproduce_table1.py',
         tmp_path,
         *('--sizes', 'base', '--checkpoints', tmp_path, '--out-dir', tmp_path / 'out'),
         *('--methods', 'complete', '--workers', '0', '--device', 'cpu'),
@@ -60,7 +51,7 @@ def test_table1_without_weights_shows_the_papers_values(tmp_path, monkeypatch, c
     assert 'left out' in capsys.readouterr().out
 
 
-def test_table2_makes_each_image_once(tmp_path, monkeypatch):
+def test_table2_makes_each_image_once(tmp_path, run_tool, monkeypatch):
     pytest.importorskip('diffusers', reason='pip install -r requirements/diffusers.txt')
     from diffusers import StableDiffusionPipeline
 
@@ -90,7 +81,7 @@ def test_table2_makes_each_image_once(tmp_path, monkeypatch):
     classes.write_text('tench, Tinca tinca\ngoldfish\n')
     args = ('--classes', classes, '--out-dir', tmp_path / 'out', '--device', 'cpu')
     args = (*args, '--methods', 'complete', '--keep-rates', '0.5')
-    run_tool(monkeypatch, 'reproduce_table2.py', *args)
+    run_tool('tools/reproduce_table2.py', *args)
     assert [(prompt, seed) for prompt, seed, _ in calls] == [
         ('A high quality photograph of a tench, Tinca tinca.', 0),
         ('A high quality photograph of a tench, Tinca tinca.', 1),
@@ -99,6 +90,6 @@ def test_table2_makes_each_image_once(tmp_path, monkeypatch):
     ]
     (tmp_path / 'out/complete_r50.json').unlink()
     (tmp_path / 'out/images/complete_r50/0001_0.png').unlink()
-    run_tool(monkeypatch, 'reproduce_table2.py', *args)
+    run_tool('tools/reproduce_table2.py', *args)
     assert len(calls) == 5
     assert '| complete | - (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()
