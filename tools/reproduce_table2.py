@@ -25,6 +25,11 @@ from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
 from mmdet_atc.studies.tables import markdown_table
 
 PROMPT = 'A high quality photograph of a {}.'
+#: Options that images and results depend on, besides those that the cells differ by.
+SETTINGS = (
+    *('classes', 'model', 'max_downsample', 'steps', 'guidance', 'size', 'per_class', 'limit'),
+    'dtype',
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -82,7 +87,8 @@ def main() -> None:
             )
         return result
 
-    found = run_cells(args.out_dir, list(cells), run, print)
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    found = run_cells(args.out_dir, settings, list(cells), run, print)
     lines = []
     for method in args.methods:
         values = []
