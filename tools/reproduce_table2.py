@@ -78,14 +78,15 @@ def main() -> None:
             apply_merging(pipe, METHODS[method].merging, rate, args.max_downsample)
         folder = args.out_dir / 'images' / cell
         make_images(pipe, names, folder, args)
-        result = dict(method=method, keep_rate=rate, images=len(list(folder.glob('*.png'))))
-        if args.references:
-            from cleanfid import fid
+        if not args.references:
+            raise ValueError('its images are made, --references gives their FID')
+        from cleanfid import fid
 
-            result['fid'] = fid.compute_fid(
-                str(folder), str(args.references), mode='clean', model_name='inception_v3'
-            )
-        return result
+        found = fid.compute_fid(
+            str(folder), str(args.references), mode='clean', model_name='inception_v3'
+        )
+        images = len(list(folder.glob('*.png')))
+        return dict(method=method, keep_rate=rate, images=images, fid=found)
 
     settings = {name: getattr(args, name) for name in SETTINGS}
     found = run_cells(args.out_dir, settings, list(cells), run, print)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -113,8 +113,12 @@ def test_table2_makes_each_image_once(tmp_path, monkeypatch):
         ('A high quality photograph of a goldfish.', 10),
         ('A high quality photograph of a goldfish.', 11),
     ]
-    (tmp_path / 'out/complete_r50.json').unlink()
-    (tmp_path / 'out/images/complete_r50/0001_0.png').unlink()
-    run_tool(monkeypatch, 'reproduce_table2.py', *args)
-    assert len(calls) == 5
     assert '| complete | - (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()
+    # Images that were made before there were any to compare with.
+    (tmp_path / 'out/images/complete_r50/0001_0.png').unlink()
+    clean = ModuleType('cleanfid')
+    clean.fid = SimpleNamespace(compute_fid=lambda *folders, **options: 34.5)
+    monkeypatch.setitem(sys.modules, 'cleanfid', clean)
+    run_tool(monkeypatch, 'reproduce_table2.py', *args, '--references', tmp_path)
+    assert len(calls) == 5
+    assert '| complete | 34.50 (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()
