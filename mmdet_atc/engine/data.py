@@ -40,7 +40,8 @@ def limit_images(cfg: Config, count: int) -> None:
     """
     for split in ('train', 'val', 'test'):
         for dataset in data_sets(cfg, split):
-            dataset.indices = count
+            chosen = dataset.get('indices')  # by the config: the first of these
+            dataset.indices = chosen[:count] if isinstance(chosen, (list, tuple)) else count
         for evaluator in evaluators(cfg, split):
             if evaluator.get('ann_file') and evaluator['type'] != _EVALUATES_WHAT_WAS_RUN:
                 raise ValueError(
