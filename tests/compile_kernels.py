@@ -74,7 +74,7 @@ def launch_all() -> None:
     resize.backward(x, [8, 12], [2, 3], F32)
 
     tokens, labels = half(2, 70, 384), empty(2, 70, dtype=I64)
-    triton_segments.segment_sum(tokens, labels, 30, empty(2, 70), empty(2, 30))
+    triton_segments.segment_sum(tokens, labels, 30, empty(2, 70), True)
     triton_segments.take_rows(half(2, 30, 384), labels, empty(2, 70), empty(2, 30))
 
     for dtype in (F16, BF16, F32):

@@ -28,6 +28,12 @@ MAE = dict(
     huge=('vit_huge_patch14_224', 7),
 )
 LINKAGES = ('single', 'average', 'complete')
+METHODS = ('tome', *LINKAGES)
+REGIMES = ('off-the-shelf', 'fine-tuned')
+#: In the names of the authors' files.
+DATASETS = dict(imagenet='im1k', nabirds='nab', coco='coco', nuswide='nus')
+#: Options that results depend on, besides those that the cells differ by.
+SETTINGS = ('root', 'study', 'dataset', 'checkpoints', 'count', 'limit', 'amp')
 RATES = {0.25: '025', 0.5: '05', 0.7: '07', 0.9: '09'}
 
 
@@ -35,11 +41,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('root', help='folder of the data set')
     parser.add_argument('--study', choices=('mae', 'deit'), default='mae')
-    parser.add_argument('--dataset', default='imagenet', help='data set of the DeiT study')
+    parser.add_argument(
+        '--dataset', choices=DATASETS, default='imagenet', help='data set of the DeiT study'
+    )
     parser.add_argument('--checkpoints', type=Path, default=Path('checkpoints'))
-    parser.add_argument('--sizes', nargs='+', help='default: all')
-    parser.add_argument('--methods', nargs='+', default=['tome', *LINKAGES])
-    parser.add_argument('--regimes', nargs='+', default=['off-the-shelf', 'fine-tuned'])
+    parser.add_argument('--sizes', nargs='+', choices=('tiny', 'small', *MAE), help='default: all')
+    parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
+    parser.add_argument('--regimes', nargs='+', choices=REGIMES, default=REGIMES)
     parser.add_argument('--count', choices=('exact', 'released'), default='exact')
     parser.add_argument('--batch-size', type=int, default=128)
     parser.add_argument('--workers', type=int, default=4)
@@ -50,27 +58,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def settings(args: argparse.Namespace) -> dict:
+    return {name: getattr(args, name) for name in SETTINGS}
+
+
 def asked(args: argparse.Namespace, **changes) -> argparse.Namespace:
     """Options of tools/classification/validate.py for one cell."""
-    usual = dict(
-        root=args.root,
-        dataset='imagenet',
-        global_pool=None,
-        img_size=None,
-        method=None,
-        keep_rate=None,
-        constant=None,
-        linear=None,
-        merge_blocks=[3, 6, 9],
-        count=args.count,
-        no_proportional_attn=False,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        limit=args.limit,
-        device=args.device,
-        amp=args.amp,
-    )
-    return argparse.Namespace(**{**usual, **changes})
+    usual = dict.fromkeys(('global_pool', 'img_size', 'method', 'keep_rate', 'constant', 'linear'))
+    usual |= dict(merge_blocks=[3, 6, 9], no_proportional_attn=False)
+    return argparse.Namespace(**{**vars(args), **usual, **changes})
 
 
 def mae(args: argparse.Namespace) -> str:
@@ -92,12 +88,13 @@ def mae(args: argparse.Namespace) -> str:
         model, t = MAE[size]
         tuned = f'{size}_{schedule}_{method}.pth'
         file = tuned if regime == 'fine-tuned' else f'mae_finetuned_vit_{size}.pth'
-        options = dict(model=model, global_pool='avg', checkpoint=str(args.checkpoints / file))
+        options = dict(dataset='imagenet', model=model, global_pool='avg')
+        options['checkpoint'] = str(args.checkpoints / file)
         if method is not None:
             options |= {'method': method, schedule: t, 'no_proportional_attn': True}
         return validate(asked(args, **options))
 
-    found = run_cells(args.out_dir, list(cells), run, print)
+    found = run_cells(args.out_dir, settings(args), list(cells), run, print)
     by_place = {place: found.get(name) for name, place in cells.items()}
     by_place |= {
         ('dense', None, size, schedule): found.get(f'{size}_dense') for size, schedule in columns
@@ -117,7 +114,7 @@ def mae(args: argparse.Namespace) -> str:
 
 def deit(args: argparse.Namespace) -> str:
     """Runs the DeiT study, whose values the paper only plots; the table."""
-    short = dict(imagenet='im1k', nabirds='nab', coco='coco', nuswide='nus')[args.dataset]
+    short = DATASETS[args.dataset]
     sizes = args.sizes or ('tiny', 'small', 'base')
     methods = [method for method in args.methods if method in LINKAGES]
     cells = {
@@ -130,9 +127,9 @@ def deit(args: argparse.Namespace) -> str:
         repository = f'atc_{size}-{short}-{method}'
         path = f'hf://joakimbh/{repository}/atc_{size}-{short}-{file}-{method}.pth'
         options = dict(model=f'deit_{size}_patch16_224', method=method, keep_rate=rate)
-        return validate(asked(args, dataset=args.dataset, checkpoint=path, **options))
+        return validate(asked(args, checkpoint=path, **options))
 
-    found = run_cells(args.out_dir, list(cells), run, print)
+    found = run_cells(args.out_dir, settings(args), list(cells), run, print)
     lines = []
     for size, method in itertools.product(sizes, methods):
         results = [found.get(f'{size}_{method}_r{file}') for file in RATES.values()]

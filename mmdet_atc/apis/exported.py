@@ -14,10 +14,9 @@ from mmdet.datasets.transforms import Resize
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmdet_atc.deployment import OUTPUTS, Program, Spec, open_program, pasted
+from mmdet_atc.deployment import Program, Spec, of_image, open_program
 
 from .inferencer import DetInferencer
 
@@ -134,13 +133,9 @@ class _ExportedModel(nn.Module):
     def _detect(self, images: list[Tensor], samples: list[DetDataSample]) -> None:
         found = self.program(*padded_batch(images, self.program.spec))
         for index, sample in enumerate(samples):
-            is_here = found['images'] == index
-            boxes, scores, labels, masks = (found[name][is_here] for name in OUTPUTS[:4])
-            boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
-            result = InstanceData(bboxes=boxes, scores=scores, labels=labels)
-            if masks.shape[-1]:
-                result.masks = pasted(masks, boxes, sample.ori_shape[:2], self.mask_threshold)
-            sample.pred_instances = result
+            sample.pred_instances = of_image(
+                found, index, sample.ori_shape[:2], self.mask_threshold, sample.scale_factor
+            )
 
 
 def padded_batch(images: list[Tensor], spec: Spec) -> tuple[Tensor, Tensor]:

@@ -46,14 +46,15 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
         merge_blocks (Sequence[int]): 0-based blocks that merge; 3, 6, 9 are the paper's blocks 4,
             7 and 10. Default: (3, 6, 9).
         plan (TokenPlan | dict, optional): How many clusters each block leaves, see
-            :mod:`mmdet_atc.merging.plan`, for example ``dict(type='constant_plan', t=300)``. It
-            rules: ``merging`` has no ``keep_rate`` then, and ``merge_blocks`` says nothing.
+            :mod:`mmdet_atc.merging.plan`, for example ``dict(type='constant_plan', t=300)``. With
+            a plan ``merging`` has no ``keep_rate``, and ``merge_blocks`` is ignored.
             Default: None, the keep rate of ``merging`` in ``merge_blocks``.
         proportional_attn (bool): Whether log(size) of a merged token is added to its key's
             logits. Default: True.
         padding_aware (bool): Whether padding is clustered apart and does not count in the
-            picture's share, see :mod:`mmdet_atc.merging.padding`. What is padding the samples of
-            the detector say, or ``valid_sizes`` of :meth:`forward`. Default: False, as the paper.
+            picture's share, see :mod:`mmdet_atc.merging.padding`. What is padding is known from
+            the detector's samples, or from ``valid_sizes`` of :meth:`forward`.
+            Default: False, as the paper.
         **kwargs: Arguments of :class:`ViTAdapter`.
 
     Raises:
@@ -150,9 +151,9 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
         Args:
             image (Tensor): ``(B, 3, H, W)``, normalised; H and W multiples of 32.
             valid_sizes (Sequence[tuple[int, int]], optional): Height and width in pixels of each
-                picture, below and beside which ``image`` is padding; looked at with
-                ``padding_aware``. None is what the call of the detector that this one is part of
-                says, and no padding otherwise. Default: None.
+                picture; the rest of ``image``, below and on the right, is padding. Used with
+                ``padding_aware``. None is what the samples of the detector's running call say,
+                and no padding without a detector. Default: None.
 
         Returns:
             tuple[Tensor, ...]: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.

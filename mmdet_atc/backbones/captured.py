@@ -1,10 +1,10 @@
 """A forward pass as CUDA graphs, one a size: all its kernels start as one.
 
 A graph reads parameters where they lie: optimizers, EMA and ``load_state_dict`` write in place, and
-the next replay sees it. What a graph cannot see is looked at in each call, which then runs without
-one or has a new one made: whether anything is in training, hooks on modules, where parameters and
-buffers lie, and settings. The host looks while the device replays; what it then must not use is
-computed again.
+the next replay sees it. Each call checks what a graph cannot see: training mode, hooks on modules,
+the addresses of parameters and buffers, and settings. If these have changed, the call runs without
+a graph or makes a new one. The host checks while the device replays; a result that must not be used
+is computed again.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ class CapturedForward:
         return image.is_cuda and is_free and not torch.cuda.is_current_stream_capturing()
 
     def _places_now(self) -> tuple[list[int], list[Tensor]]:
-        """Where parameters and buffers lie; nowhere where a part is in training or has hooks.
+        """Addresses of parameters and buffers; none if a part is in training or has hooks.
 
-        ``modules()`` and ``parameters()`` would take longer than a graph's kernels.
+        ``modules()`` and ``parameters()`` would take longer than the graph itself.
         """
         tensors: list[Tensor] = []
         parts: list[nn.Module | None] = [self.module]
@@ -145,7 +145,7 @@ class CapturedForward:
             self._graphs.popitem(last=False)
 
     def _captured(self, run: Run, image: Tensor, reads: list[Tensor]) -> _Graph:
-        with torch.inference_mode(False):  # or it could not be written to outside of it
+        with torch.inference_mode(False):  # else it could not be written to later
             static = image.clone()
         graph = torch.cuda.CUDAGraph()
         self._pool = self._pool or torch.cuda.graph_pool_handle()
@@ -182,7 +182,7 @@ def compiled_forward(
         modes = ('default', *torch._inductor.list_mode_options())
         if mode not in modes:
             raise ValueError(f"compile's mode must be one of {modes}, got {mode!r}")
-        # Sizes that torch takes for constants first cost a graph for each, up to its limit.
+        # With dynamic=None torch would first make a graph for each size, up to its limit.
         module.compile(mode=mode, **{'dynamic': True, **rest})
         return None
     sizes = rest.pop('sizes', 16)

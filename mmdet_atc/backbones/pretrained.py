@@ -60,7 +60,7 @@ def load_pretrained_vit(backbone: ViTAdapter, source: str) -> None:
 
 
 def _other_traits(checkpoint: dict, backbone: ViTAdapter) -> str | None:
-    """What the tensors do not tell, where the source does (timm)."""
+    """What differs that the tensors do not show; None if nothing does (timm's models say)."""
     given, block = checkpoint.get('traits'), backbone.blocks[0]
     if given is None or not isinstance(block, Block):
         return None

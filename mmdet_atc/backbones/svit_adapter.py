@@ -1,4 +1,4 @@
-"""ViT-Adapter with selective modules: SViT (Liu et al., WACV 2024), the pruning peer of ATC."""
+"""ViT-Adapter with selective modules: SViT (Liu et al., WACV 2024), which prunes tokens."""
 
 from __future__ import annotations
 

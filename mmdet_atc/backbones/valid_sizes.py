@@ -1,9 +1,9 @@
 """How a backbone learns which part of a padded batch is picture: from the detector's samples.
 
-A detector calls its backbone with the padded images alone. Whatever module a backbone becomes the
-child of, that module's calls are looked at for samples: their ``img_shape`` are the sizes of the
-pictures, and the backbone has them for that one call, in training, testing, test-time augmentation
-and ``mmdet.apis`` alike.
+A detector calls its backbone with the padded images alone. So a backbone hooks the module that it
+becomes a child of: the samples of that module's call say by ``img_shape`` how large the pictures
+are, and the backbone knows it for that one call, in training, testing, test-time augmentation and
+``mmdet.apis`` alike.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ RunBlocks = Callable[[Tensor, range, tuple[int, int]], Tensor]
 
 #: Activations of the MLPs, by timm's names.
 ACTIVATIONS = ('gelu', 'gelu_tanh', 'quick_gelu')
-#: More are a mistake: published models have four to sixteen.
+#: Published models have four to sixteen; more is taken for a mistake.
 _MOST_REGISTERS = 64
 
 
@@ -101,9 +101,9 @@ class ViTAdapter(BaseModule):
         norm_cfg (dict, optional): Norm of the convolutions and of the outputs. None is batch
             norm, which the runner turns into SyncBN where ``sync_bn='torch'`` and training is
             distributed (the configs' way). Default: None.
-        compile (dict, optional): How to make the backbone faster than one operation after another.
-            ``dict(mode='reduce-overhead')`` runs inference on a GPU as CUDA graphs, one a padded
-            size, of which ``sizes=16`` are kept; all else runs as without. Other modes are those
+        compile (dict, optional): How to run the backbone faster.
+            ``dict(mode='reduce-overhead')`` runs inference on a GPU as CUDA graphs, one per padded
+            size, of which ``sizes=16`` are kept; the rest runs without. Other modes are those
             of ``torch.compile``, which takes the rest of the dict too, ``dynamic=True`` where that
             is not in it: one graph for all sizes. Default: None.
         num_registers (int): Register tokens beside the patches: they take part in attention, are
@@ -292,7 +292,7 @@ class ViTAdapter(BaseModule):
         self._freeze()
 
     def set_compile(self, compile: dict | None) -> None:
-        """Run in another way from now on.
+        """Replace the argument ``compile``.
 
         Args:
             compile (dict, optional): As the argument of the same name of the class.
@@ -365,7 +365,7 @@ class ViTAdapter(BaseModule):
 
         Raises:
             ValueError: If H or W is not a multiple of 32.
-            RuntimeError: If ONNX is exported by tracing, the exporter of old.
+            RuntimeError: If ONNX is exported by tracing (torch's old exporter).
         """
         if torch.onnx.is_in_onnx_export() and torch.jit.is_tracing():
             raise RuntimeError(

@@ -7,6 +7,7 @@ name the tensors of a Mask R-CNN alike, timm and facebookresearch (DeiT) classif
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,6 @@ from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
 from .safe import CheckpointError
-from .svit import as_encoder_layers
 
 #: Parts of a classifier that detection never uses; files carry them, models here do not.
 CLASSIFIER_KEYS = (
@@ -36,6 +36,18 @@ CLASSIFIER_KEYS = (
 _LEFTOVERS = frozenset(prefix + key for prefix in ('', 'backbone.') for key in CLASSIFIER_KEYS)
 #: Where tools put the state dict; beside it are the optimizer, an EMA twin and the like.
 _WRAPPERS = ('state_dict', 'model', 'module')
+#: SViT's blocks are PyTorch's encoder layers: where the parts of a ViT's block are in them.
+_ENCODER_LAYER = 'TransformerEncoderLayer.'
+_IN_LAYER = {
+    'attn.qkv.weight': 'self_attn.in_proj_weight',
+    'attn.qkv.bias': 'self_attn.in_proj_bias',
+    'attn.proj.': 'self_attn.out_proj.',
+    'mlp.fc1.': 'linear1.',
+    'mlp.fc2.': 'linear2.',
+    'norm1.': 'norm1.',
+    'norm2.': 'norm2.',
+}
+_OF_BLOCK = re.compile(rf'((?:backbone\.)?blocks\.\d+\.)({"|".join(_IN_LAYER)})(weight|bias|)$')
 
 
 def flat_state_dict(
@@ -101,7 +113,10 @@ def fit_state_dict(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> di
     for name in ('patch_embed.proj.weight', 'backbone.patch_embed.proj.weight'):
         if name in state and name in wanted and state[name].ndim == 4:
             state[name] = resample_patch_embed(state[name], list(wanted[name].shape[2:]))
-    as_encoder_layers(state, wanted)
+    if any(_ENCODER_LAYER in name for name in wanted):
+        for name in list(state):
+            if match := _OF_BLOCK.match(name):
+                state[match[1] + _ENCODER_LAYER + _IN_LAYER[match[2]] + match[3]] = state.pop(name)
     return state
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from timm.utils import accuracy
 from torch import Tensor, nn
 
-from .metrics import mean_average_precision, top1
+from .metrics import mean_average_precision
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ def evaluate(
     device: torch.device,
     multi_label: bool = False,
     amp: bool = False,
-    report: Callable[[int], None] = lambda images: None,
 ) -> Evaluation:
     """Run a model over batches of images and labels.
 
@@ -47,7 +47,6 @@ def evaluate(
         device (torch.device): Where the model is.
         multi_label (bool): Whether the metric is mAP rather than top-1. Default: False.
         amp (bool): Whether to run in float16 (GPU) or bfloat16 (CPU). Default: False.
-        report (Callable[[int], None]): Called after each batch with the number of images so far.
 
     Raises:
         ValueError: If there are no images.
@@ -65,13 +64,13 @@ def evaluate(
         counts.append(len(batch))
         outputs.append(logits.float().cpu())
         labels.append(target)
-        report(sum(counts))
     if not counts:
         raise ValueError('there are no images to evaluate on')
     logits, target = torch.cat(outputs), torch.cat(labels)
-    value = mean_average_precision(logits, target) if multi_label else top1(logits, target)
     speed = sum(counts[1:] or counts) / sum(seconds[1:] or seconds)
-    return Evaluation('mAP' if multi_label else 'top-1', value, sum(counts), speed)
+    if multi_label:
+        return Evaluation('mAP', mean_average_precision(logits, target), sum(counts), speed)
+    return Evaluation('top-1', accuracy(logits, target)[0].item(), sum(counts), speed)
 
 
 def _wait(device: torch.device) -> None:

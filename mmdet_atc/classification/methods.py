@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from mmdet_atc.integrations.timm import apply_merging
@@ -16,6 +17,8 @@ from mmdet_atc.merging import (
     linear_plan,
 )
 
+from .datasets import NAMES
+
 #: Config of a merger by the name of its method, for models with a class token.
 CLASSIFIER_METHODS: dict[str, dict] = {
     **{name: method.merging for name, method in METHODS.items()},
@@ -24,8 +27,15 @@ CLASSIFIER_METHODS: dict[str, dict] = {
 }
 
 
-def add_merging_options(parser: argparse.ArgumentParser) -> None:
-    """``--method`` and the plans; without a method the model is dense."""
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The data set, the model, ``--method`` and the plans; without a method the model is dense."""
+    parser.add_argument('root', help='folder of the data set; any word for textures')
+    parser.add_argument('--dataset', choices=NAMES, default='imagenet')
+    parser.add_argument('--model', default='deit_small_patch16_224', help="a timm model's name")
+    parser.add_argument('--global-pool', help="'avg' for MAE's classifiers; default: the model's")
+    parser.add_argument('--img-size', type=int, help="default: the model's")
+    parser.add_argument('--workers', type=int, default=4)
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     group = parser.add_argument_group('token merging')
     group.add_argument(
         '--method', choices=CLASSIFIER_METHODS, help='default: none, the dense model'
@@ -50,7 +60,7 @@ def add_merging_options(parser: argparse.ArgumentParser) -> None:
 
 
 def merge_as_asked(model: VisionTransformer, args: argparse.Namespace) -> str:
-    """Patch a model by the options of :func:`add_merging_options`.
+    """Patch a model by the options of :func:`add_model_options`.
 
     Returns:
         str: What was done, for tables: ``'average r=0.5'``.

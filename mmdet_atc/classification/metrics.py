@@ -1,19 +1,9 @@
-"""Accuracy of classifiers, single-label and multi-label."""
+"""Accuracy of classifiers of several labels; that of one label is timm's."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-def top1(logits: Tensor, classes: Tensor) -> float:
-    """Share of images whose highest logit is that of their class, in percent.
-
-    Args:
-        logits (Tensor): ``(N, C)``.
-        classes (Tensor): ``(N,)`` int64.
-    """
-    return 100 * (logits.argmax(dim=1) == classes).float().mean().item()
 
 
 def mean_average_precision(scores: Tensor, targets: Tensor) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from typing import Any
 
 import timm
 import torch
+from mmengine.utils import track_iter_progress
 from timm.data import resolve_model_data_config
 from torch.utils.data import DataLoader, Subset
 
@@ -48,14 +48,8 @@ def validate(args: argparse.Namespace) -> dict:
     if args.limit:
         data = Subset(data, range(min(args.limit, len(data))))
     loader = DataLoader(data, args.batch_size, num_workers=args.workers)
-    start = time.time()
-
-    def report(images: int) -> None:
-        rate = images / (time.time() - start)
-        left = (len(data) - images) / rate
-        sys.stderr.write(f'\r{images}/{len(data)}  {rate:.0f}/s  {left:.0f} s left ')
-
-    found = evaluate(model, loader, device, args.dataset in MULTI_LABEL, args.amp, report)
+    batches = track_iter_progress((loader, len(loader)), file=sys.stderr)
+    found = evaluate(model, batches, device, args.dataset in MULTI_LABEL, args.amp)
     sys.stderr.write('\n')
     return {
         'model': args.model,

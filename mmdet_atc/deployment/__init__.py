@@ -1,9 +1,9 @@
 """Detectors outside of Python and OpenMMLab: export, and what is done with the files."""
 
 from .detector import OUTPUTS, Detections, TraceableDetector
-from .masks import pasted
 from .parity import Parity, compare
 from .program import FORMATS, Program, open_program, save
+from .results import of_image
 from .spec import Spec
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     'Spec',
     'TraceableDetector',
     'compare',
+    'of_image',
     'open_program',
-    'pasted',
     'save',
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from .detector import OUTPUTS, Detections, TraceableDetector
+from .detector import Detections, TraceableDetector
 from .pt2 import traced
 from .spec import Spec
 
@@ -60,29 +61,7 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
         )
 
 
-class AotiProgram:
-    """A file of :func:`save`, opened.
-
-    Args:
-        path (Path): The file.
-
-    Raises:
-        ValueError: If it is none of ours.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._model = torch._inductor.aoti_load_package(str(path))
-        metadata = self._model.get_metadata()
-        if _SPEC not in metadata:
-            raise ValueError(f'{path} is no file of tools/deployment/export.py')
-        self.spec = Spec.from_json(metadata[_SPEC])
-
-    def __call__(self, pixels: Tensor, sizes: Tensor) -> Detections:
-        """As :meth:`TraceableDetector.forward`.
-
-        Raises:
-            ValueError: If the file takes inputs of other shapes.
-        """
-        self.spec.check(pixels, sizes)
-        found = self._model(pixels, sizes)
-        return {name: found[name] for name in OUTPUTS}
+def load(path: Path) -> tuple[str | None, Callable[[Tensor, Tensor], Detections]]:
+    """The :class:`Spec` in a file of :func:`save`, as JSON (None in others), and the program."""
+    model = torch._inductor.aoti_load_package(str(path))
+    return model.get_metadata().get(_SPEC), model

@@ -56,55 +56,40 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
     found.save(path)
 
 
-class OnnxProgram:
-    """A file of :func:`save` in onnxruntime, on the CPU.
-
-    Args:
-        path (Path): The file.
+def load(path: Path) -> tuple[str | None, Callable[[Tensor, Tensor], Detections]]:
+    """The :class:`Spec` in a file of :func:`save`, as JSON (None in others), and the program.
 
     Raises:
         ImportError: If onnxruntime is not installed, or the file clusters and
             onnxruntime-extensions is not.
-        ValueError: If it is none of ours.
+        ValueError: If onnxruntime cannot open the file.
     """
+    require('onnxruntime')
+    import onnxruntime
 
-    def __init__(self, path: Path) -> None:
-        require('onnxruntime')
-        import onnxruntime
+    if importlib.util.find_spec('onnxruntime_extensions'):
+        from mmdet_atc.onnx_ops import session_options
 
-        if importlib.util.find_spec('onnxruntime_extensions'):
-            from mmdet_atc.onnx_ops import session_options
+        options = session_options()
+    else:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    except Exception as error:  # onnxruntime has no class of its own for it
+        if _CLUSTERING not in str(error):
+            message = str(error).splitlines()[0]
+            raise ValueError(f'onnxruntime cannot open {path}: {message}') from error
+        raise ImportError(
+            f'{path} clusters tokens, which needs onnxruntime-extensions: {_ADVICE}'
+        ) from error
 
-            options = session_options()
-        else:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = torch.get_num_threads()
-        try:
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=['CPUExecutionProvider']
-            )
-        except Exception as error:  # onnxruntime has no class of its own for it
-            if _CLUSTERING not in str(error):
-                message = str(error).splitlines()[0]
-                raise ValueError(f'onnxruntime cannot open {path}: {message}') from error
-            raise ImportError(
-                f'{path} clusters tokens, which needs onnxruntime-extensions: {_ADVICE}'
-            ) from error
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        if _SPEC not in metadata:
-            raise ValueError(f'{path} is no file of tools/deployment/export.py')
-        self.spec = Spec.from_json(metadata[_SPEC])
-
-    def __call__(self, pixels: Tensor, sizes: Tensor) -> Detections:
-        """As :meth:`TraceableDetector.forward`.
-
-        Raises:
-            ValueError: If the file takes inputs of other shapes.
-        """
-        self.spec.check(pixels, sizes)
+    def run(pixels: Tensor, sizes: Tensor) -> Detections:
         given = dict(zip(INPUTS, (pixels.numpy(), sizes.numpy()), strict=True))
-        found = self._session.run(list(OUTPUTS), given)
+        found = session.run(list(OUTPUTS), given)
         return dict(zip(OUTPUTS, map(torch.from_numpy, found), strict=True))
+
+    return session.get_modelmeta().custom_metadata_map.get(_SPEC), run
 
 
 _ADVICE = "pip install 'mmdet_atc[onnx]'"

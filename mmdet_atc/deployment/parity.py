@@ -12,8 +12,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .detector import OUTPUTS, Detections, TraceableDetector
-from .masks import pasted
+from .detector import Detections, TraceableDetector
+from .results import of_image
 
 #: A batch: pixels and sizes, as :meth:`TraceableDetector.forward` takes them.
 Batch = tuple[Tensor, Tensor]
@@ -66,11 +66,13 @@ def compare(
         Parity: Over all batches.
     """
     parity = Parity()
+    at_least = model.test_cfg.rcnn.get('mask_thr_binary', 0.5)
     for pixels, sizes in batches:
         found = program(pixels, sizes)
         for index, expected in enumerate(predicted(model, pixels, sizes)):
-            size = tuple(sizes[index].tolist())
-            _compare_image(parity, expected, of_image(found, index, size, model), threshold)
+            height, width = sizes[index].tolist()
+            ours = of_image(found, index, (height, width), at_least)
+            _compare_image(parity, expected, ours, threshold)
     return parity
 
 
@@ -84,20 +86,6 @@ def predicted(model: TwoStageDetector, pixels: Tensor, sizes: Tensor) -> list[In
     image = TraceableDetector(model).normalised(pixels, sizes)
     found = model.predict(image, samples, rescale=False)
     return [sample.pred_instances for sample in found]
-
-
-def of_image(
-    found: Detections, index: int, size: tuple[int, ...], model: TwoStageDetector
-) -> InstanceData:
-    """Detections of one image of a batch, as MMDetection gives them."""
-    is_here = found['images'] == index
-    boxes, scores, labels, masks = (found[name][is_here] for name in OUTPUTS[:4])
-    result = InstanceData(bboxes=boxes, scores=scores, labels=labels)
-    if masks.shape[-1]:
-        height, width = size
-        threshold = model.roi_head.test_cfg.mask_thr_binary
-        result.masks = pasted(masks, boxes, (height, width), threshold)
-    return result
 
 
 def _compare_image(

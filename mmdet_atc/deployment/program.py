@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from torch import Tensor
 
@@ -16,13 +17,26 @@ from .spec import Spec
 FORMATS = {'pt2': (pt2.save, '.pt2'), 'aoti': (aoti.save, '.pt2'), 'onnx': (onnx.save, '.onnx')}
 
 
-class Program(Protocol):
-    """An exported file that is ready to run."""
+@dataclass(frozen=True)
+class Program:
+    """An exported file that is ready to run, on the CPU.
+
+    Args:
+        spec (Spec): Which inputs it takes.
+        run (Callable): What it does with them, as :meth:`TraceableDetector.forward`.
+    """
 
     spec: Spec
+    run: Callable[[Tensor, Tensor], Detections]
 
     def __call__(self, pixels: Tensor, sizes: Tensor) -> Detections:
-        """As :meth:`TraceableDetector.forward`."""
+        """As :meth:`TraceableDetector.forward`.
+
+        Raises:
+            ValueError: If the file takes inputs of other shapes.
+        """
+        self.spec.check(pixels, sizes)
+        return self.run(pixels, sizes)
 
 
 def save(detector: TraceableDetector, spec: Spec, path: Path, format: str) -> None:
@@ -54,7 +68,7 @@ def open_program(path: Path) -> Program:
         path (Path): A file of :func:`save`.
 
     Returns:
-        Program: Which runs on the CPU.
+        Program: With its :class:`Spec`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -63,13 +77,19 @@ def open_program(path: Path) -> Program:
     """
     if not path.is_file():
         raise FileNotFoundError(f'no exported file at {str(path)!r}')
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith('extra/mmdet_atc.json') for name in names):
-            return pt2.Pt2Program(path)
-        if any('/data/aotinductor/' in name for name in names):
-            return aoti.AotiProgram(path)
-    elif path.suffix == '.onnx':
-        return onnx.OnnxProgram(path)
+    if load := _loader(path):
+        spec, run = load(path)
+        if spec is not None:
+            return Program(Spec.from_json(spec), run)
     raise ValueError(f'{path} is no file of tools/deployment/export.py')
+
+
+def _loader(path: Path) -> Callable | None:
+    """The function that reads the format of a file."""
+    if not zipfile.is_zipfile(path):
+        return onnx.load if path.suffix == '.onnx' else None
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith('extra/mmdet_atc.json') for name in names):
+        return pt2.load
+    return aoti.load if any('/data/aotinductor/' in name for name in names) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -68,7 +70,8 @@ def _check_guards(program: ExportedProgram) -> None:
             check(pixels, torch.empty(batch, 2, dtype=torch.int64, device='meta'))
         except AssertionError as error:
             size = f'{batch} of {height}x{width}'
-            raise ValueError(f'{_FIXED_ONLY}: not with images {size}. {error}') from error
+            guard = textwrap.shorten(str(error), 120)
+            raise ValueError(f'{_FIXED_ONLY}: not with images {size}. {guard}') from error
 
 
 def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
@@ -76,24 +79,8 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
     torch.export.save(traced(detector, spec), path, extra_files={_SPEC: spec.to_json()})
 
 
-class Pt2Program:
-    """A file of :func:`save`, opened.
-
-    Args:
-        path (Path): The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        extra = {_SPEC: ''}
-        program = torch.export.load(path, extra_files=extra)
-        self.spec = Spec.from_json(extra[_SPEC])
-        self._module = program.module()
-
-    def __call__(self, pixels: Tensor, sizes: Tensor) -> Detections:
-        """As :meth:`TraceableDetector.forward`.
-
-        Raises:
-            ValueError: If the file takes inputs of other shapes.
-        """
-        self.spec.check(pixels, sizes)
-        return self._module(pixels, sizes)
+def load(path: Path) -> tuple[str, Callable[[Tensor, Tensor], Detections]]:
+    """The :class:`Spec` in a file of :func:`save`, as JSON, and the program."""
+    extra = {_SPEC: ''}
+    program = torch.export.load(path, extra_files=extra)
+    return extra[_SPEC], program.module()

@@ -38,7 +38,7 @@ def apply_merging(
     Clusters are made of a block's input, each image and each half of the guidance by itself, anew
     in every step. Queries, keys and values are plain means. After a forward pass
     ``unet.token_clusters`` holds one :class:`~mmdet_atc.merging.TokenClusters` per block that
-    merged, in the order in which they ran. A UNet that merges already merges in the new way. Patch
+    merged, in the order in which they ran. On a patched UNet this replaces the merging. Patch
     before ``torch.compile``.
 
     Args:

@@ -11,8 +11,8 @@ from torch import nn
 class Override:
     """Stands in the place of a module's method until it is removed.
 
-    ``torch.compile`` reuses what it compiled of one module for another that differs in hooks alone;
-    a method of the module's own it notices.
+    A hook would not do: ``torch.compile`` reuses the code of one module for another that differs in
+    hooks alone, but not for one that has a method of its own.
 
     Args:
         module (nn.Module): Whose method.
@@ -40,7 +40,7 @@ class Override:
         return getattr(type(self.module), self.name)(self.module, *args, **kwargs)
 
     def remove(self) -> None:
-        """Put back what was there before; where others wrapped this since, only pass calls on."""
+        """Put back the former method; if others have wrapped this since, pass calls on to it."""
         self.call = None
         if vars(self.module).get(self.name) is self:
             del vars(self.module)[self.name]

@@ -52,8 +52,8 @@ def apply_merging(
     patches: each the final token of its cluster, so that average pooling is weighted by size.
     ``forward_intermediates`` gives all patches after every block, and so does a ``features_only``
     model of timm, whose ``.model`` is what to patch. After a forward pass ``model.token_clusters``
-    holds one :class:`~mmdet_atc.merging.TokenClusters` per merging block. A model that merges
-    already merges in the new way. Patch before ``torch.compile``. With gradient checkpointing run
+    holds one :class:`~mmdet_atc.merging.TokenClusters` per merging block. On a patched model
+    this replaces the merging. Patch before ``torch.compile``. With gradient checkpointing run
     the backward pass before the next forward pass.
 
     Args:
@@ -61,7 +61,7 @@ def apply_merging(
         merging (dict | TokenMerger): A token merger or its config without a ``keep_rate``, for
             example ``dict(type='AgglomerativeMerging', linkage='average')``.
         plan (TokenPlan | dict): How many clusters each block leaves, see
-            :mod:`mmdet_atc.merging.plan`. The keep rate of a given ``TokenMerger`` says nothing.
+            :mod:`mmdet_atc.merging.plan`. The keep rate of a ``TokenMerger`` is ignored.
         proportional_attn (bool): Whether log(size) of a merged token is added to its key's
             logits. The authors' MAE models do without. Default: True.
         size_weighted (bool, optional): Whether merged tokens count in later merges by their size.

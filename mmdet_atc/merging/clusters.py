@@ -42,7 +42,7 @@ class TokenClusters:
 
     def merge(self, patches: Tensor) -> Tensor:
         """Mean of each cluster's patches: ``(B, N, C)`` to ``(B, K, C)``."""
-        return segment_mean(patches, self.labels, self.sizes, self.weights)
+        return segment_mean(patches, self.labels, self.num_clusters, self.weights)[0]
 
     def unmerge(self, tokens: Tensor) -> Tensor:
         """Back-project: give each patch its cluster's token, ``(B, K, C)`` to ``(B, N, C)``."""
@@ -66,8 +66,7 @@ class TokenClusters:
         """
         counts = None if weights is None else weights.to(self.sizes.dtype)
         masses = self.sizes if counts is None else self.sizes * counts
-        sizes = self.sizes.new_zeros(labels.shape[0], num_clusters).scatter_add_(1, labels, masses)
-        merged = segment_mean(tokens, labels, sizes, weights=masses)
+        merged, sizes = segment_mean(tokens, labels, num_clusters, masses)
         patch_weights = self.weights
         if counts is not None:
             inherited = counts.gather(1, self.labels)

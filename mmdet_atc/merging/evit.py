@@ -48,7 +48,7 @@ class EViTMerging(AttentionTokenMerger):
     ) -> tuple[Tensor, TokenClusters]:
         if num_clusters == tokens.shape[1]:
             return tokens, clusters
-        if beside is not None:  # padding has no token to spare for the fused: they are one of K
+        if beside is not None:  # the fused token is one of K: padding leaves no room for one more
             return super().merge_to(
                 tokens,
                 keys,

@@ -1,8 +1,8 @@
 """Merging that knows which tokens are padding.
 
-The paper clusters padding together with the picture: which part of the budget the picture gets
-then depends on how much padding the batch happens to give it. In a backbone with
-``padding_aware=True`` the picture's tokens keep their own share, whatever the padding.
+The paper clusters padding together with the picture, so how many clusters a picture gets depends
+on the padding that its batch needs. In a backbone with ``padding_aware=True`` the picture keeps its
+own share of clusters.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Token plans: how many clusters each block of a ViT leaves.
 
 A plan is called with the depth and the number of patches and gives a number of clusters, or None,
-for each block. It rules: a merger's own ``keep_rate`` says nothing beside it.
+for each block. It takes the place of the merger's own ``keep_rate``.
 
-- :func:`keep_rate_plan`: a share stays in chosen blocks; of the current tokens (detection) or of
-  the initial ones (classification, Haurum et al., ECCV 2024, section 4.1);
-- :func:`constant_plan`, :func:`linear_plan`: a number of tokens goes in every block (equations 4
+- :func:`keep_rate_plan`: some blocks keep a share, of the current tokens (detection) or of the
+  initial ones (classification, Haurum et al., ECCV 2024, section 4.1);
+- :func:`constant_plan`, :func:`linear_plan`: every block removes a number of tokens (equations 4
   and 5; ToMe, Bolya et al., ICLR 2023).
 
 In a config a plan is its function's name and arguments, ``dict(type='constant_plan', t=100)``.
@@ -76,7 +76,7 @@ def build_plan(plan: TokenPlan | dict) -> TokenPlan:
 def keep_rate_plan(
     keep_rate: float | Sequence[float], blocks: Sequence[int] = (3, 6, 9), of: str = 'current'
 ) -> TokenPlan:
-    """A share of the tokens stays in each of some blocks.
+    """Some blocks keep a share of the tokens.
 
     Args:
         keep_rate (float | Sequence[float]): In (0, 1]; one for all blocks or one per block.
@@ -114,7 +114,7 @@ def keep_rate_plan(
 
 
 def constant_plan(t: int, count: str = 'exact') -> TokenPlan:
-    """t tokens go in every block (paper, eq. 4).
+    """Every block removes t tokens (paper, eq. 4).
 
     Args:
         t (int): Tokens that are merged away per block; 0 merges nothing.

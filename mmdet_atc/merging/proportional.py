@@ -23,7 +23,7 @@ def proportional_attention(
 ) -> Tensor:
     """Softmax attention with log(size) added to the logits of each key (ToMe, eq. 1).
 
-    A GPU has kernels for it in half precision, and in inference in float32. Elsewhere there the
+    A GPU has kernels for it in half precision, and in inference in float32. Otherwise there the
     bias is folded into further channels of the queries and keys, since torch's kernels are slow
     with a mask. On the CPU the fused kernel takes a mask that is broadcast over queries, but only
     in the queries' type, and half precision is too coarse for it.
@@ -144,7 +144,7 @@ def _(q, k, v, sizes, out, logs, grad):
 
 def _setup_context(ctx, inputs, output) -> None:
     ctx.save_for_backward(*inputs, *output)
-    ctx.set_materialize_grads(False)  # nothing takes the logarithms
+    ctx.set_materialize_grads(False)  # no gradient of the logarithms is asked for
 
 
 def _backward(ctx, grad: Tensor, _: None):

@@ -9,8 +9,8 @@ from mmdet_atc.native import can_run_triton, operator
 
 
 def segment_mean(
-    x: Tensor, labels: Tensor, totals: Tensor, weights: Tensor | None = None
-) -> Tensor:
+    x: Tensor, labels: Tensor, num_labels: int, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Weighted mean of the rows of ``x`` that share a label, differentiable in ``x``.
 
     Sums are taken in float32 or better whatever the dtype of ``x``, on a GPU with Triton in one
@@ -18,17 +18,19 @@ def segment_mean(
 
     Args:
         x (Tensor): ``(B, N, C)``, any float dtype.
-        labels (Tensor): ``(B, N)`` int64 in ``0 .. K - 1``.
-        totals (Tensor): Sum of the weights of each label, ``(B, K)``.
+        labels (Tensor): ``(B, N)`` int64 in ``0 .. num_labels - 1``.
+        num_labels (int): K.
         weights (Tensor, optional): ``(B, N)``; ones if None.
 
     Returns:
-        Tensor: ``(B, K, C)`` in the dtype of ``x``.
+        tuple: The means ``(B, K, C)`` in the dtype of ``x``, NaN where a label has no row, and each
+        label's sum of weights ``(B, K)`` in the dtype of ``weights`` or float32.
     """
     if not can_run_triton(x):
-        return segment_sum_plain(x, labels, totals.shape[1], weights, totals)
-    x, labels, weights, totals = _contiguous(x, labels, weights, totals)
-    return _segment_sum(x, labels, totals.shape[1], weights, totals)
+        return segment_sum_plain(x, labels, num_labels, weights, True)
+    x, labels, weights = _contiguous(x, labels, weights)
+    means, totals = _segment_sum(x, labels, num_labels, weights, True)
+    return means, totals.detach()
 
 
 def take_rows(tokens: Tensor, labels: Tensor) -> Tensor:
@@ -43,28 +45,34 @@ def take_rows(tokens: Tensor, labels: Tensor) -> Tensor:
     """
     if not can_run_triton(tokens):
         return take_rows_plain(tokens, labels, None, None)
-    tokens, labels, *_ = _contiguous(tokens, labels, None, None)
+    tokens, labels = _contiguous(tokens, labels)
     return _take_rows(tokens, labels, None, None)
 
 
 def segment_sum_plain(
-    x: Tensor, labels: Tensor, num_labels: int, weights: Tensor | None, totals: Tensor | None
-) -> Tensor:
-    """Sum of weight times row over the rows of each label, over the label's total."""
+    x: Tensor, labels: Tensor, num_labels: int, weights: Tensor | None, mean: bool
+) -> tuple[Tensor, Tensor]:
+    """Sum of weight times row over the rows of each label, and of the weights; or the mean."""
     rows = x.to(torch.promote_types(x.dtype, torch.float32))
+    ones = x.new_ones(labels.shape, dtype=torch.float32)
+    totals = (ones if weights is None else weights).new_zeros(len(x), num_labels)
+    totals = totals.scatter_add(1, labels, ones if weights is None else weights)
     if weights is not None:
         rows = rows * weights.to(rows.dtype).unsqueeze(-1)
     sums = rows.new_zeros(x.shape[0], num_labels, x.shape[2])
     sums = sums.scatter_add(1, _channelwise(labels, x), rows)
-    if totals is not None:
+    if mean:
         sums = sums / totals.to(rows.dtype).unsqueeze(-1)
-    return sums.to(x.dtype)
+    return sums.to(x.dtype), totals
 
 
 def take_rows_plain(
     tokens: Tensor, labels: Tensor, weights: Tensor | None, totals: Tensor | None
 ) -> Tensor:
-    """The adjoint of :func:`segment_sum_plain`: each row's weight times the token of its label."""
+    """The adjoint of :func:`segment_sum_plain`: each row's weight times the token of its label.
+
+    With ``totals`` of a mean.
+    """
     rows = tokens.gather(1, _channelwise(labels, tokens))
     full = torch.promote_types(tokens.dtype, torch.float32)
     if weights is not None:
@@ -85,13 +93,13 @@ def _contiguous(*tensors: Tensor | None) -> tuple:
 
 @operator(
     'mmdet_atc::segment_sum',
-    '(Tensor x, Tensor labels, SymInt num_labels, Tensor? weights, Tensor? totals) -> Tensor',
+    '(Tensor x, Tensor labels, SymInt num_labels, Tensor? weights, bool mean) -> (Tensor, Tensor)',
     device='cuda',
 )
-def _segment_sum(x, labels, num_labels, weights, totals):
+def _segment_sum(x, labels, num_labels, weights, mean):
     from .triton_segments import segment_sum
 
-    return segment_sum(x, labels, num_labels, weights, totals)
+    return segment_sum(x, labels, num_labels, weights, mean)
 
 
 @operator(
@@ -106,8 +114,10 @@ def _take_rows(tokens, labels, weights, totals):
 
 
 @_segment_sum.register_fake
-def _(x, labels, num_labels, weights, totals):
-    return x.new_empty(x.shape[0], num_labels, x.shape[2])
+def _(x, labels, num_labels, weights, mean):
+    dtype = torch.float32 if weights is None else weights.dtype
+    totals = x.new_empty(x.shape[0], num_labels, dtype=dtype)
+    return x.new_empty(x.shape[0], num_labels, x.shape[2]), totals
 
 
 @_take_rows.register_fake
@@ -116,11 +126,12 @@ def _(tokens, labels, weights, totals):
 
 
 def _setup_sum(ctx, inputs, output) -> None:
-    _, labels, _, weights, totals = inputs
-    ctx.save_for_backward(labels, weights, totals)
+    _, labels, _, weights, mean = inputs
+    ctx.save_for_backward(labels, weights, output[1] if mean else None)
+    ctx.set_materialize_grads(False)  # none of the totals
 
 
-def _sum_gradients(ctx, grad: Tensor):
+def _sum_gradients(ctx, grad: Tensor, _: None):
     return _take_rows(grad.contiguous(), *ctx.saved_tensors), None, None, None, None
 
 
@@ -131,8 +142,10 @@ def _setup_take(ctx, inputs, output) -> None:
 
 
 def _take_gradients(ctx, grad: Tensor):
-    labels, *rest = ctx.saved_tensors
-    return _segment_sum(grad.contiguous(), labels, ctx.num_labels, *rest), None, None, None
+    labels, weights, totals = ctx.saved_tensors
+    is_mean = totals is not None
+    sums, _ = _segment_sum(grad.contiguous(), labels, ctx.num_labels, weights, is_mean)
+    return sums, None, None, None
 
 
 _segment_sum.register_autograd(_sum_gradients, setup_context=_setup_sum)

@@ -15,9 +15,9 @@ class TopKMerging(AttentionTokenMerger):
     """Keeps the tokens that receive most attention and prunes the others.
 
     Classifiers drop pruned tokens for good. A detector needs the full grid back: a pruned token is
-    labelled with the kept token of highest cosine between keys and takes its features where tokens
-    are back-projected. It counts for nothing in them: kept tokens stay as they are, of size one,
-    so that proportional attention changes nothing either.
+    labelled with the kept token of the most similar key and gets its features in back-projection,
+    but does not contribute to them: kept tokens stay as they are, of size one, and proportional
+    attention changes nothing.
 
     Args:
         keep_rate (float | Sequence[float]): Share of the tokens that stays at a merge, in (0, 1];

@@ -1,7 +1,7 @@
 """Proportional attention on a GPU: Triton kernels, no mask.
 
 FlashAttention-2 (Dao, 2023), with log sizes added to the logits where they are in registers, in
-float32. No sums of different programs meet, so results are the same in each call.
+float32. Programs share no sums, so results are the same in each call.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-#: Queries and keys at a time that measured best on an H100, of heads of 64 channels (those of
-#: float32 are the first that were tried).
+#: Queries and keys per step: the fastest on an H100 for heads of 64 channels (float32: untuned).
 _FORWARD = dict(QUERIES=64, KEYS=128, num_warps=4, num_stages=3)
 _FORWARD_FLOAT32 = dict(QUERIES=64, KEYS=64, num_warps=4, num_stages=2)
 _OF_QUERIES = dict(QUERIES=64, KEYS=128, num_warps=4, num_stages=3)
 _OF_KEYS = dict(QUERIES=128, KEYS=64, num_warps=4, num_stages=2)
-#: Products of float32: each of three on tensor cores, which is as exact as one without them.
+#: A float32 product is three TF32 products on tensor cores, which is as exact.
 _PRECISION = tl.constexpr('tf32x3')
-#: Logits are to base 2, gradients of logits are of those to base e.
+#: Logits are to base 2, their gradients to base e.
 _LOG_2 = tl.constexpr(math.log(2))
 
 
@@ -78,7 +77,7 @@ def attention_backward(
 
 
 def _fitting(options: dict[str, int], head_dim: int) -> dict[str, int]:
-    """Less at a time of larger heads: other GPUs have 99 KiB of shared memory."""
+    """Smaller steps for larger heads: other GPUs have 99 KiB of shared memory."""
     if head_dim <= 64:
         return options
     larger = max('KEYS', 'QUERIES', key=lambda name: options[name])

@@ -2,7 +2,8 @@
 
 One kernel counts, for each row, the rows that come before it when sorted by label, which is its
 place in that order (N² comparisons of integers take less time than a sort's passes do); then a
-program a label adds up its rows, in order. Arithmetic is in float32 (float64 for float64).
+program a label adds up its rows, in order, until another label's come. Arithmetic is in float32
+(float64 for float64).
 """
 
 from __future__ import annotations
@@ -22,31 +23,32 @@ def segment_sum(
     labels: Tensor,
     num_labels: int,
     weights: Tensor | None,
-    totals: Tensor | None,
+    mean: bool,
     options: dict[str, int] = _SUM,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """As :func:`mmdet_atc.merging.segments.segment_sum_plain`, all contiguous.
 
     ``options`` are ``MEMBERS`` that a program adds up at a time (a power of two) and ``num_warps``.
     """
     batch, num_rows, channels = x.shape
-    order = labels.new_empty(batch, num_rows, dtype=torch.int32)
+    is_wide = (num_labels + 1) * num_rows >= 2**31
+    keys = labels.new_empty(batch, num_rows, dtype=torch.int64 if is_wide else torch.int32)
     starts = labels.new_empty(batch, num_labels, dtype=torch.int32)
-    counts = torch.zeros_like(starts)
     out = x.new_empty(batch, num_labels, channels)
+    dtype = torch.float32 if weights is None else weights.dtype
+    totals = x.new_empty(batch, num_labels, dtype=dtype)
     with torch.cuda.device_of(x):
         _order_kernel[(triton.cdiv(num_rows, _ORDER['ROWS']), batch)](
-            *(labels, order, starts, counts, num_rows, num_labels),
-            WIDE=(num_labels + 1) * num_rows >= 2**31,
-            **_ORDER,
+            *(labels, keys, starts, num_rows, num_labels), **_ORDER
         )
         _sum_kernel[(num_labels, batch)](
-            *(x, order, starts, counts, weights, totals, out, num_rows, num_labels),
+            *(x, keys, starts, weights, totals, out, num_rows, num_labels),
+            MEAN=mean,
             CHANNELS=channels,
             BLOCK_CHANNELS=triton.next_power_of_2(channels),
             **options,
         )
-    return out
+    return out, totals
 
 
 def take_rows(
@@ -76,16 +78,14 @@ def take_rows(
 @triton.jit(do_not_specialize=['num_rows', 'num_labels'])
 def _order_kernel(
     labels,
-    order,
+    keys,
     starts,
-    counts,
     num_rows,
     num_labels,
-    WIDE: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    KEY: tl.constexpr = tl.int64 if WIDE else tl.int32
+    KEY: tl.constexpr = keys.dtype.element_ty
     image = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     is_row = row < num_rows
@@ -104,50 +104,63 @@ def _order_kernel(
         below += (others < lowest).to(tl.int32)
     place = tl.sum(before, 1)
     start = tl.sum(below, 1)
-    tl.store(order + image * num_rows + place, row, mask=is_row)
-    at = image * num_labels + label
-    tl.store(starts + at, start, mask=is_row & (place == start))
-    tl.atomic_add(counts + at, 1, mask=is_row, sem='relaxed')
+    tl.store(keys + image * num_rows + place, label * num_rows + row, mask=is_row)
+    tl.store(starts + image * num_labels + label, start, mask=is_row & (place == start))
 
 
 @triton.jit(do_not_specialize=['num_rows', 'num_labels'])
 def _sum_kernel(
     x,
-    order,
+    keys,
     starts,
-    counts,
     weights,
     totals,
     out,
     num_rows,
     num_labels,
+    MEAN: tl.constexpr,
     CHANNELS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
     MEMBERS: tl.constexpr,
 ):
     FULL: tl.constexpr = tl.float64 if x.dtype.element_ty == tl.float64 else tl.float32
     image = tl.program_id(1).to(tl.int64)
+    lowest = tl.program_id(0).to(keys.dtype.element_ty) * num_rows
     label = image * num_labels + tl.program_id(0)
     channel = tl.arange(0, BLOCK_CHANNELS)
     is_channel = channel < CHANNELS
-    count = tl.load(counts + label)
-    order += image * num_rows + tl.load(starts + label, mask=count > 0, other=0)
+    keys += image * num_rows
     x += image * num_rows * CHANNELS
     sums = tl.zeros((MEMBERS, BLOCK_CHANNELS), FULL)
-    for first in range(0, count, MEMBERS):
-        member = first + tl.arange(0, MEMBERS)
-        is_member = member < count
-        row = tl.load(order + member, mask=is_member, other=0)
+    total = tl.zeros((MEMBERS,), FULL)
+    # A label without rows has no start: anything may be there, and no key is of the label.
+    start = tl.minimum(tl.maximum(tl.load(starts + label), 0), num_rows)
+    place = start + tl.arange(0, MEMBERS)
+    row = tl.load(keys + place, mask=place < num_rows, other=-1) - lowest
+    is_member = (row >= 0) & (row < num_rows)
+    found = tl.max(is_member.to(tl.int32), 0)
+    while found > 0:
+        place += MEMBERS
+        following = tl.load(keys + place, mask=place < num_rows, other=-1) - lowest
         at = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
-        found = tl.load(x + at, mask=is_member[:, None] & is_channel[None, :], other=0).to(FULL)
+        mask = is_member[:, None] & is_channel[None, :]
+        part = tl.load(x + at, mask=mask, other=0).to(FULL)
         if weights is not None:
-            weight = tl.load(weights + image * num_rows + row, mask=is_member, other=0)
-            found *= weight.to(FULL)[:, None]
-        sums += found
+            weight = tl.load(weights + image * num_rows + row, mask=is_member, other=0).to(FULL)
+            part *= weight[:, None]
+            total += weight
+        else:
+            total += is_member.to(FULL)
+        sums += part
+        row = following
+        is_member = (row >= 0) & (row < num_rows)
+        found = tl.max(is_member.to(tl.int32), 0)
     result = tl.sum(sums, 0)
-    if totals is not None:
-        result /= tl.load(totals + label).to(FULL)
+    whole = tl.sum(total, 0)
+    if MEAN:
+        result /= whole
     tl.store(out + label * CHANNELS + channel, result, mask=is_channel)
+    tl.store(totals + label, whole)
 
 
 @triton.jit(do_not_specialize=['num_rows', 'num_labels'])

@@ -60,8 +60,8 @@ def _middle(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _commit() -> str:
-    """Short hash of the checkout, with a ``+`` if files were changed; else the version."""
-    folder = Path(__file__).parent
+    """Short hash of the checkout, with a ``+`` if the package was changed; else the version."""
+    folder = Path(__file__).parents[1]
 
     def git(*args: str) -> str:
         command = ['git', '-C', str(folder), *args]

@@ -80,21 +80,20 @@ class ClusterVisualizationHook(Hook):
         own = runner.cfg.model.backbone.get('merging')
         self._columns = mergings_to_compare(own, self.methods, self.keep_rates, selects)
 
-    def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         self._drawn = 0
 
-    def _after_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Any = None,
-        mode: str = 'train',
+    before_test_epoch = before_val_epoch
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        if mode == 'val':
-            self._draw_batch(runner, data_batch, runner.val_loop.fp16)
-        elif mode == 'test':
-            self._draw_batch(runner, data_batch, runner.test_loop.fp16)
+        self._draw_batch(runner, data_batch, runner.val_loop.fp16)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        self._draw_batch(runner, data_batch, runner.test_loop.fp16)
 
     def _draw_batch(self, runner: Runner, batch: dict[str, Any], fp16: bool) -> None:
         if not self.draw or self._drawn >= self.num_images or not is_main_process():

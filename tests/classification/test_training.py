@@ -118,15 +118,20 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 def test_evaluation_counts_and_times():
     loader = torch.utils.data.DataLoader(data(), 16)
-    seen = []
-    found = evaluate(model(), loader, torch.device('cpu'), report=seen.append)
-    assert seen == [16, 32, 48, 64]
+    found = evaluate(model(), loader, torch.device('cpu'))
     assert found.images == 64
     assert found.images_per_second > 0
     only = evaluate(model(), torch.utils.data.DataLoader(data(), 64), torch.device('cpu'))
     assert only.images_per_second > 0
     with pytest.raises(ValueError, match='no images'):
         evaluate(model(), [], torch.device('cpu'))
+
+
+def test_top_1_is_in_percent():
+    logits = torch.tensor([[2.0, 1], [0, 3], [5, 4], [1, 2]])
+    batches = [(logits[:3], torch.tensor([0, 1, 1])), (logits[3:], torch.tensor([1]))]
+    found = evaluate(torch.nn.Identity(), batches, torch.device('cpu'))
+    assert (found.metric, found.value) == ('top-1', 75)
 
 
 def test_tools(tmp_path):

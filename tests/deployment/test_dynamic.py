@@ -84,3 +84,19 @@ def test_a_model_that_is_not_the_same_for_all_sizes_is_refused(is_of_batches, me
     with pytest.raises(ValueError, match=f'leave dynamic away: {message}') as caught:
         traced(Halved(is_of_batches), Spec(128, 160, dynamic=True))
     assert '\n' not in str(caught.value)
+
+
+class Residues(torch.nn.Module):
+    """Depends on sizes by a long formula."""
+
+    def forward(self, pixels, sizes):
+        rows = pixels.shape[2]
+        for step in range(3, 23, 2):
+            rows = rows // step * step + pixels.shape[3] // step
+        return pixels[:, :, ::2] if rows % 64 == 0 else pixels
+
+
+def test_a_guard_that_fails_is_not_printed_in_full():
+    with pytest.raises(ValueError, match=r'Guard failed.* \[\.\.\.\]$') as caught:
+        traced(Residues(), Spec(128, 160, dynamic=True))
+    assert len(str(caught.value)) < 300

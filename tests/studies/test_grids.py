@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -20,10 +21,24 @@ def test_cells_with_a_file_are_not_run_again(tmp_path):
             raise OSError('no weights')
         return dict(value=cell)
 
-    assert run_cells(tmp_path, ['a', 'b'], run, said.append) == dict(a=dict(value='a'))
+    assert run_cells(tmp_path, {}, ['a', 'b'], run, said.append) == dict(a=dict(value='a'))
     assert 'b: left out: no weights' in said[1]
-    run_cells(tmp_path, ['a', 'b', 'c'], run, said.append)
+    run_cells(tmp_path, {}, ['a', 'b', 'c'], run, said.append)
     assert ran == ['a', 'b', 'b', 'c']
+
+
+def test_cells_of_other_settings_are_not_taken(tmp_path):
+    run_cells(tmp_path, dict(limit=10), ['a'], lambda cell: dict(value=1), print)
+    with pytest.raises(ValueError, match='begun with other settings'):
+        run_cells(tmp_path, dict(limit=None), ['a'], lambda cell: dict(value=2), print)
+    found = run_cells(tmp_path, dict(limit=10), ['a'], lambda cell: dict(value=3), print)
+    assert found == dict(a=dict(value=1))
+
+
+def test_a_misspelt_row_of_table1_is_refused(tmp_path, run_tool, capsys):
+    with pytest.raises(SystemExit):
+        run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path, '--regimes', 'tuned')
+    assert "invalid choice: 'tuned'" in capsys.readouterr().err
 
 
 def test_papers_values():
@@ -88,8 +103,12 @@ def test_table2_makes_each_image_once(tmp_path, run_tool, monkeypatch):
         ('A high quality photograph of a goldfish.', 10),
         ('A high quality photograph of a goldfish.', 11),
     ]
-    (tmp_path / 'out/complete_r50.json').unlink()
-    (tmp_path / 'out/images/complete_r50/0001_0.png').unlink()
-    run_tool('tools/reproduce_table2.py', *args)
-    assert len(calls) == 5
     assert '| complete | - (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()
+    # Images that were made before there were any to compare with.
+    (tmp_path / 'out/images/complete_r50/0001_0.png').unlink()
+    clean = ModuleType('cleanfid')
+    clean.fid = SimpleNamespace(compute_fid=lambda *folders, **options: 34.5)
+    monkeypatch.setitem(sys.modules, 'cleanfid', clean)
+    run_tool('tools/reproduce_table2.py', *args, '--references', tmp_path)
+    assert len(calls) == 5
+    assert '| complete | 34.50 (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()

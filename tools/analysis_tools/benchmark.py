@@ -67,7 +67,7 @@ def parse_args() -> argparse.Namespace:
         'default: %(default)s',
     )
     alone = parser.add_argument_group('backbones on a GPU, without configs')
-    alone.add_argument('--size', choices=list(backbones.SIZES), default='s', help='default: s')
+    alone.add_argument('--size', choices=backbones.SIZES, default='s', help='default: s')
     alone.add_argument('--vit', help="a trained ViT's file; default: random weights")
     alone.add_argument('--images', type=Path, help='folder of eight JPEGs; default: noise')
     alone.add_argument('--bandwidth', type=float, help="bytes a second of the GPU's memory")

@@ -2,7 +2,10 @@
 """Clustering on a GPU against the host, then its times: ``check_gpu_clustering.py KEYS.npz``."""
 
 import argparse
+import faulthandler
+import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from mmdet_atc.clustering import agglomerative_clustering
 from mmdet_atc.clustering.api import LINKAGES
 from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
 from mmdet_atc.studies.figures import append_figures
-from mmdet_atc.studies.speed.gpu_clustering import checked, median, times
+from mmdet_atc.studies.speed.gpu_clustering import Answer, compared, times
 from mmdet_atc.studies.tables import markdown_table
 
 
@@ -27,27 +30,37 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def told(answers: Iterator[Answer], linkage: str, limit: int) -> Iterator[Answer]:
+    """A line for each; the process ends where one takes too long, as a kernel without end does."""
+    faulthandler.dump_traceback_later(limit, exit=True)
+    for answer in answers:
+        outcome = answer.wrong or 'equal'
+        print(f'{linkage}: {answer.case}: {outcome} ({answer.seconds:.2f} s)', flush=True)
+        yield answer
+        faulthandler.dump_traceback_later(limit, exit=True)
+    faulthandler.cancel_dump_traceback_later()
+
+
 def main() -> None:
     args = parse_args()
     with np.load(args.features) as arrays:
         keys = torch.from_numpy(arrays['keys'][:8]).float()
     agglomerative_clustering(keys[:1, 0], 2, backend='cpu')  # compiles, which is no case's time
-    answers = []
+    answers, right = [], []
     for linkage in args.linkages:
-        for answer in checked(keys[:, 0], linkage, str(args.device), args.limit):
-            answers.append(answer)
-            case = answer.case or 'the next case'
-            print(f'{linkage}: {case}: {answer.outcome} ({answer.seconds:.2f} s)', flush=True)
-    right = {answer.linkage for answer in answers} - {a.linkage for a in answers if not a.is_right}
+        found = list(told(compared(keys[:, 0], linkage, str(args.device)), linkage, args.limit))
+        answers += found
+        if not any(answer.wrong for answer in found):
+            right.append(linkage)
     rows, figures = [], []
-    for linkage in [linkage for linkage in args.linkages if linkage in right]:
+    for linkage in right:
         for name, milliseconds in times(keys.to(args.device), linkage, args.repeats):
-            rows.append([linkage, name, median(milliseconds)])
+            rows.append([linkage, name, f'{statistics.median(milliseconds):.3f}'])
             figures.append((f'{linkage}, {name}', 'ours, an image', milliseconds, 'ms'))
     print('\n' + markdown_table(['linkage', f'N = {keys.shape[2]}', 'ms an image'], rows))
     if args.figures:
         append_figures(args.figures, 'check_gpu_clustering', figures, args.device)
-    if wrong := [answer for answer in answers if not answer.is_right]:
+    if wrong := [answer for answer in answers if answer.wrong]:
         sys.exit(f'error: {len(wrong)} of {len(answers)} cases are not the labels of the host')
 
 

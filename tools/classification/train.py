@@ -20,23 +20,17 @@ from timm.utils import init_distributed_device
 
 from mmdet_atc.checkpoints import install
 from mmdet_atc.classification.checkpoints import load_classifier
-from mmdet_atc.classification.datasets import MULTI_LABEL, NAMES, build_dataset, build_transform
-from mmdet_atc.classification.methods import add_merging_options, merge_as_asked
+from mmdet_atc.classification.datasets import MULTI_LABEL, build_dataset, build_transform
+from mmdet_atc.classification.methods import add_model_options, merge_as_asked
 from mmdet_atc.classification.training import Recipe, Trainer
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('root', help='folder of the data set; any word for textures')
-    parser.add_argument('--dataset', choices=NAMES, default='imagenet')
-    parser.add_argument('--model', default='deit_small_patch16_224', help="a timm model's name")
-    parser.add_argument('--global-pool', help="'avg' for MAE's classifiers; default: the model's")
+    add_model_options(parser)
     parser.add_argument('--checkpoint', help="start; default: timm's pretrained weights")
     parser.add_argument('--scratch', action='store_true', help='start from random weights')
-    parser.add_argument('--img-size', type=int, help="default: the model's")
     parser.add_argument('--drop-path', type=float, default=0.1)
-    parser.add_argument('--workers', type=int, default=4)
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out-dir', type=Path, required=True)
     parser.add_argument('--resume', action='store_true', help='from last.pth of --out-dir')
     for field in dataclasses.fields(Recipe):
@@ -45,7 +39,6 @@ def parse_args() -> argparse.Namespace:
             parser.add_argument(name, action=argparse.BooleanOptionalAction, default=field.default)
         else:
             parser.add_argument(name, type=type(field.default), default=field.default)
-    add_merging_options(parser)
     return parser.parse_args()
 
 
@@ -98,8 +91,6 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
         recipe,
         args.dataset in MULTI_LABEL,
         args.workers,
-        args.rank,
-        args.world_size,
         (lambda line: print(f'{what}  {line}', flush=True)) if main_process else lambda line: None,
     )
     if args.resume:

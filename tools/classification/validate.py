@@ -18,29 +18,19 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-
 from mmdet_atc.checkpoints import install
-from mmdet_atc.classification.datasets import NAMES
-from mmdet_atc.classification.methods import add_merging_options
+from mmdet_atc.classification.methods import add_model_options
 from mmdet_atc.classification.validation import validate
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('root', help='folder of the data set; any word for textures')
-    parser.add_argument('--dataset', choices=NAMES, default='imagenet')
-    parser.add_argument('--model', default='deit_small_patch16_224', help="a timm model's name")
-    parser.add_argument('--global-pool', help="'avg' for MAE's classifiers; default: the model's")
+    add_model_options(parser)
     parser.add_argument('--checkpoint', help='local file, URL or hf://ORG/REPO/FILE')
-    parser.add_argument('--img-size', type=int, help="default: the model's")
     parser.add_argument('--batch-size', type=int, default=128)
-    parser.add_argument('--workers', type=int, default=4)
     parser.add_argument('--limit', type=int, help='number of images; default: all')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument('--out', type=Path, help='JSON file of the results')
-    add_merging_options(parser)
     return parser.parse_args()
 
 

@@ -6,8 +6,7 @@ from .agreement import (
     purity,
     under_segmentation_error,
 )
-from .blocks import regular_blocks
-from .collect import Analysis, Partition, analyse
+from .collect import Analysis, Partition, analyse, regular_blocks
 from .plots import plot_agreement, plot_sizes, plot_survival
 from .report import agreement_table, as_json, size_table, survival_table
 from .segments import Segments, cluster_overlap, patch_overlap

@@ -1,7 +1,8 @@
 """How well clusters respect ground-truth segments: the measures of superpixel benchmarks.
 
-All take a table of overlaps, ``(K, S)``: pixels that cluster k shares with segment s. Column 0 is
-the background, the others are objects; void pixels are left out. Clusters need not be connected.
+All take a table of overlaps, ``(K, S)`` int: pixels that cluster k shares with segment s. Column 0
+is the background, the others are objects; void pixels are left out. Clusters need not be connected.
+A measure is NaN where there are no pixels that it counts.
 
 - Purity, which superpixel papers call achievable segmentation accuracy: M.-Y. Liu, O. Tuzel,
   S. Ramalingam, R. Chellappa, *Entropy rate superpixel segmentation*, CVPR 2011.
@@ -21,13 +22,7 @@ import numpy as np
 def purity(overlap: np.ndarray) -> float:
     """Share of the pixels that keep their segment if each cluster takes its majority's.
 
-    ``sum_k max_s |k & s| / sum_k |k|``; 1 is best.
-
-    Args:
-        overlap (ndarray): ``(K, S)`` int.
-
-    Returns:
-        float: In (0, 1]; NaN without pixels.
+    ``sum_k max_s |k & s| / sum_k |k|``, in (0, 1]; 1 is best.
     """
     return _ratio(overlap.max(axis=1).sum(), overlap.sum())
 
@@ -36,13 +31,7 @@ def object_purity(overlap: np.ndarray) -> float:
     """Share of the objects' pixels that lie in clusters whose majority is that object.
 
     A segment that ties for the majority has it too. 1 is best; what is lost has been given to the
-    background or to another object.
-
-    Args:
-        overlap (ndarray): ``(K, S)`` int.
-
-    Returns:
-        float: In [0, 1]; NaN without objects.
+    background or to another object. In [0, 1]; NaN without objects.
     """
     objects = overlap[:, 1:]
     won = objects == overlap.max(axis=1, keepdims=True)
@@ -53,26 +42,14 @@ def under_segmentation_error(overlap: np.ndarray) -> float:
     """How far clusters leak over the borders of segments, by Neubert and Protzel.
 
     ``sum_s sum_k min(|k & s|, |k \\ s|) / sum_k |k|``: of each cluster that a segment cuts, the
-    smaller part counts, once per segment. 0 is best; a cluster of two halves counts twice its half.
-
-    Args:
-        overlap (ndarray): ``(K, S)`` int.
-
-    Returns:
-        float: In [0, 1]; NaN without pixels.
+    smaller part counts, once per segment. In [0, 1]; 0 is best; a cluster of two halves counts
+    twice its half.
     """
     return _ratio(_leaks(overlap).sum(), overlap.sum())
 
 
 def object_under_segmentation_error(overlap: np.ndarray) -> float:
-    """:func:`under_segmentation_error` summed over objects only, over the objects' pixels.
-
-    Args:
-        overlap (ndarray): ``(K, S)`` int.
-
-    Returns:
-        float: In [0, 1]; NaN without objects.
-    """
+    """:func:`under_segmentation_error` summed over objects only, over the objects' pixels."""
     return _ratio(_leaks(overlap)[:, 1:].sum(), overlap[:, 1:].sum())
 
 

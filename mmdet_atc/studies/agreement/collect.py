@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -13,9 +14,25 @@ from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.visualization.predict import label_maps
 
 from .agreement import MEASURES
-from .blocks import regular_blocks
 from .segments import Segments, cluster_overlap, patch_overlap
 from .survival import REGIONS, cluster_sizes, region_shares, tokens_per_region
+
+
+def regular_blocks(grid: tuple[int, int], num_clusters: int) -> np.ndarray:
+    """A partition that sees nothing of the picture: rectangles of about equal, about square size.
+
+    Args:
+        grid (tuple[int, int]): Height and width of the patch grid.
+        num_clusters (int): At most so many rectangles, at least 1.
+
+    Returns:
+        ndarray: Labels, ``grid`` int64.
+    """
+    height, width = grid
+    rows = min(max(1, round(math.sqrt(num_clusters * height / width))), height, num_clusters)
+    cols = min(num_clusters // rows, width)
+    row, col = np.arange(height) * rows // height, np.arange(width) * cols // width
+    return row[:, None] * cols + col
 
 
 @dataclass

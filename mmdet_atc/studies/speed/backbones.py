@@ -18,6 +18,7 @@ from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.backbones.blocks_of_pass import BlocksOfPass
 from mmdet_atc.backbones.pretrained import load_pretrained_vit
 from mmdet_atc.checkpoints import load_safely, vit_state_dict
+from mmdet_atc.engine import load_config
 from mmdet_atc.merging import AgglomerativeMerging
 
 from .backbones_report import Figure
@@ -39,27 +40,15 @@ METHODS: dict[str, dict | None] = {
         )
     },
 }
-#: Arguments of the backbones, as in the configs.
-SIZES: dict[str, dict[str, Any]] = dict(
-    t=dict(embed_dim=192, num_heads=3),
-    s=dict(embed_dim=384, num_heads=6),
-    b=dict(embed_dim=768, num_heads=12, deform_num_heads=12, deform_ratio=0.5),
-    l=dict(
-        embed_dim=1024,
-        depth=24,
-        num_heads=16,
-        deform_num_heads=16,
-        deform_ratio=0.5,
-        interaction_indexes=[[0, 5], [6, 11], [12, 17], [18, 23]],
-        merge_blocks=(6, 12, 18),
-    ),
-)
+SIZES = ('t', 's', 'b', 'l')
 #: Mean and standard deviation of the configs' data preprocessor.
 _NORMALISATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16, float32=None)
 
 
-def build_backbones(size: str, vit: str | None, device: torch.device) -> dict[str, ATCViTAdapter]:
+def build_backbones(
+    size: str, vit: str | None, device: torch.device, **overrides: Any
+) -> dict[str, ATCViTAdapter]:
     """The backbones of :data:`METHODS`, in evaluation mode, all with the same weights.
 
     Args:
@@ -68,6 +57,7 @@ def build_backbones(size: str, vit: str | None, device: torch.device) -> dict[st
             it was pretrained at are taken over. With random weights keys have no structure, and
             clustering takes many more rounds than it does on trained ones.
         device (torch.device): Where to put them.
+        **overrides: Other arguments than those of ``configs/atc_vit_adapter_*_average_r50.py``.
 
     Returns:
         dict[str, ATCViTAdapter]: By name.
@@ -75,7 +65,8 @@ def build_backbones(size: str, vit: str | None, device: torch.device) -> dict[st
     Raises:
         CheckpointError: If the file does not fit a ViT of this size.
     """
-    kwargs: dict[str, Any] = dict(**SIZES[size], drop_path_rate=0.1)
+    kwargs = {**load_config(f'atc_vit_adapter_{size}_average_r50').model.backbone, **overrides}
+    del kwargs['type'], kwargs['merging']
     if vit is not None:
         state = vit_state_dict(load_safely(vit, 'cpu'))
         side = 16 * math.isqrt(state['pos_embed'].shape[1])

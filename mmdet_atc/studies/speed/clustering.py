@@ -84,8 +84,7 @@ def with_scipy(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
     from scipy.cluster import hierarchy
 
     for matrix in distances_of(features).cpu().numpy():
-        upper = matrix[np.triu_indices(len(matrix), k=1)]
-        tree = hierarchy.linkage(upper, linkage)
+        tree = hierarchy.linkage(matrix[np.triu_indices(len(matrix), k=1)], linkage)
         hierarchy.fcluster(tree, num_clusters, 'maxclust')
 
 
@@ -99,25 +98,14 @@ def with_fastcluster(features: torch.Tensor, num_clusters: int, linkage: str) ->
         hierarchy.fcluster(tree, num_clusters, 'maxclust')
 
 
-def ours(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
-    agglomerative_clustering(features, num_clusters, linkage)
-
-
-def ours_on_host(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
-    """C++, with the copies to the host and back."""
-    _require_cuda(features)
-    agglomerative_clustering(features, num_clusters, linkage, backend='cpu')
-
-
-def ours_on_device(features: torch.Tensor, num_clusters: int, linkage: str, triton: str) -> None:
-    _require_cuda(features)
-    with mock.patch.dict(os.environ, {'MMDET_ATC_TRITON': triton}):
-        agglomerative_clustering(features, num_clusters, linkage, backend='cuda')
-
-
-def _require_cuda(features: torch.Tensor) -> None:
+def ours_of_cuda(
+    features: torch.Tensor, num_clusters: int, linkage: str, backend: str, triton: str = '1'
+) -> None:
+    """On the device, or in C++ with the copies to the host and back."""
     if not features.is_cuda:
         raise ValueError('for CUDA devices')
+    with mock.patch.dict(os.environ, {'MMDET_ATC_TRITON': triton}):
+        agglomerative_clustering(features, num_clusters, linkage, backend)
 
 
 def with_cuhc(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
@@ -139,10 +127,10 @@ def with_cuml(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
 
 
 METHODS: dict[str, Callable] = {
-    'ours': ours,
-    'ours, Triton': functools.partial(ours_on_device, triton='1'),
-    'ours, torch': functools.partial(ours_on_device, triton='0'),
-    'ours, C++ on the host': ours_on_host,
+    'ours': agglomerative_clustering,
+    'ours, Triton': functools.partial(ours_of_cuda, backend='cuda'),
+    'ours, torch': functools.partial(ours_of_cuda, backend='cuda', triton='0'),
+    'ours, C++ on the host': functools.partial(ours_of_cuda, backend='cpu'),
     'scikit-learn': with_sklearn,
     'SciPy': with_scipy,
     'fastcluster': with_fastcluster,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import queue
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
 from mmdet_atc.clustering import agglomerative_clustering
 from mmdet_atc.clustering.forms import plain
@@ -18,16 +16,11 @@ from .timing import as_graph, interleaved_times, synchronize
 
 
 class Answer(NamedTuple):
-    """What became of one case of :func:`checked`."""
+    """What became of one case of :func:`compared`."""
 
-    linkage: str
-    case: str  #: of :func:`cases`; empty where there was no answer
-    outcome: str  #: ``'equal'``, or what went wrong
+    case: str
+    wrong: str  #: what differs, empty where nothing does
     seconds: float  #: of the first call, compiling included
-
-    @property
-    def is_right(self) -> bool:
-        return self.outcome == 'equal'
 
 
 def cases(keys: Tensor) -> Iterator[tuple[str, Tensor, int]]:
@@ -58,7 +51,13 @@ def cases(keys: Tensor) -> Iterator[tuple[str, Tensor, int]]:
 
 
 def compared(keys: Tensor, linkage: str, device: str) -> Iterator[Answer]:
-    """Labels of :func:`cases` on a device beside the host's."""
+    """Labels of :func:`cases` on a device beside the host's, and of calls that run side by side.
+
+    Args:
+        keys (Tensor): ``(B, N, C)`` float32 on the host.
+        linkage (str): Linkage.
+        device (str): Where to.
+    """
     for case, features, num_clusters in cases(keys):
         expected = agglomerative_clustering(features, num_clusters, linkage, backend='cpu')
         given = features.to(device)
@@ -67,8 +66,7 @@ def compared(keys: Tensor, linkage: str, device: str) -> Iterator[Answer]:
         found = agglomerative_clustering(given, num_clusters, linkage).cpu()
         seconds = time.perf_counter() - start
         wrong = (found != expected).any(1).sum().item()
-        outcome = f'{wrong} of {len(found)} images differ' if wrong else 'equal'
-        yield Answer(linkage, case, outcome, seconds)
+        yield Answer(case, f'{wrong} of {len(found)} images differ' if wrong else '', seconds)
     if given.is_cuda:
         yield _on_two_streams(keys.to(device), linkage)
 
@@ -89,58 +87,8 @@ def _on_two_streams(keys: Tensor, linkage: str, calls: int = 20) -> Answer:
                 found.append((labels, alone[index]))
     torch.cuda.synchronize(keys.device)
     wrong = sum(not torch.equal(*pair) for pair in found)
-    outcome = f'{wrong} of {len(found)} calls differ' if wrong else 'equal'
-    return Answer(linkage, 'two streams at once', outcome, time.perf_counter() - start)
-
-
-def _send(answers, compare: Callable, *args) -> None:
-    for answer in compare(*args):
-        answers.put(answer)
-    answers.put(None)
-
-
-def checked(
-    keys: Tensor, linkage: str, device: str, limit: float = 90.0, compare: Callable = compared
-) -> Iterator[Answer]:
-    """:func:`compared` in a process of its own: a kernel that never ends must not be waited for.
-
-    Args:
-        keys (Tensor): ``(B, N, C)`` float32 on the host.
-        linkage (str): ``'single'``, ``'complete'`` or ``'average'``.
-        device (str): Where to.
-        limit (float): Seconds that a case may take, compiling included. Default: 90.
-        compare (Callable): What the process runs. Default: :func:`compared`.
-
-    Yields:
-        Answer: One a case, up to the first that has none.
-    """
-    context = multiprocessing.get_context('spawn')
-    answers = context.Queue()
-    process = context.Process(
-        target=_send, args=(answers, compare, keys, linkage, device), daemon=True
-    )
-    process.start()
-    try:
-        while answer := _next(answers, process, linkage, limit):
-            yield answer
-            if not answer.case:
-                return
-    finally:
-        process.kill()
-        process.join()
-
-
-def _next(answers, process, linkage: str, limit: float) -> Answer | None:
-    """The next answer, one without a case where there is none, None behind the last."""
-    start = time.perf_counter()
-    while (seconds := time.perf_counter() - start) < limit:
-        ended = not process.is_alive()  # asked first: its last answer may come meanwhile
-        try:
-            return answers.get(timeout=1)
-        except queue.Empty:
-            if ended:
-                return Answer(linkage, '', 'the process ended', seconds)
-    return Answer(linkage, '', f'no answer within {limit:g} s', seconds)
+    text = f'{wrong} of {len(found)} calls differ' if wrong else ''
+    return Answer('two streams at once', text, time.perf_counter() - start)
 
 
 def times(keys: Tensor, linkage: str, repeats: int) -> Iterator[tuple[str, list[float]]]:
@@ -178,7 +126,3 @@ def times(keys: Tensor, linkage: str, repeats: int) -> Iterator[tuple[str, list[
     for name, seconds in interleaved_times(functions, repeats, keys.device, warm_up=2).items():
         images = batch if name.startswith(f'batch {batch}') else 1
         yield name, [1e3 * second / images for second in seconds]
-
-
-def median(milliseconds: list[float]) -> str:
-    return f'{statistics.median(milliseconds):.3f}'

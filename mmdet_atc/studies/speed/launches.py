@@ -17,7 +17,7 @@ FREE = frozenset(
     new_empty_strided _unsafe_view device promote_types _reshape_alias lift_fresh""".split()  # noqa: SIM905
 )
 #: Operations of ours that start more than one kernel.
-KERNELS = {'segment_sum': 3, 'depthwise_gelu': 2}
+KERNELS = {'segment_sum': 2, 'depthwise_gelu': 2}
 
 
 class Launches(TorchDispatchMode):

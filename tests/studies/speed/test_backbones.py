@@ -7,10 +7,11 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmdet.registry import MODELS
 from torch import nn
 
 from mmdet_atc.backbones import ATCViTAdapter
+from mmdet_atc.engine import load_config
 from mmdet_atc.studies.figures import append_figures
 from mmdet_atc.studies.speed import backbones
 from mmdet_atc.studies.speed.backbones import METHODS, Study, build_backbones, images_of
@@ -22,18 +23,14 @@ from mmdet_atc.studies.speed.backbones_report import (
 )
 from mmdet_atc.studies.speed.launches import Launches
 
-from ...conftest import ROOT
-
 CPU = torch.device('cpu')
 
 
-@pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setitem(backbones.SIZES, 't', dict(embed_dim=48, num_heads=3))
+SMALL = dict(embed_dim=48, num_heads=3)
 
 
-def test_what_is_measured_is_in_the_tables(small, tmp_path):
-    study = Study(build_backbones('t', None, CPU), images_of(None, 60, 96)[:2], repeats=1)
+def test_what_is_measured_is_in_the_tables(tmp_path):
+    study = Study(build_backbones('t', None, CPU, **SMALL), images_of(None, 60, 96)[:2], repeats=1)
     study.inference('bf16', 2)
     study.inference('float32', 1, captured=True)
     study.stages('average r=0.5', 'float32', 1)
@@ -62,8 +59,8 @@ def test_what_is_measured_is_in_the_tables(small, tmp_path):
     assert float(written[0]['median']) == pytest.approx(study.figures[0].value, rel=1e-3)
 
 
-def test_stages_add_up_to_the_launches_of_a_call(small):
-    study = Study(build_backbones('t', None, CPU), images_of(None, 64, 64)[:1], repeats=1)
+def test_stages_add_up_to_the_launches_of_a_call():
+    study = Study(build_backbones('t', None, CPU, **SMALL), images_of(None, 64, 64)[:1], repeats=1)
     study.stages('dense', 'float32', 1)
     counts = [f.value for f in study.figures if f.what.endswith(', launches')]
     moved = [f.value for f in study.figures if f.what.endswith(', MiB moved')]
@@ -74,11 +71,11 @@ def test_stages_add_up_to_the_launches_of_a_call(small):
     assert min(counts) > 0
 
 
-def test_models_share_weights_and_a_trained_vits(small, tmp_path):
+def test_models_share_weights_and_a_trained_vits(tmp_path):
     vit = ATCViTAdapter(embed_dim=48, num_heads=3, img_size=64, pretrain_size=64, layer_scale=True)
     state = {n: p for n, p in vit.state_dict().items() if n.startswith(('patch', 'pos', 'blocks'))}
     torch.save(state, tmp_path / 'vit.pth')
-    models = build_backbones('t', str(tmp_path / 'vit.pth'), CPU)
+    models = build_backbones('t', str(tmp_path / 'vit.pth'), CPU, **SMALL)
     assert list(models) == list(METHODS)
     for model in models.values():
         assert torch.equal(model.blocks[3].attn.qkv.weight, vit.blocks[3].attn.qkv.weight)
@@ -102,8 +99,8 @@ def test_images_are_normalised_and_padded(tmp_path):
     assert not images[..., 90:].any()
 
 
-def test_settings_of_models_are_as_before(small, monkeypatch):
-    study = Study(build_backbones('t', None, CPU), images_of(None, 64, 64)[:1], repeats=1)
+def test_settings_of_models_are_as_before(monkeypatch):
+    study = Study(build_backbones('t', None, CPU, **SMALL), images_of(None, 64, 64)[:1], repeats=1)
     before = {name: p.clone() for name, p in study.models['dense'].state_dict().items()}
     study.inference('float32', 1, captured=True)
     study.training('float32', 1)
@@ -119,6 +116,11 @@ def test_settings_of_models_are_as_before(small, monkeypatch):
 
 @pytest.mark.parametrize('size', backbones.SIZES)
 def test_sizes_are_those_of_the_configs(size):
-    cfg = Config.fromfile(ROOT / f'configs/atc_vit_adapter_{size}_average_r50.py')
-    for name, value in backbones.SIZES[size].items():
-        assert cfg.model.backbone[name] == value, name
+    with torch.device('meta'):
+        cfg = load_config(f'atc_vit_adapter_{size}_average_r50')
+        state = MODELS.build({**cfg.model.backbone, 'type': 'mmdet.ATCViTAdapter'}).state_dict()
+        model = build_backbones(size, None, torch.device('meta'))['average r=0.5']
+    assert {n: p.shape for n, p in model.state_dict().items()} == {
+        n: p.shape for n, p in state.items()
+    }
+    assert model.merge_blocks == tuple(cfg.model.backbone.merge_blocks)
