@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -11,7 +10,6 @@ import torch
 from PIL import Image
 
 from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
-from tests.conftest import ROOT
 
 
 def test_cells_with_a_file_are_not_run_again(tmp_path):
@@ -37,11 +35,9 @@ def test_cells_of_other_settings_are_not_taken(tmp_path):
     assert found == dict(a=dict(value=1))
 
 
-def test_a_misspelt_row_of_table1_is_refused(tmp_path, monkeypatch, capsys):
+def test_a_misspelt_row_of_table1_is_refused(tmp_path, run_tool, capsys):
     with pytest.raises(SystemExit):
-        run_tool(
-            monkeypatch, 'reproduce_table1.py', 'any', '--out-dir', tmp_path, '--regimes', 'tuned'
-        )
+        run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path, '--regimes', 'tuned')
     assert "invalid choice: 'tuned'" in capsys.readouterr().err
 
 
@@ -55,17 +51,11 @@ def test_papers_values():
     assert with_paper(None, None) == '-'
 
 
-def run_tool(monkeypatch, name, *args):
-    monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-    return runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-
-
-def test_table1_without_weights_shows_the_papers_values(tmp_path, monkeypatch, capsys):
+def test_table1_without_weights_shows_the_papers_values(tmp_path, run_tool, capsys):
     (tmp_path / 'val' / 'n01').mkdir(parents=True)
     Image.new('RGB', (8, 8)).save(tmp_path / 'val/n01/a.jpg')
     run_tool(
-        monkeypatch,
-        'reproduce_table1.py',
+        'tools/reproduce_table1.py',
         tmp_path,
         *('--sizes', 'base', '--checkpoints', tmp_path, '--out-dir', tmp_path / 'out'),
         *('--methods', 'complete', '--workers', '0', '--device', 'cpu'),
@@ -76,13 +66,13 @@ def test_table1_without_weights_shows_the_papers_values(tmp_path, monkeypatch, c
     assert 'left out' in capsys.readouterr().out
 
 
-def test_a_folder_of_other_settings_is_told_in_one_line(tmp_path, monkeypatch):
+def test_a_folder_of_other_settings_is_told_in_one_line(tmp_path, run_tool):
     (tmp_path / 'settings.txt').write_text('{}')
     with pytest.raises(SystemExit, match=r'^error: .* begun with other settings'):
-        run_tool(monkeypatch, 'reproduce_table1.py', 'any', '--out-dir', tmp_path)
+        run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path)
 
 
-def test_table2_makes_each_image_once(tmp_path, monkeypatch):
+def test_table2_makes_each_image_once(tmp_path, run_tool, monkeypatch):
     pytest.importorskip('diffusers', reason='pip install -r requirements/diffusers.txt')
     from diffusers import StableDiffusionPipeline
 
@@ -112,7 +102,7 @@ def test_table2_makes_each_image_once(tmp_path, monkeypatch):
     classes.write_text('tench, Tinca tinca\ngoldfish\n')
     args = ('--classes', classes, '--out-dir', tmp_path / 'out', '--device', 'cpu')
     args = (*args, '--methods', 'complete', '--keep-rates', '0.5')
-    run_tool(monkeypatch, 'reproduce_table2.py', *args)
+    run_tool('tools/reproduce_table2.py', *args)
     assert [(prompt, seed) for prompt, seed, _ in calls] == [
         ('A high quality photograph of a tench, Tinca tinca.', 0),
         ('A high quality photograph of a tench, Tinca tinca.', 1),
@@ -125,6 +115,6 @@ def test_table2_makes_each_image_once(tmp_path, monkeypatch):
     clean = ModuleType('cleanfid')
     clean.fid = SimpleNamespace(compute_fid=lambda *folders, **options: 34.5)
     monkeypatch.setitem(sys.modules, 'cleanfid', clean)
-    run_tool(monkeypatch, 'reproduce_table2.py', *args, '--references', tmp_path)
+    run_tool('tools/reproduce_table2.py', *args, '--references', tmp_path)
     assert len(calls) == 5
     assert '| complete | 34.50 (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()
