@@ -12,6 +12,7 @@ it again to go on where it stopped. Writes CELL.json and table.md.
 
 import argparse
 import itertools
+import sys
 from pathlib import Path
 
 import torch
@@ -147,4 +148,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')

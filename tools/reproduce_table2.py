@@ -138,4 +138,7 @@ def make_images(pipe, names: list[str], folder: Path, args: argparse.Namespace) 
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')

@@ -66,6 +66,12 @@ def test_table1_without_weights_shows_the_papers_values(tmp_path, run_tool, caps
     assert 'left out' in capsys.readouterr().out
 
 
+def test_a_folder_of_other_settings_is_told_in_one_line(tmp_path, run_tool):
+    (tmp_path / 'settings.txt').write_text('{}')
+    with pytest.raises(SystemExit, match=r'^error: .* begun with other settings'):
+        run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path)
+
+
 def test_table2_makes_each_image_once(tmp_path, run_tool, monkeypatch):
     pytest.importorskip('diffusers', reason='pip install -r requirements/diffusers.txt')
     from diffusers import StableDiffusionPipeline
