@@ -55,7 +55,7 @@ def segment_sum_plain(
     """Sum of weight times row over the rows of each label, and of the weights; or the mean."""
     rows = x.to(torch.promote_types(x.dtype, torch.float32))
     ones = x.new_ones(labels.shape, dtype=torch.float32)
-    totals = (ones if weights is None else weights).new_zeros(len(x), num_labels)
+    totals = (ones if weights is None else weights).new_zeros(x.shape[0], num_labels)
     totals = totals.scatter_add(1, labels, ones if weights is None else weights)
     if weights is not None:
         rows = rows * weights.to(rows.dtype).unsqueeze(-1)
