@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,17 @@ def _shared(name: str) -> Path:
     if not path.is_dir():
         pytest.skip(f'not ours to distribute, and not at {path}')
     return path
+
+
+@pytest.fixture
+def run_tool(monkeypatch) -> Callable[..., None]:
+    """Function that runs a tool in this process: importing all again takes longer than the work."""
+
+    def run(path: str, *args: object) -> None:
+        monkeypatch.setattr(sys, 'argv', [str(ROOT / path), *map(str, args)])
+        runpy.run_path(sys.argv[0], run_name='__main__')
+
+    return run
 
 
 @pytest.fixture

@@ -1,10 +1,15 @@
-"""Which Triton the kernels are given to."""
+"""Triton's kernels: which Triton they are given to, and that they compile."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 
 from mmdet_atc.native import why_no_triton
+
+from .conftest import ROOT
+from .tools.processes import run_afresh
 
 
 @pytest.mark.parametrize(
@@ -21,3 +26,18 @@ def test_a_triton_that_cannot_compile_the_kernels_is_not_used(version, reason, m
         assert bool(why_no_triton()) is bool(reason)
     finally:
         why_no_triton.cache_clear()
+
+
+@pytest.mark.slow
+def test_every_kernel_compiles(tmp_path):
+    """For two GPUs, without one."""
+    pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
+    run = run_afresh(
+        tmp_path, '-m', 'tests.compile_kernels',
+        TRITON_INTERPRET='0', TRITON_CACHE_DIR=str(tmp_path),
+    )  # fmt: skip
+    found = {tuple(line.split()[:2]) for line in run.stdout.splitlines()}
+    sources = '\n'.join(path.read_text() for path in (ROOT / 'mmdet_atc').rglob('*.py'))
+    names = re.findall(r'@triton\.jit(?:\([^)]*\))?\ndef (\w+_kernel)\(', sources)
+    assert len(names) == 18
+    assert found == {(architecture, name) for architecture in ('80', '90') for name in names}

@@ -12,6 +12,7 @@ it again to go on where it stopped. Writes CELL.json and table.md.
 
 import argparse
 import itertools
+import sys
 from pathlib import Path
 
 import torch
@@ -28,6 +29,12 @@ MAE = dict(
     huge=('vit_huge_patch14_224', 7),
 )
 LINKAGES = ('single', 'average', 'complete')
+METHODS = ('tome', *LINKAGES)
+REGIMES = ('off-the-shelf', 'fine-tuned')
+#: In the names of the authors' files.
+DATASETS = dict(imagenet='im1k', nabirds='nab', coco='coco', nuswide='nus')
+#: Options that results depend on, besides those that the cells differ by.
+SETTINGS = ('root', 'study', 'dataset', 'checkpoints', 'count', 'limit', 'amp')
 RATES = {0.25: '025', 0.5: '05', 0.7: '07', 0.9: '09'}
 
 
@@ -35,11 +42,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('root', help='folder of the data set')
     parser.add_argument('--study', choices=('mae', 'deit'), default='mae')
-    parser.add_argument('--dataset', default='imagenet', help='data set of the DeiT study')
+    parser.add_argument(
+        '--dataset', choices=DATASETS, default='imagenet', help='data set of the DeiT study'
+    )
     parser.add_argument('--checkpoints', type=Path, default=Path('checkpoints'))
-    parser.add_argument('--sizes', nargs='+', help='default: all')
-    parser.add_argument('--methods', nargs='+', default=['tome', *LINKAGES])
-    parser.add_argument('--regimes', nargs='+', default=['off-the-shelf', 'fine-tuned'])
+    parser.add_argument('--sizes', nargs='+', choices=('tiny', 'small', *MAE), help='default: all')
+    parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
+    parser.add_argument('--regimes', nargs='+', choices=REGIMES, default=REGIMES)
     parser.add_argument('--count', choices=('exact', 'released'), default='exact')
     parser.add_argument('--batch-size', type=int, default=128)
     parser.add_argument('--workers', type=int, default=4)
@@ -48,6 +57,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true')
     parser.add_argument('--out-dir', type=Path, required=True)
     return parser.parse_args()
+
+
+def settings(args: argparse.Namespace) -> dict:
+    return {name: getattr(args, name) for name in SETTINGS}
 
 
 def asked(args: argparse.Namespace, **changes) -> argparse.Namespace:
@@ -82,7 +95,7 @@ def mae(args: argparse.Namespace) -> str:
             options |= {'method': method, schedule: t, 'no_proportional_attn': True}
         return validate(asked(args, **options))
 
-    found = run_cells(args.out_dir, list(cells), run, print)
+    found = run_cells(args.out_dir, settings(args), list(cells), run, print)
     by_place = {place: found.get(name) for name, place in cells.items()}
     by_place |= {
         ('dense', None, size, schedule): found.get(f'{size}_dense') for size, schedule in columns
@@ -102,7 +115,7 @@ def mae(args: argparse.Namespace) -> str:
 
 def deit(args: argparse.Namespace) -> str:
     """Runs the DeiT study, whose values the paper only plots; the table."""
-    short = dict(imagenet='im1k', nabirds='nab', coco='coco', nuswide='nus')[args.dataset]
+    short = DATASETS[args.dataset]
     sizes = args.sizes or ('tiny', 'small', 'base')
     methods = [method for method in args.methods if method in LINKAGES]
     cells = {
@@ -117,7 +130,7 @@ def deit(args: argparse.Namespace) -> str:
         options = dict(model=f'deit_{size}_patch16_224', method=method, keep_rate=rate)
         return validate(asked(args, checkpoint=path, **options))
 
-    found = run_cells(args.out_dir, list(cells), run, print)
+    found = run_cells(args.out_dir, settings(args), list(cells), run, print)
     lines = []
     for size, method in itertools.product(sizes, methods):
         results = [found.get(f'{size}_{method}_r{file}') for file in RATES.values()]
@@ -135,4 +148,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')

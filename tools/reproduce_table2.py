@@ -25,6 +25,11 @@ from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
 from mmdet_atc.studies.tables import markdown_table
 
 PROMPT = 'A high quality photograph of a {}.'
+#: Options that images and results depend on, besides those that the cells differ by.
+SETTINGS = (
+    *('classes', 'model', 'max_downsample', 'steps', 'guidance', 'size', 'per_class', 'limit'),
+    'dtype',
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,16 +78,18 @@ def main() -> None:
             apply_merging(pipe, METHODS[method].merging, rate, args.max_downsample)
         folder = args.out_dir / 'images' / cell
         make_images(pipe, names, folder, args)
-        result = dict(method=method, keep_rate=rate, images=len(list(folder.glob('*.png'))))
-        if args.references:
-            from cleanfid import fid
+        if not args.references:
+            raise ValueError('its images are made, --references gives their FID')
+        from cleanfid import fid
 
-            result['fid'] = fid.compute_fid(
-                str(folder), str(args.references), mode='clean', model_name='inception_v3'
-            )
-        return result
+        found = fid.compute_fid(
+            str(folder), str(args.references), mode='clean', model_name='inception_v3'
+        )
+        images = len(list(folder.glob('*.png')))
+        return dict(method=method, keep_rate=rate, images=images, fid=found)
 
-    found = run_cells(args.out_dir, list(cells), run, print)
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    found = run_cells(args.out_dir, settings, list(cells), run, print)
     lines = []
     for method in args.methods:
         values = []
@@ -131,4 +138,7 @@ def make_images(pipe, names: list[str], folder: Path, args: argparse.Namespace) 
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')

@@ -53,11 +53,7 @@ class AtomicLocalBackend(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write ``obj`` beside ``filepath``, then move it there.
-
-        Args:
-            obj (bytes): The content.
-            filepath (str | Path): A local path; missing folders are made.
+        """Write ``obj`` beside ``filepath``, then move it there; missing folders are made.
 
         Raises:
             OSError: If the content cannot be written; the message names the file.

@@ -1,7 +1,8 @@
 """Checkpoints for other tools: MMEngine's layout, MMCV 1.x's layout, weights alone.
 
 MMDetection 2.x (on MMCV 1.x) and 3.x (on MMEngine) name the tensors of a Mask R-CNN alike; what
-differs is where classes, config and progress are noted.
+differs is where classes, config and progress are noted. Each function takes a checkpoint of any
+layout that :func:`flat_state_dict` reads, and raises CheckpointError where it holds no weights.
 """
 
 from __future__ import annotations
@@ -20,14 +21,8 @@ _PROGRESS = ('epoch', 'iter')
 def to_mmengine(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint as MMDetection 3.x writes it, without the training state.
 
-    Args:
-        checkpoint (dict): Of any layout that :func:`flat_state_dict` reads.
-
     Returns:
         dict: ``meta`` (with ``cfg`` and ``dataset_meta``) and ``state_dict``.
-
-    Raises:
-        CheckpointError: If there are no weights.
     """
     old = checkpoint.get('meta') or {}
     meta = {new: old[name] for name, new in _META.items() if name in old}
@@ -45,15 +40,9 @@ def to_mmengine(checkpoint: dict[str, Any]) -> dict[str, Any]:
 def to_mmdet2(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint as MMDetection 2.x writes it, without the training state.
 
-    Args:
-        checkpoint (dict): Of any layout that :func:`flat_state_dict` reads.
-
     Returns:
         dict: ``meta`` (with ``config`` and ``CLASSES``) and ``state_dict``. The class token and
         classifier that the authors' models also have are left to their initial values.
-
-    Raises:
-        CheckpointError: If there are no weights.
     """
     new = to_mmengine(checkpoint)
     meta = {name: new['meta'][key] for name, key in _META.items() if key in new['meta']}
@@ -66,14 +55,8 @@ def to_mmdet2(checkpoint: dict[str, Any]) -> dict[str, Any]:
 def stripped(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint without what only training needs: optimizer, schedules, histories, EMA twin.
 
-    Args:
-        checkpoint (dict): Of any layout that :func:`flat_state_dict` reads.
-
     Returns:
         dict: ``meta`` as it was, and ``state_dict`` on the CPU.
-
-    Raises:
-        CheckpointError: If there are no weights.
     """
     meta = checkpoint.get('meta') or {}
     return dict(meta=meta, state_dict=_on_cpu(flat_state_dict(checkpoint)))

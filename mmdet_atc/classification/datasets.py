@@ -192,7 +192,8 @@ def _nabirds(root: Path, training: bool) -> tuple[list, int]:
 def _coco(root: Path, training: bool) -> tuple[list, int]:
     split = 'train2014' if training else 'val2014'
     content = json.loads((root / 'annotations' / f'instances_{split}.json').read_text())
-    classes = {c['id']: i for i, c in enumerate(sorted(content['categories'], key=_id))}
+    ids = sorted(category['id'] for category in content['categories'])
+    classes = {number: index for index, number in enumerate(ids)}
     labels: dict[int, set[int]] = {image['id']: set() for image in content['images']}
     for annotation in content['annotations']:
         labels[annotation['image_id']].add(classes[annotation['category_id']])
@@ -223,7 +224,3 @@ def _names(text: str) -> list[str]:
     if text.startswith('['):
         return list(ast.literal_eval(text))
     return [name.strip() for name in text.split(',') if name.strip()]
-
-
-def _id(category: dict) -> int:
-    return category['id']

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from mmengine.dist import get_dist_info
 from timm.data import Mixup
 from timm.data.distributed_sampler import RepeatAugSampler
 from timm.loss import AsymmetricLossMultiLabel, SoftTargetCrossEntropy
@@ -78,8 +79,6 @@ class Trainer:
         recipe (Recipe): How.
         multi_label (bool): Whether an image has any number of classes. Default: False.
         workers (int): Processes that load images. Default: 4.
-        rank (int): Of this process. Default: 0.
-        world_size (int): Number of processes; more than one need a process group. Default: 1.
         say (Callable[[str], None]): Called with a line per epoch. Default: nothing.
     """
 
@@ -92,15 +91,13 @@ class Trainer:
         recipe: Recipe,
         multi_label: bool = False,
         workers: int = 4,
-        rank: int = 0,
-        world_size: int = 1,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.model = model
         self.device = next(model.parameters()).device
         self.recipe = recipe
         self.multi_label = multi_label
-        self.rank = rank
+        self.rank, world_size = get_dist_info()
         self.say = say
         self.wrapped = model
         self.sampler: DistributedSampler | RepeatAugSampler | RandomSampler

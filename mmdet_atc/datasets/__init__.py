@@ -3,8 +3,7 @@
 from .checked_coco import CheckedCocoDataset
 from .checked_coco_metric import CheckedCocoMetric
 from .errors import DataError
-from .image_size import MatchAnnotatedSize
-from .jpeg_end import CheckJPEGEnd
+from .image_checks import CheckJPEGEnd, MatchAnnotatedSize
 from .semantic_maps import write_semantic_maps
 from .shapes import SHAPES_CLASSES, generate_shapes_dataset
 

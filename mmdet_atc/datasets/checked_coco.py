@@ -19,8 +19,7 @@ from mmdet_atc.arguments import check_bools, check_choice
 from .audit import Audit, require_objects
 from .coco_file import ID_IN_FILE, CheckedCOCO
 from .errors import DataError
-from .image_size import MatchAnnotatedSize
-from .jpeg_end import CheckJPEGEnd
+from .image_checks import CheckJPEGEnd, MatchAnnotatedSize
 
 #: What unreadable files and impossible annotations raise in MMDetection's transforms. Anything
 #: else is a mistake in the program, whose traceback matters.

@@ -24,11 +24,7 @@ def evaluators(cfg: Config, split: str) -> list[Any]:
 
 
 def allow_no_workers(cfg: Config) -> None:
-    """Leave out what torch refuses where the main process loads the data (``num_workers=0``).
-
-    Args:
-        cfg (Config): Config of a run, changed in place.
-    """
+    """Leave out, in place, what torch refuses where the main process loads the data."""
     for split in ('train', 'val', 'test'):
         loader = cfg.get(f'{split}_dataloader') or {}
         if loader.get('num_workers') == 0:
@@ -37,18 +33,15 @@ def allow_no_workers(cfg: Config) -> None:
 
 
 def limit_images(cfg: Config, count: int) -> None:
-    """Leave only the first images of each data set of a run.
-
-    Args:
-        cfg (Config): Config of a run, changed in place.
-        count (int): Number of images.
+    """Leave only the first images of each data set of a run, in place.
 
     Raises:
         ValueError: If an evaluator would count the other images as missed.
     """
     for split in ('train', 'val', 'test'):
         for dataset in data_sets(cfg, split):
-            dataset.indices = count
+            chosen = dataset.get('indices')  # by the config: the first of these
+            dataset.indices = chosen[:count] if isinstance(chosen, (list, tuple)) else count
         for evaluator in evaluators(cfg, split):
             if evaluator.get('ann_file') and evaluator['type'] != _EVALUATES_WHAT_WAS_RUN:
                 raise ValueError(
@@ -65,8 +58,7 @@ def check_evaluated_files(cfg: Config, stated: Collection[str] = ()) -> None:
 
     Args:
         cfg (Config): Config of a run.
-        stated (Collection[str]): Keys given on the command line; an evaluator's file that is among
-            them is meant. Default: none.
+        stated (Collection[str]): Keys given on the command line, whose files are meant.
 
     Raises:
         ValueError: If a file differs; the message names both.

@@ -29,7 +29,7 @@ def adapt_to_device(cfg: Config) -> None:
     if cfg.get('launcher', 'none') != 'none':
         _join_processes(cfg)
     changes = []
-    if cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
+    if (cfg.get('optim_wrapper') or {}).get('type') == 'AmpOptimWrapper':
         cfg.optim_wrapper.type = 'OptimWrapper'
         for name in _AMP_ARGS:
             cfg.optim_wrapper.pop(name, None)
@@ -37,7 +37,7 @@ def adapt_to_device(cfg: Config) -> None:
     if cfg.get('sync_bn'):
         cfg.sync_bn = None
         # Each process would keep, and evaluate with, the statistics of its own images.
-        cfg.setdefault('default_hooks', {}).sync_buffers = dict(type='SyncBuffersHook')
+        cfg.setdefault('default_hooks', {})['sync_buffers'] = dict(type='SyncBuffersHook')
         changes.append('batch norm per process instead of SyncBN')
     if cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend') == 'nccl':
         cfg.env_cfg.dist_cfg.backend = 'gloo'

@@ -28,9 +28,6 @@ def world_size(launcher: str) -> int:
 def check_launched(launcher: str) -> None:
     """Check that the launcher named on the command line did start this process.
 
-    Args:
-        launcher (str): none, pytorch, slurm or mpi.
-
     Raises:
         ValueError: If one of its environment variables is missing.
     """
@@ -49,9 +46,6 @@ def set_torchrun_variables(launcher: str) -> None:
     """Set torchrun's environment variables from those of another launcher.
 
     MMEngine does so too, but selects a CUDA device with it.
-
-    Args:
-        launcher (str): pytorch, slurm or mpi.
     """
     for name, given in zip(_VARIABLES['pytorch'], _VARIABLES[launcher], strict=True):
         os.environ[name] = os.environ[given]

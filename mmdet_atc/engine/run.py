@@ -44,14 +44,10 @@ _SAME_WORD = 0.9
 
 
 def prepare_training(args: argparse.Namespace) -> Config:
-    """Config of a training run.
+    """Config of a training run, fitted to the machine and the number of processes.
 
     Args:
-        args (Namespace): Of ``tools/train.py``: ``config``, ``work_dir``, ``cfg_options``,
-            ``launcher``, ``limit_images``, ``amp``, ``auto_scale_lr``, ``resume``.
-
-    Returns:
-        Config: Fitted to the machine and the number of processes.
+        args (Namespace): Of ``tools/train.py``.
 
     Raises:
         FileNotFoundError: If the config or the checkpoint to start from does not exist.
@@ -76,15 +72,10 @@ def prepare_training(args: argparse.Namespace) -> Config:
 
 
 def prepare_test(args: argparse.Namespace) -> Config:
-    """Config of an evaluation.
+    """Config of an evaluation, fitted to the machine.
 
     Args:
-        args (Namespace): Of ``tools/test.py``: ``config``, ``checkpoint``, ``work_dir``,
-            ``cfg_options``, ``launcher``, ``limit_images``, ``tta``, ``show``, ``show_dir``,
-            ``wait_time``.
-
-    Returns:
-        Config: Fitted to the machine.
+        args (Namespace): Of ``tools/test.py``.
 
     Raises:
         FileNotFoundError: If the config or the checkpoint does not exist.
@@ -220,10 +211,6 @@ def choose_start(cfg: Config, resume: str | None) -> None:
     ``'auto'`` resumes the last whole checkpoint of the work dir; where there is none, training
     starts as without ``--resume``, from the config's ``load_from``.
 
-    Args:
-        cfg (Config): Config of a run, changed in place.
-        resume (str, optional): Checkpoint file, ``'auto'`` or None.
-
     Raises:
         FileNotFoundError: If the file that training is to start from does not exist.
         CheckpointError: If it is damaged or holds code.
@@ -259,10 +246,6 @@ def choose_weights(cfg: Config, checkpoint: str) -> None:
 
     A config that a resumed run has saved says ``resume``, with which MMEngine would load the
     training data and the optimizer's state, too.
-
-    Args:
-        cfg (Config): Config of a run, changed in place.
-        checkpoint (str): File, URL or ``hf://ORG/REPO/FILE``.
 
     Raises:
         FileNotFoundError: If there is no such file.

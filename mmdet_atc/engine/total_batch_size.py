@@ -36,7 +36,7 @@ def set_total_batch_size(cfg: Config, world_size: int) -> None:
         ValueError: If the total is not a multiple of the images that the processes load at once.
     """
     total = cfg.get('total_batch_size')
-    if total is None or cfg.get('auto_scale_lr', {}).get('enable', False):
+    if total is None or (cfg.get('auto_scale_lr') or {}).get('enable', False):
         return
     if 'accumulative_counts' in cfg.optim_wrapper:
         return

@@ -24,11 +24,10 @@ _MIRRORED = dict(
 
 
 def augment_test(cfg: Config) -> None:
-    """Test as MMDetection's ``--tta`` does.
+    """Change a config in place to test as MMDetection's ``--tta`` does.
 
-    Args:
-        cfg (Config): Config of a test, changed in place. Its ``tta_model`` and ``tta_pipeline`` are
-            taken where it has them; without, images are flipped and boxes joined by NMS.
+    Its ``tta_model`` and ``tta_pipeline`` are taken where it has them; without, images are flipped
+    and boxes joined by NMS.
 
     Raises:
         ValueError: If the detector finds masks, which MMDetection cannot merge, or the pipeline

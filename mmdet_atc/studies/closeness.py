@@ -89,8 +89,7 @@ def closeness(
         methods (Iterable[str]): Names of :data:`COMPARED`.
         keep_rates (Sequence[float]): Shares that stay at each merge.
         blocks (Sequence[int]): 0-based blocks that merge.
-        proportional_attn (bool): As of ``apply_merging``. Default: True.
-        size_weighted (bool): As of ``apply_merging``. Default: True.
+        proportional_attn, size_weighted (bool): As of ``apply_merging``.
 
     Yields:
         Closeness: One per method and keep rate.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import datetime
 import platform
-import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mmdet_atc.version import __version__
@@ -47,21 +47,13 @@ def append_figures(
         if is_new:
             writer.writerow(COLUMNS)
         for case, figure, values, unit in figures:
-            shown = [f'{value:.4g}' for value in (statistics.median(values), *_middle(values))]
+            shown = [f'{value:.4g}' for value in np.quantile(values, (0.5, 0.2, 0.8))]
             writer.writerow([*where, case, figure, *shown, unit])
 
 
-def _middle(values: Sequence[float]) -> tuple[float, float]:
-    """20th and 80th percentile."""
-    if len(values) < 2:
-        return values[0], values[0]
-    cuts = statistics.quantiles(values, n=5, method='inclusive')
-    return cuts[0], cuts[-1]
-
-
 def _commit() -> str:
-    """Short hash of the checkout, with a ``+`` if files were changed; else the version."""
-    folder = Path(__file__).parent
+    """Short hash of the checkout, with a ``+`` if the package was changed; else the version."""
+    folder = Path(__file__).parents[1]
 
     def git(*args: str) -> str:
         command = ['git', '-C', str(folder), *args]

@@ -20,7 +20,11 @@ def paper_value(table: str, row: str, column: str | float) -> float | None:
 
 
 def run_cells(
-    out_dir: Path, cells: Sequence[str], run: Callable[[str], dict], say: Callable[[str], None]
+    out_dir: Path,
+    settings: dict,
+    cells: Sequence[str],
+    run: Callable[[str], dict],
+    say: Callable[[str], None],
 ) -> dict[str, dict]:
     """Run the cells that have no file yet.
 
@@ -28,14 +32,22 @@ def run_cells(
 
     Args:
         out_dir (Path): Made if missing; ``CELL.json`` in it are the results.
+        settings (dict): What all cells have in common, such as the number of images.
         cells (Sequence[str]): Names of files without an ending.
         run (Callable[[str], dict]): Result of a cell.
         say (Callable[[str], None]): Called with a line per cell.
 
     Returns:
         dict[str, dict]: Results of the cells that have one.
+
+    Raises:
+        ValueError: If the folder was begun with other settings.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
+    begun, text = out_dir / 'settings.txt', json.dumps(settings, indent=1, default=str)
+    if begun.exists() and begun.read_text() != text:
+        raise ValueError(f'{out_dir} was begun with other settings ({begun}): name another folder')
+    begun.write_text(text)
     results = {}
     for number, cell in enumerate(cells, start=1):
         path = out_dir / f'{cell}.json'

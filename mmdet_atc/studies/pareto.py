@@ -18,14 +18,7 @@ APS = ('box_ap', 'mask_ap')
 
 @dataclass(frozen=True)
 class Point:
-    """A model with an accuracy and a speed.
-
-    Args:
-        cell (Cell): The model.
-        box_ap (float): Per cent.
-        mask_ap (float): Per cent.
-        images_per_s (float): Speed.
-    """
+    """A model with its AP in per cent and its speed."""
 
     cell: Cell
     box_ap: float

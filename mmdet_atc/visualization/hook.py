@@ -18,7 +18,7 @@ from mmdet_atc.engine import unwrapped
 
 from .grid import draw_cluster_grid
 from .methods import KeepRate, mergings_to_compare
-from .predict import predict_clusters
+from .predict import merging_by, predict_clusters
 
 
 @HOOKS.register_module()
@@ -41,8 +41,9 @@ class ClusterVisualizationHook(Hook):
             is half the size of the image. Default: None.
 
     Raises:
-        ValueError: If ``draw`` is no bool or ``num_images`` not positive; with ``draw``, before
-            the run starts, also if the model merges no tokens or a method is unknown.
+        ValueError: If ``draw`` is no bool, ``num_images`` not positive or ``cell`` below 4; with
+            ``draw``, before the run starts, also if the model merges no tokens, a method is unknown
+            or a keep rate out of range.
     """
 
     priority = 'LOW'
@@ -57,6 +58,8 @@ class ClusterVisualizationHook(Hook):
     ) -> None:
         check_bools(draw=draw)
         check_counts(num_images=num_images)
+        if cell is not None:
+            check_counts(4, cell=cell)
         self.draw = draw
         self.num_images = num_images
         self.methods = methods
@@ -79,22 +82,24 @@ class ClusterVisualizationHook(Hook):
             raise ValueError('ClusterVisualizationHook: an SViTAdapter has no methods, keep_rates')
         own = runner.cfg.model.backbone.get('merging')
         self._columns = mergings_to_compare(own, self.methods, self.keep_rates, selects)
+        for merging in filter(None, self._columns.values()):
+            with merging_by(backbone, merging):
+                pass  # what the backbone refuses is told now, not after an epoch
 
-    def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         self._drawn = 0
 
-    def _after_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Any = None,
-        mode: str = 'train',
+    before_test_epoch = before_val_epoch
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        if mode == 'val':
-            self._draw_batch(runner, data_batch, runner.val_loop.fp16)
-        elif mode == 'test':
-            self._draw_batch(runner, data_batch, runner.test_loop.fp16)
+        self._draw_batch(runner, data_batch, runner.val_loop.fp16)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        self._draw_batch(runner, data_batch, runner.test_loop.fp16)
 
     def _draw_batch(self, runner: Runner, batch: dict[str, Any], fp16: bool) -> None:
         if not self.draw or self._drawn >= self.num_images or not is_main_process():

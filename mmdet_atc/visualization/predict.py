@@ -128,7 +128,7 @@ def predict_clusters(
             f'the backbone {type(backbone).__name__} merges no tokens: '
             'choose an atc_* or tome_* config'
         )
-    with _merging_by(backbone, merging):
+    with merging_by(backbone, merging):
         maps = label_maps(model, batch)
     return _of_images(batch, maps, backbone.merge_blocks, backbone.patch_size)
 
@@ -179,7 +179,7 @@ def _of_images(
 
 
 @contextmanager
-def _merging_by(backbone: ATCViTAdapter, merging: dict | None) -> Iterator[None]:
+def merging_by(backbone: ATCViTAdapter, merging: dict | None) -> Iterator[None]:
     """The backbone's own merger is back afterwards, also after an error."""
     own = backbone.merger, backbone.plan, backbone.padding_aware
     try:

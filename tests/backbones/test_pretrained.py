@@ -20,19 +20,6 @@ def classifier():
     return timm.create_model('deit_tiny_patch16_224', pretrained=False).eval()
 
 
-@pytest.mark.parametrize('wrapper', [None, 'model', 'state_dict'])
-@pytest.mark.parametrize('prefix', ['', 'module.'])
-def test_deit_files_initialise_the_vit(tmp_path, classifier, wrapper, prefix):
-    state = {prefix + k: v for k, v in classifier.state_dict().items()}
-    path = tmp_path / 'deit.pth'
-    torch.save({wrapper: state, 'epoch': 1} if wrapper else state, path)
-    model = ViTAdapter(**TINY, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
-    model.init_weights()
-    for name, tensor in model.state_dict().items():
-        if name.startswith(('blocks.', 'patch_embed.', 'pos_embed')):
-            assert torch.equal(tensor, state[prefix + name]), name
-
-
 def test_a_file_without_a_vit_is_refused(tmp_path):
     torch.save({'fc.weight': torch.zeros(1)}, tmp_path / 'other.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'other.pth'))
@@ -50,16 +37,6 @@ def test_other_init_types_are_refused():
 def test_unknown_timm_model_is_refused():
     init_cfg = dict(type='Pretrained', checkpoint='timm://no_such_model')
     with pytest.raises(ValueError, match="timm has no model 'no_such_model'"):
-        ViTAdapter(**TINY, init_cfg=init_cfg).init_weights()
-
-
-def test_timm_scheme_offline_fails_with_one_line(monkeypatch, tmp_path):
-    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
-    monkeypatch.setenv('HF_HOME', str(tmp_path))
-    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
-    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
-    init_cfg = dict(type='Pretrained', checkpoint='timm://deit_tiny_patch16_224')
-    with pytest.raises(OSError, match=r"cannot load 'timm://deit_tiny_patch16_224'.*local file"):
         ViTAdapter(**TINY, init_cfg=init_cfg).init_weights()
 
 
@@ -81,22 +58,6 @@ def test_position_embeddings_of_other_grids_are_resized(extra):
 def test_tokens_that_are_no_square_grid_are_refused():
     with pytest.raises(CheckpointError, match=r'square number of patches .* got 224 tokens'):
         resized_pos_embed(torch.zeros(1, 14 * 16, 8), 14 * 14)
-
-
-@pytest.mark.parametrize('names', ['ls{}.gamma', 'gamma_{}', 'gamma{}'])
-def test_layer_scales_load_under_each_name(tmp_path, names):
-    source = ViTAdapter(**TINY, layer_scale=True)
-    state = {k: v for k, v in source.state_dict().items() if k.startswith(('blocks', 'p'))}
-    for block in range(12):
-        for half in (1, 2):
-            scale = torch.rand(192)
-            del state[f'blocks.{block}.gamma{half}']
-            state[f'blocks.{block}.{names.format(half)}'] = scale
-    torch.save(dict(model=state, model_ema={}), tmp_path / 'deit3.pth')
-    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'deit3.pth'))
-    model = ViTAdapter(**TINY, layer_scale=True, init_cfg=init_cfg)
-    model.init_weights()
-    assert torch.equal(model.blocks[11].gamma2, scale)
 
 
 def test_a_distilled_classifier_of_another_grid_initialises(tmp_path, classifier):

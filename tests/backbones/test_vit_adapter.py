@@ -131,12 +131,6 @@ def test_classifier_keys_are_dropped_without_a_word():
         model.load_state_dict({**state, 'something_else': torch.zeros(1)}, strict=True)
 
 
-def test_layer_scale():
-    model = micro(layer_scale=True)
-    assert model.blocks[0].gamma1.shape == (48,)
-    assert 'blocks.11.gamma2' in model.state_dict()
-
-
 def test_stochastic_depth_drops_only_in_training():
     model = micro(drop_path_rate=0.5)
     image = torch.randn(1, 3, 64, 64)

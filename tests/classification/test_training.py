@@ -149,8 +149,12 @@ def test_tools(tmp_path):
     assert [line['epoch'] for line in log] == [1, 2]
     validate = ('tools/classification/validate.py', *usual)
     checkpoint = ('--checkpoint', str(tmp_path / 'last.pth'))
-    out = run(tmp_path, *validate, *checkpoint, *merging, *alone, '--limit', '200')
+    file = tmp_path / 'new' / 'found.json'
+    out = run(
+        tmp_path, *validate, *checkpoint, *merging, *alone, '--limit', '200', '--out', str(file)
+    )
     result = json.loads(out.stdout.splitlines()[-1])
+    assert json.loads(file.read_text()) == result
     assert result['merging'] == 'average r=0.5'
     assert result['images'] == 200
     assert result['tokens_per_block'][0] == 17

@@ -51,13 +51,6 @@ def test_autocast_does_not_lower_the_precision():
         assert torch.equal(agglomerative_clustering(features, 100), expected)
 
 
-def test_images_do_not_mix():
-    features = torch.randn(3, 40, 8)
-    together = agglomerative_clustering(features, 10)
-    for image in range(3):
-        assert torch.equal(together[image], agglomerative_clustering(features[image, None], 10)[0])
-
-
 def test_it_is_outside_the_graph():
     features = torch.randn(1, 10, 4, requires_grad=True)
     assert not agglomerative_clustering(features, 5).requires_grad

@@ -13,7 +13,6 @@ import torch
 from mmdet_atc.clustering import naive
 from mmdet_atc.clustering.forms import plain
 
-from ..layers.compiling import compiled_sizes
 from .families import FAMILIES, LINKAGES, clustered, features_of, nearly_flat, noise, padded
 
 pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
@@ -122,22 +121,3 @@ def test_larger_images_equal_plain_torch(linkage):
     features = features_of(clustered, 9, 100, 16, torch.float32)
     expected = plain.cluster_features(features, 40, linkage)
     assert torch.equal(labels_of(features, 40, linkage), expected)
-
-
-@pytest.mark.slow
-def test_the_kernels_compile(tmp_path):
-    pointers = dict.fromkeys(('directions', 'nodes', 'edges', 'table', 'counters'), '*i64')
-    pointers |= dict(features='*fp32', half='*fp16', single='*fp32', rows='*i64', labels='*i64')
-    floats = dict.fromkeys(('share', 'factor', 'half_bound', 'single_bound'), 'fp32')
-    types = {**dict.fromkeys(engine.cluster_kernel.arg_names, 'i32'), **pointers, **floats}
-    constants = dict(LINKAGE='average', LOG_WIDTH=6, HALF_WIDTH=64, ATTEMPTS=8, **engine.BLOCKS)
-    sizes = compiled_sizes(
-        'from mmdet_atc.clustering.forms.triton import cut, engine',
-        f"""[
-            (cut.label_kernel, {types}, dict(IS_SINGLE=True, NODES=8192), 32),
-            (cut.label_kernel, {types}, dict(IS_SINGLE=False, NODES=8192), 32),
-            (engine.cluster_kernel, {types}, {constants}, 4),
-        ]""",
-        tmp_path,
-    )
-    assert len(sizes) == 6

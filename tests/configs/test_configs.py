@@ -24,10 +24,25 @@ from .on_meta import on_meta
 CONFIGS = ROOT / 'configs'
 SIZES = ('t', 's')
 LINKAGES = ('single', 'average', 'complete')
-ATC = [f'atc_vit_adapter_{s}_{k}_r{r}' for s in SIZES for k in LINKAGES for r in (25, 50, 70, 90)]
-TOME = [f'tome_vit_adapter_{s}_r{r}' for s in SIZES for r in (50, 70, 90)]
+#: The paper's, and what each merges by.
+ATC = {
+    f'atc_vit_adapter_{s}_{k}_r{r}': dict(type='AgglomerativeMerging', linkage=k, keep_rate=r / 100)
+    for s in SIZES
+    for k in LINKAGES
+    for r in (25, 50, 70, 90)
+}
+TOME = {
+    f'tome_vit_adapter_{s}_r{r}': dict(type='BipartiteMerging', keep_rate=r / 100)
+    for s in SIZES
+    for r in (50, 70, 90)
+}
 OTHERS = dict(dpcknn='DPCKNNMerging', kmedoids='KMedoidsMerging', topk='TopKMerging')
-CENTERED = [f'{other}_vit_adapter_{s}_r50' for s in SIZES for other in OTHERS]
+CENTERED = {
+    f'{other}_vit_adapter_{s}_r50': dict(type=merger, keep_rate=0.5)
+    for s in SIZES
+    for other, merger in OTHERS.items()
+}
+MERGING = ATC | TOME | CENTERED
 DENSE = [f'vit_adapter_{s}_{kind}_3x' for s in SIZES for kind in ('global', 'window')]
 SVIT = [f'svit_vit_adapter_{s}' for s in SIZES]
 ALIKE = ('cascade_mask_rcnn', 'atss', 'gfl')
@@ -59,55 +74,22 @@ def build(cfg: Config) -> torch.nn.Module:
 
 def test_the_contract_is_complete():
     names = {path.stem for path in CONFIGS.glob('*.py')}
-    assert len(ATC + TOME + DENSE) == 34
-    ours = {*ATC, *TOME, *DENSE, *CENTERED, *SVIT, *LARGE_DENSE, *LARGE_ATC}
+    assert len([*ATC, *TOME, *DENSE]) == 34
+    ours = {*MERGING, *DENSE, *SVIT, *LARGE_DENSE, *LARGE_ATC}
     ours |= {*OTHER_HEADS, *OTHER_HEADS_ATC}
     assert names == {*ours, 'atc_vit_adapter_micro_shapes', 'vit_adapter_dinov2_few_images'}
 
 
-@pytest.mark.parametrize('name', ATC)
-def test_atc(name):
-    size, linkage, rate = name.split('_')[3:]
-    cfg = load(name)
-    assert cfg.model.backbone.merging == dict(
-        type='AgglomerativeMerging', linkage=linkage, keep_rate=int(rate[1:]) / 100
-    )
-    _check_finetuning(cfg, size)
-
-
-@pytest.mark.parametrize('size', SIZES)
-def test_svit(size):
-    cfg = load(f'svit_vit_adapter_{size}')
-    assert cfg.model.backbone.type == 'SViTAdapter'
-    _check_finetuning_schedule(cfg, size)
-
-
-@pytest.mark.parametrize('name', TOME)
-def test_tome(name):
-    size, rate = name.split('_')[3:]
-    cfg = load(name)
-    assert cfg.model.backbone.merging == dict(
-        type='BipartiteMerging', keep_rate=int(rate[1:]) / 100
-    )
-    _check_finetuning(cfg, size)
-
-
-@pytest.mark.parametrize('name', CENTERED)
-def test_other_mergers(name):
-    other, size = name.split('_')[0], name.split('_')[3]
-    cfg = load(name)
-    assert cfg.model.backbone.merging == dict(type=OTHERS[other], keep_rate=0.5)
-    _check_finetuning(cfg, size)
-
-
-def _check_finetuning(cfg: Config, size: str) -> None:
-    """The paper's recipe."""
-    assert cfg.model.backbone.type == 'ATCViTAdapter'
-    assert tuple(cfg.model.backbone.merge_blocks) == (3, 6, 9)
-    _check_finetuning_schedule(cfg, size)
-
-
-def _check_finetuning_schedule(cfg: Config, size: str) -> None:
+@pytest.mark.parametrize('name', [*MERGING, *SVIT])
+def test_the_papers_fine_tuning(name):
+    cfg, size = load(name), name.split('vit_adapter_')[1][0]
+    backbone = cfg.model.backbone
+    if name in SVIT:
+        assert backbone.type == 'SViTAdapter'
+    else:
+        assert backbone.type == 'ATCViTAdapter'
+        assert backbone.merging == MERGING[name]
+        assert tuple(backbone.merge_blocks) == (3, 6, 9)
     epochs, drop, drop_path = dict(t=(6, 4, 0.1), s=(4, 3, 0.2))[size]
     assert cfg.train_cfg.max_epochs == epochs
     warmup, steps = cfg.param_scheduler
@@ -210,7 +192,7 @@ def _check_common(cfg: Config) -> None:
     assert cfg.model.data_preprocessor.pad_size_divisor == 32
 
 
-@pytest.mark.parametrize('name', ATC + TOME + DENSE + CENTERED)
+@pytest.mark.parametrize('name', [*MERGING, *DENSE])
 def test_it_builds_with_the_papers_number_of_parameters(name):
     cfg = load(name)
     with torch.device('meta'):
@@ -221,7 +203,7 @@ def test_it_builds_with_the_papers_number_of_parameters(name):
         assert total == pytest.approx(PARAMETERS[name.split('vit_adapter_')[1][0]], rel=0.003)
 
 
-@pytest.mark.parametrize('name', ATC + TOME + DENSE + CENTERED + LARGE_DENSE + LARGE_ATC)
+@pytest.mark.parametrize('name', [*MERGING, *DENSE, *LARGE_DENSE, *LARGE_ATC])
 def test_configs_are_thin(name):
     code = [line for line in (CONFIGS / f'{name}.py').read_text().splitlines() if line.strip()]
     assert len(code) <= 18
@@ -279,11 +261,11 @@ def test_one_forward_and_loss(name, dtype):
 
 def test_coco_root_moves_the_dataset(monkeypatch):
     monkeypatch.setenv('COCO_ROOT', '/datasets/coco')
-    cfg = load(ATC[0])
+    cfg = load(DENSE[0])
     assert cfg.train_dataloader.dataset.data_root == '/datasets/coco'
     assert cfg.val_evaluator.ann_file == '/datasets/coco/annotations/instances_val2017.json'
     monkeypatch.delenv('COCO_ROOT')
-    assert load(ATC[0]).test_dataloader.dataset.data_root == 'data/coco'
+    assert load(DENSE[0]).test_dataloader.dataset.data_root == 'data/coco'
 
 
 def test_a_dense_config_becomes_atc_on_the_command_line():
@@ -303,4 +285,4 @@ def test_a_dense_config_becomes_atc_on_the_command_line():
 def test_ema_is_one_base_file_away():
     cfg = Config.fromfile(CONFIGS / '_base_/hooks/ema.py')
     assert [hook.type for hook in cfg.custom_hooks] == ['EMAHook']
-    assert not load(ATC[0]).get('custom_hooks')
+    assert not load(DENSE[0]).get('custom_hooks')

@@ -7,14 +7,15 @@ import json
 import logging
 
 import pytest
-import torch
-from mmdet.registry import DATASETS, METRICS
+from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 import mmdet_atc  # noqa: F401
 from mmdet_atc.datasets import DataError
 from mmdet_atc.datasets.coco_file import CheckedCOCO
+
+from .evaluation import evaluated
 
 CLASSES = ('apple', 'pear')
 FILTER = dict(filter_empty_gt=True, min_size=32)
@@ -396,26 +397,12 @@ def test_other_spellings_are_trained_on_and_evaluated_alike(make, tmp_path, spel
     data = make(file, pipeline=MASKS if has_masks else BOXES)
     assert instances(data) == [[0, 1]] * 3
     metrics = ['bbox', 'segm'] if has_masks else ['bbox']
-    metric = METRICS.build(
-        dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'), metric=metrics)
-    )
-    metric.dataset_meta = data.metainfo
-    for index in range(len(data)):
-        info = data.get_data_info(index)
-        prediction = dict(
-            bboxes=torch.tensor([i['bbox'] for i in info['instances']], dtype=torch.float32),
-            scores=torch.full((2,), 0.9),
-            labels=torch.tensor([i['bbox_label'] for i in info['instances']]),
-            masks=torch.zeros(2, 64, 96, dtype=torch.bool),
-        )
-        for mask, (x1, y1, x2, y2) in zip(
-            prediction['masks'], prediction['bboxes'].int(), strict=True
-        ):
-            mask[y1:y2, x1:x2] = True
-        metric.process(
-            {}, [dict(img_id=info['img_id'], ori_shape=(64, 96), pred_instances=prediction)]
-        )
-    figures = metric.evaluate(3)
+    infos = [data.get_data_info(index) for index in range(len(data))]
+    found = {
+        info['img_id']: tuple([i[key] for i in info['instances']] for key in ('bbox', 'bbox_label'))
+        for info in infos
+    }
+    figures = evaluated(tmp_path / 'a.json', found, (64, 96), CLASSES, metrics)
     for name in metrics:
         assert figures[f'coco/{name}_mAP'] == 1
 

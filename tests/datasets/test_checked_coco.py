@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 
 import cv2
@@ -16,6 +15,8 @@ from pycocotools import mask as coco_mask
 
 import mmdet_atc  # noqa: F401
 from mmdet_atc.datasets import DataError
+
+from .evaluation import evaluated
 
 LOAD = [
     dict(type='LoadImageFromFile'),
@@ -222,24 +223,10 @@ def test_evaluation_ignores_what_training_ignores(make, tmp_path, mask):
     data = make(annotation(segmentation=mask, bbox=[22, 4, 16, 16]), annotation(id=8))
     sample = data[0]['data_samples']
     assert (len(sample.gt_instances), len(sample.ignored_instances)) == (1, 1)
-    metric = METRICS.build(
-        dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'), metric=['bbox', 'segm'])
-    )
-    metric.dataset_meta = dict(classes=('thing',))
-    boxes = torch.tensor([[4.0, 4, 20, 20], [22, 4, 38, 20]])
-    masks = torch.zeros(2, 32, 48, dtype=torch.bool)
-    masks[0, 4:20, 4:20] = masks[1, 4:20, 22:38] = True
-    for found in (1, 2):
-        prediction = dict(
-            bboxes=boxes[:found],
-            scores=torch.tensor([0.9, 0.95])[:found],
-            labels=torch.zeros(found, dtype=torch.int64),
-            masks=masks[:found],
-        )
-        metric.process(
-            {}, [dict(img_id=3, ori_shape=(32, 48), pred_instances=copy.copy(prediction))]
-        )
-        figures = metric.evaluate(1)
+    boxes = [[4, 4, 20, 20], [22, 4, 38, 20]]
+    for count in (1, 2):
+        found = {3: (boxes[:count], [0] * count)}
+        figures = evaluated(tmp_path / 'a.json', found, (32, 48), ('thing',), ['bbox', 'segm'])
         assert figures['coco/bbox_mAP'] == 1
         assert figures['coco/segm_mAP'] == 1
 
@@ -279,17 +266,10 @@ def test_objects_of_images_that_were_not_run_are_not_missed(make, tmp_path):
     content['images'].append({**content['images'][0], 'id': 4})
     content['annotations'].append(annotation(id=9, image_id=4))
     (tmp_path / 'a.json').write_text(json.dumps(content))
-    metric = METRICS.build(dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json')))
-    metric.dataset_meta = dict(classes=('thing',))
-    found = dict(
-        bboxes=torch.tensor([[4.0, 4, 20, 20]]), scores=torch.ones(1), labels=torch.zeros(1).long()
-    )
-    for images, ap in (([3], 1), ([3, 4], 0.505)):
-        for image in images:
-            none = {key: value[:0] for key, value in found.items()}
-            prediction = found if image == 3 else none
-            metric.process({}, [dict(img_id=image, ori_shape=(32, 48), pred_instances=prediction)])
-        assert metric.evaluate(len(images))['coco/bbox_mAP'] == pytest.approx(ap, abs=1e-3)
+    found = {3: ([[4, 4, 20, 20]], [0])}
+    for images, ap in ((found, 1), ({**found, 4: ([], [])}, 0.505)):
+        figures = evaluated(tmp_path / 'a.json', images, (32, 48), ('thing',))
+        assert figures['coco/bbox_mAP'] == pytest.approx(ap, abs=1e-3)
 
 
 def test_categories_may_be_sorted_as_in_mmdetection(make, tmp_path):

@@ -21,6 +21,12 @@ def test_the_first_images_of_all_data_sets():
         assert cfg[f'{split}_dataloader'].dataset.indices == 3
 
 
+def test_the_first_of_the_images_that_a_config_chooses():
+    cfg = Config(dict(val_dataloader=dict(dataset=dict(indices=[18, 19, 20]))))
+    limit_images(cfg, 2)
+    assert cfg.val_dataloader.dataset.indices == [18, 19]
+
+
 def test_wrapped_and_joined_data_sets_are_limited_too():
     joined = dict(type='ConcatDataset', datasets=[dict(ann_file='a'), dict(ann_file='b')])
     cfg = Config(dict(train_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=joined))))

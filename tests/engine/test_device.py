@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 
 from mmdet_atc.engine import adapt_to_device, load_config
@@ -23,6 +24,13 @@ def test_without_an_accelerator(monkeypatch):
     assert cfg.sync_bn is None
     assert cfg.default_hooks.sync_buffers == dict(type='SyncBuffersHook')
     assert cfg.env_cfg.dist_cfg.backend == 'gloo'
+
+
+def test_a_config_for_testing_alone_may_have_no_optimizer(monkeypatch):
+    monkeypatch.setattr('mmdet_atc.engine.device.get_device', lambda: 'cpu')
+    cfg = Config(dict(optim_wrapper=None, sync_bn='torch'))
+    adapt_to_device(cfg)
+    assert (cfg.optim_wrapper, cfg.sync_bn) == (None, None)
 
 
 @pytest.mark.parametrize('device', ['cuda', 'npu'])

@@ -26,6 +26,12 @@ def config(**kwargs) -> Config:
     return Config({**base, **kwargs})
 
 
+def test_a_config_without_auto_scale_lr_accumulates():
+    cfg = config(auto_scale_lr=None, train_dataloader=dict(batch_size=4))
+    set_total_batch_size(cfg, 2)
+    assert cfg.optim_wrapper.accumulative_counts == 2
+
+
 def test_a_total_that_cannot_be_reached_is_an_error():
     with pytest.raises(ValueError, match=r'total_batch_size=16 must be a multiple of .* 3 x 2'):
         set_total_batch_size(config(), 2)

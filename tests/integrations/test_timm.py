@@ -258,16 +258,6 @@ def test_intermediate_features_are_of_all_patches(kind):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def test_models_of_features_only():
-    features = timm.create_model('test_vit', features_only=True).eval()
-    apply_merging(features.model, AVERAGE, PLAN)
-    with torch.no_grad():
-        maps = features(torch.rand(1, 3, 160, 160))
-    assert [tuple(level.shape) for level in maps] == [(1, 64, 10, 10)] * 3
-    assert [stage.num_clusters for stage in features.model.token_clusters] == [50, 25]
-    assert len(maps[-1].flatten(2).unique(dim=2)[0, 0]) == 25
-
-
 def test_pruned_models_give_all_patches():
     model, x = micro(), pictures()
     apply_merging(model, AVERAGE, PLAN)

@@ -16,7 +16,6 @@ from mmdet_atc.merging.segments import (
     take_rows_plain,
 )
 
-from ..layers.compiling import compiled_sizes
 from ..layers.conftest import _interpreter_works_with_numpy  # noqa: F401
 
 pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
@@ -131,29 +130,3 @@ def test_the_door_leads_to_the_same():
     torch.testing.assert_close(found, expected, equal_nan=True)
     assert not found[1].requires_grad
     assert torch.equal(take_rows(x, labels), take_rows_plain(x, labels, None, None))
-
-
-CASES = """[
-    (
-        kernel,
-        dict(
-            **dict.fromkeys(('x', 'tokens', 'out'), '*fp16'),
-            **dict.fromkeys(('weights', 'totals'), '*fp32'),
-            **dict.fromkeys(('keys', 'starts'), '*i32'),
-            **dict.fromkeys(('num_rows', 'num_labels'), 'i32'),
-            labels='*i64',
-        ),
-        {key: value for key, value in constants.items() if key in kernel.arg_names},
-        4,
-    )
-    for kernel in (form._order_kernel, form._sum_kernel, form._take_kernel)
-    for constants in (
-        dict(CHANNELS=384, BLOCK_CHANNELS=512, MEMBERS=8, ROWS=32, BLOCK=128, MEAN=True),
-    )
-]"""
-
-
-@pytest.mark.slow
-def test_the_kernels_compile(tmp_path):
-    imports = 'from mmdet_atc.merging import triton_segments as form'
-    assert len(compiled_sizes(imports, CASES, tmp_path)) == 2 * 3

@@ -126,15 +126,11 @@ def in_float64():
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize('name', ['mask_rcnn', 'retinanet', 'atss', 'mask2former'])
-def test_losses_of_a_short_training(name, variants):
+@pytest.mark.parametrize('name', ['mask_rcnn', 'retinanet', 'atss', 'mask2former', 'dino'])
+def test_losses_of_a_short_training(name, variants, request):
+    if name == 'dino':
+        request.getfixturevalue('in_float64')
     losses = [losses_of_a_short_training(name, variant) for variant in variants]
-    for other in losses[1:]:
-        assert other == pytest.approx(losses[0], rel=1e-4)
-
-
-def test_losses_of_a_short_training_of_dino(variants, in_float64):
-    losses = [losses_of_a_short_training('dino', variant) for variant in variants]
     for other in losses[1:]:
         assert other == pytest.approx(losses[0], rel=1e-4)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 
 import torch
 
+from mmdet_atc.studies import figures
 from mmdet_atc.studies.figures import COLUMNS, append_figures
 
 
@@ -21,3 +23,21 @@ def test_figures_are_appended_below_one_head(tmp_path):
     assert found['torch'] == torch.__version__
     assert found['commit']
     assert second[5:] == ['b', 'S', 'memory', '7', '7', '7', 'MiB']
+
+
+def test_a_change_anywhere_in_the_package_is_told(tmp_path, monkeypatch):
+    def git(*args):
+        identity = ('-c', 'user.name=a', '-c', 'user.email=a@b')
+        subprocess.run(['git', '-C', str(tmp_path), *identity, *args], check=True)
+
+    package = tmp_path / 'mmdet_atc'
+    for folder in ('studies', 'clustering'):
+        (package / folder).mkdir(parents=True)
+        (package / folder / 'one.py').write_text('1')
+    monkeypatch.setattr(figures, '__file__', str(package / 'studies' / 'figures.py'))
+    git('init', '-q')
+    git('add', '.')
+    git('commit', '-qm', 'all')
+    clean = figures._commit()
+    (package / 'clustering' / 'one.py').write_text('2')
+    assert figures._commit() == clean + '+'

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
 from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
-from tests.conftest import ROOT
 
 
 def test_cells_with_a_file_are_not_run_again(tmp_path):
@@ -23,10 +21,24 @@ def test_cells_with_a_file_are_not_run_again(tmp_path):
             raise OSError('no weights')
         return dict(value=cell)
 
-    assert run_cells(tmp_path, ['a', 'b'], run, said.append) == dict(a=dict(value='a'))
+    assert run_cells(tmp_path, {}, ['a', 'b'], run, said.append) == dict(a=dict(value='a'))
     assert 'b: left out: no weights' in said[1]
-    run_cells(tmp_path, ['a', 'b', 'c'], run, said.append)
+    run_cells(tmp_path, {}, ['a', 'b', 'c'], run, said.append)
     assert ran == ['a', 'b', 'b', 'c']
+
+
+def test_cells_of_other_settings_are_not_taken(tmp_path):
+    run_cells(tmp_path, dict(limit=10), ['a'], lambda cell: dict(value=1), print)
+    with pytest.raises(ValueError, match='begun with other settings'):
+        run_cells(tmp_path, dict(limit=None), ['a'], lambda cell: dict(value=2), print)
+    found = run_cells(tmp_path, dict(limit=10), ['a'], lambda cell: dict(value=3), print)
+    assert found == dict(a=dict(value=1))
+
+
+def test_a_misspelt_row_of_table1_is_refused(tmp_path, run_tool, capsys):
+    with pytest.raises(SystemExit):
+        run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path, '--regimes', 'tuned')
+    assert "invalid choice: 'tuned'" in capsys.readouterr().err
 
 
 def test_papers_values():
@@ -39,17 +51,11 @@ def test_papers_values():
     assert with_paper(None, None) == '-'
 
 
-def run_tool(monkeypatch, name, *args):
-    monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-    return runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-
-
-def test_table1_without_weights_shows_the_papers_values(tmp_path, monkeypatch, capsys):
+def test_table1_without_weights_shows_the_papers_values(tmp_path, run_tool, capsys):
     (tmp_path / 'val' / 'n01').mkdir(parents=True)
     Image.new('RGB', (8, 8)).save(tmp_path / 'val/n01/a.jpg')
     run_tool(
-        monkeypatch,
-        'reproduce_table1.py',
+        'tools/reproduce_table1.py',
         tmp_path,
         *('--sizes', 'base', '--checkpoints', tmp_path, '--out-dir', tmp_path / 'out'),
         *('--methods', 'complete', '--workers', '0', '--device', 'cpu'),
@@ -60,7 +66,13 @@ def test_table1_without_weights_shows_the_papers_values(tmp_path, monkeypatch, c
     assert 'left out' in capsys.readouterr().out
 
 
-def test_table2_makes_each_image_once(tmp_path, monkeypatch):
+def test_a_folder_of_other_settings_is_told_in_one_line(tmp_path, run_tool):
+    (tmp_path / 'settings.txt').write_text('{}')
+    with pytest.raises(SystemExit, match=r'^error: .* begun with other settings'):
+        run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path)
+
+
+def test_table2_makes_each_image_once(tmp_path, run_tool, monkeypatch):
     pytest.importorskip('diffusers', reason='pip install -r requirements/diffusers.txt')
     from diffusers import StableDiffusionPipeline
 
@@ -90,15 +102,19 @@ def test_table2_makes_each_image_once(tmp_path, monkeypatch):
     classes.write_text('tench, Tinca tinca\ngoldfish\n')
     args = ('--classes', classes, '--out-dir', tmp_path / 'out', '--device', 'cpu')
     args = (*args, '--methods', 'complete', '--keep-rates', '0.5')
-    run_tool(monkeypatch, 'reproduce_table2.py', *args)
+    run_tool('tools/reproduce_table2.py', *args)
     assert [(prompt, seed) for prompt, seed, _ in calls] == [
         ('A high quality photograph of a tench, Tinca tinca.', 0),
         ('A high quality photograph of a tench, Tinca tinca.', 1),
         ('A high quality photograph of a goldfish.', 10),
         ('A high quality photograph of a goldfish.', 11),
     ]
-    (tmp_path / 'out/complete_r50.json').unlink()
-    (tmp_path / 'out/images/complete_r50/0001_0.png').unlink()
-    run_tool(monkeypatch, 'reproduce_table2.py', *args)
-    assert len(calls) == 5
     assert '| complete | - (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()
+    # Images that were made before there were any to compare with.
+    (tmp_path / 'out/images/complete_r50/0001_0.png').unlink()
+    clean = ModuleType('cleanfid')
+    clean.fid = SimpleNamespace(compute_fid=lambda *folders, **options: 34.5)
+    monkeypatch.setitem(sys.modules, 'cleanfid', clean)
+    run_tool('tools/reproduce_table2.py', *args, '--references', tmp_path)
+    assert len(calls) == 5
+    assert '| complete | 34.50 (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()

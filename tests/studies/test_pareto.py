@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import runpy
-import sys
 
 import pytest
 from hypothesis import given
@@ -20,8 +18,6 @@ from mmdet_atc.studies.pareto import (
 )
 from mmdet_atc.studies.speed.measure import Row
 from mmdet_atc.studies.table3 import Cell
-
-from ..conftest import ROOT
 
 DENSE = Cell('tiny', 'dense', 'dense', 100)
 AVERAGE = [Cell('tiny', 'off-the-shelf', 'average', rate) for rate in (25, 50, 90)]
@@ -109,10 +105,9 @@ def test_what_does_not_fit_is_named(sweep, benchmark, tmp_path):
         read_cells(sweep)
 
 
-def test_the_tool_marks_the_front(sweep, benchmark, monkeypatch, capsys):
-    tool = str(ROOT / 'tools/analysis_tools/plot_pareto.py')
-    monkeypatch.setattr(sys, 'argv', [tool, str(sweep)])
-    runpy.run_path(tool, run_name='__main__')
+def test_the_tool_marks_the_front(sweep, benchmark, run_tool, capsys):
+    tool = 'tools/analysis_tools/plot_pareto.py'
+    run_tool(tool, sweep)
     content = json.loads((sweep / 'pareto.json').read_text())
     front = [AVERAGE[0].name, TUNED.name, DENSE.name]
     assert content['fronts'] == dict(box_ap=front, mask_ap=front)
@@ -122,6 +117,5 @@ def test_the_tool_marks_the_front(sweep, benchmark, monkeypatch, capsys):
     assert '| tiny | fine-tuned | average | 50 | 7.00 | 44.00 | 39.00 | box, mask |' in text
     assert '| tiny | off-the-shelf | average | 90 | 3.00 | 45.00 | 40.00 | - |' in text
     assert (sweep / 'pareto.png').stat().st_size > 10_000
-    monkeypatch.setattr(sys, 'argv', [tool, str(sweep), '--benchmark', str(benchmark)])
     with pytest.raises(SystemExit, match=r"error: .*got 'detector'"):
-        runpy.run_path(tool, run_name='__main__')
+        run_tool(tool, sweep, '--benchmark', benchmark)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 
 import pytest
 
@@ -39,13 +37,12 @@ def trained(data, tmp_path_factory):
 
 
 @pytest.fixture
-def tool(monkeypatch):
+def tool(run_tool):
     """Run a tool in this process and return the line that it ends with."""
 
     def run(*args: str) -> str:
-        monkeypatch.setattr(sys, 'argv', [str(arg) for arg in args])
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(sys.argv[0], run_name='__main__')
+            run_tool(*args)
         line = end.value.code
         assert isinstance(line, str)  # which Python turns into status 1
         assert line.startswith('error: ')

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 
 import cv2
 import matplotlib
@@ -13,10 +11,10 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from ..conftest import ROOT
 from .micro_runs import dumped, untrained
 
-DEMO = str(ROOT / 'demo' / 'image_demo.py')
+DEMO = 'demo/image_demo.py'
+CPU = '--device', 'cpu'
 
 
 @pytest.fixture(scope='module')
@@ -43,15 +41,10 @@ def enlarged(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
 
 
-def demo(monkeypatch, *args: str) -> None:
-    monkeypatch.setattr(sys, 'argv', [DEMO, *map(str, args), '--device', 'cpu'])
-    runpy.run_path(DEMO, run_name='__main__')
-
-
-def test_folders_and_patterns_without_overwriting(model, images, monkeypatch, capsys):
+def test_folders_and_patterns_without_overwriting(model, images, run_tool, capsys):
     out = images / 'out'
     sources = [images / 'a', images / 'b' / '*.png', images / 'a' / 'x.png']
-    demo(monkeypatch, *sources, *model, '--out-dir', out, '--score-thr', 0)
+    run_tool(DEMO, *sources, *model, *CPU, '--out-dir', out, '--score-thr', 0)
     assert sorted(str(p.relative_to(out)) for p in out.rglob('*.*')) == [
         'preds/a/x.json', 'preds/b/x.json', 'vis/a/x.png', 'vis/b/x.png',
     ]  # fmt: skip
@@ -72,10 +65,9 @@ def test_folders_and_patterns_without_overwriting(model, images, monkeypatch, ca
     assert (image[untouched] == picture[untouched]).all()
 
 
-def test_no_object_above_the_threshold_is_said(model, images, monkeypatch, capsys):
-    demo(
-        monkeypatch, images / 'a' / 'x.png', *model, '--out-dir', images / 'o', '--score-thr', 1
-    )  # fmt: skip
+def test_no_object_above_the_threshold_is_said(model, images, run_tool, capsys):
+    options = *model, *CPU, '--out-dir', images / 'o', '--score-thr', 1
+    run_tool(DEMO, images / 'a' / 'x.png', *options)
     assert '1 pictures with 0 objects' in (said := capsys.readouterr().out)
     assert 'none scores above --score-thr 1' in said
     if matplotlib.__version_info__ >= (3, 11):  # earlier ones blur what they show
@@ -94,21 +86,21 @@ def test_mistakes_end_in_one_line(model, images, tool):
     assert 'no/such.py' in tool(DEMO, x, '--config', 'no/such.py', *checkpoint)
 
 
-def test_a_config_file_needs_a_checkpoint(model, images, monkeypatch, capsys):
+def test_a_config_file_needs_a_checkpoint(model, images, run_tool, capsys):
     with pytest.raises(SystemExit):
-        demo(monkeypatch, images / 'a', *model[:2])
+        run_tool(DEMO, images / 'a', *model[:2])
     assert '--checkpoint is needed with a config file' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ('script', 'drawn'),
     [
-        ('demo/image_demo.py', 'vis/x.png'),
+        (DEMO, 'vis/x.png'),
         ('tools/analysis_tools/visualize_clusters.py', 'x_clusters.png'),
     ],
 )
 def test_an_unreadable_image_does_not_end_the_others(model, images, tool, script, drawn):
     pictures = (images / 'a' / 'notes.txt', images / 'a' / 'x.png')
-    line = tool(str(ROOT / script), *pictures, *model, '--out-dir', images / 'o')
+    line = tool(script, *pictures, *model, '--out-dir', images / 'o')
     assert 'notes.txt cannot be read as an image' in line
     assert (images / 'o' / drawn).exists()

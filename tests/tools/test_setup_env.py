@@ -27,14 +27,7 @@ from ..conftest import ROOT
     ],
 )
 def test_what_cannot_be_set_up_is_refused_in_one_line(tmp_path, environment, message):
-    run = subprocess.run(
-        ['tools/setup_env.sh', str(tmp_path / 'venv')],
-        cwd=ROOT,
-        env={**os.environ, 'MMDET_ATC_LOCKED': '', 'MMCV': 'lite', **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = _set_up(tmp_path, **environment)
     assert run.returncode == 1
     assert run.stderr.startswith('[setup] error: ')
     assert message in run.stderr
@@ -56,16 +49,7 @@ def test_mmcv_is_built_anew_for_each_torch(tmp_path):
 
 
 def test_help_and_unknown_options_set_up_nothing(tmp_path):
-    help_, unknown = (
-        subprocess.run(
-            [str(ROOT / 'tools/setup_env.sh'), option],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for option in ('--help', '--locked')
-    )
+    help_, unknown = (_set_up(tmp_path, option) for option in ('--help', '--locked'))
     assert help_.returncode == 0
     assert 'tools/setup_env.sh [VENV_DIR]' in help_.stdout
     assert 'set -euo' not in help_.stdout
@@ -207,7 +191,8 @@ def _stub_python(
     return python
 
 
-def _set_up(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def _set_up(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The script with options, or for ``folder / 'venv'``."""
     ours = {
         'MMCV': 'full',
         'MMDET_ATC_LOCKED': '',
@@ -215,7 +200,7 @@ def _set_up(folder: Path, **environment: str) -> subprocess.CompletedProcess[str
         'PATH': f'{folder / "bin"}:{os.environ["PATH"]}',
     }
     return subprocess.run(
-        ['tools/setup_env.sh', str(folder / 'venv')],
+        ['tools/setup_env.sh', *(options or [str(folder / 'venv')])],
         cwd=ROOT,
         env={**os.environ, 'CUDA_HOME': '', **ours, **environment},
         capture_output=True,

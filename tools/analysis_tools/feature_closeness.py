@@ -11,7 +11,6 @@ closeness.json, closeness.md and closeness.png.
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import timm
@@ -20,6 +19,7 @@ from timm.data import resolve_model_data_config
 from timm.models import load_checkpoint
 from torchvision.transforms import functional as T
 
+from mmdet_atc.engine import faults_in_one_line, positive_int
 from mmdet_atc.studies.closeness import COMPARED, closeness, closeness_table, plot_closeness
 
 
@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('images', type=Path, help='folder of images')
     parser.add_argument('model', help='name of a timm ViT that takes images of any size')
     parser.add_argument('--weights', help='local file; default: pretrained')
-    parser.add_argument('--num-images', type=int, default=8, help='the first of the folder')
+    parser.add_argument('--num-images', type=positive_int, default=8, help='the first ones')
     parser.add_argument('--grid', type=int, nargs=2, default=(28, 37), help='patches')
     parser.add_argument('--methods', nargs='+', choices=COMPARED, default=list(COMPARED))
     parser.add_argument('--keep-rates', type=float, nargs='+', default=(0.25, 0.5, 0.7, 0.9))
@@ -45,7 +45,7 @@ def main() -> None:
         p for p in args.images.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png')
     )
     if not paths:
-        sys.exit(f'error: no images in {args.images}')
+        raise ValueError(f'no images in {args.images}')
     model = timm.create_model(
         args.model, pretrained=args.weights is None, dynamic_img_size=True, num_classes=0
     ).eval()
@@ -81,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line(mistakes=True):
+        main()

@@ -91,8 +91,6 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
         recipe,
         args.dataset in MULTI_LABEL,
         args.workers,
-        args.rank,
-        args.world_size,
         (lambda line: print(f'{what}  {line}', flush=True)) if main_process else lambda line: None,
     )
     if args.resume:

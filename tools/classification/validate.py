@@ -38,6 +38,8 @@ def main() -> None:
     args = parse_args()
     install()
     try:
+        if args.out:
+            args.out.parent.mkdir(parents=True, exist_ok=True)  # fails before anything runs
         result = validate(args)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')

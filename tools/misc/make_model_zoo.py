@@ -173,8 +173,8 @@ def model_zoo(metafile: dict) -> str:
             [
                 f'[{model["Name"]}]({model["Config"]})',
                 data['Parameters'] / 1e6,
-                shown(billions(data.get('FLOPs'))),
-                shown(billions(data.get('Backbone FLOPs'))),
+                shown(data.get('FLOPs'), 1e9),
+                shown(data.get('Backbone FLOPs'), 1e9),
                 *(shown(metrics.get(f'{name} (paper)')) for _, name in TASKS),
                 f'`{model["Weights"]}`' if 'Weights' in model else None,
             ]
@@ -183,13 +183,9 @@ def model_zoo(metafile: dict) -> str:
     return TEXT.format(elsewhere=ELSEWHERE, models=markdown_table(head, rows))
 
 
-def billions(count: int | None) -> float | None:
-    return None if count is None else count / 1e9
-
-
-def shown(value: float | None) -> str | None:
+def shown(value: float | None, unit: float = 1.0) -> str | None:
     """With one decimal, as the paper gives AP."""
-    return None if value is None else f'{value:.1f}'
+    return None if value is None else f'{value / unit:.1f}'
 
 
 def main() -> None:

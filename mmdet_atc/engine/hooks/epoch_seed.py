@@ -11,7 +11,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS, HOOKS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
 from .orphans import end_with_parent
 
@@ -50,10 +50,7 @@ class EpochSeedHook(Hook):
 
 
 def _seed(*entropy: int) -> None:
-    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    set_random_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
 
 @FUNCTIONS.register_module()

@@ -53,15 +53,7 @@ def default_batch_sizes(device: torch.device) -> list[int]:
 
 
 def noise_batch(height: int, width: int) -> dict:
-    """One image of seeded noise, for what depends on shapes only.
-
-    Args:
-        height (int): Height in pixels.
-        width (int): Width in pixels.
-
-    Returns:
-        dict: What a detector's data preprocessor takes.
-    """
+    """One image of seeded noise as a detector's data preprocessor takes it."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
     shape = (height, width)

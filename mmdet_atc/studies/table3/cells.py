@@ -92,15 +92,7 @@ def all_cells(
 ) -> list[Cell]:
     """Every combination that there is; ToMe cannot keep less than half of the tokens.
 
-    Args:
-        sizes (Sequence[str]): Sizes. Default: all.
-        regimes (Sequence[str]): Regimes; the dense model is one cell of off-the-shelf.
-            Default: all.
-        methods (Sequence[str]): Methods. Default: the paper's.
-        keep_rates (Sequence[int]): Per cents. Default: all.
-
-    Returns:
-        list[Cell]: The dense model first in each size.
+    The dense model is one cell of off-the-shelf, the first of each size.
     """
     cells = []
     for size in sizes:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from mmdet_atc.checkpoints import replaced
 
 from .cells import Cell
@@ -41,11 +43,6 @@ class Sweep:
     cfg_options: Sequence[str] = ()
     limit_images: int | None = None
     dense_config: str | None = None
-
-    def saved(self, cell: Cell) -> dict | None:
-        """Figures of a finished cell, or None."""
-        path = self._path(cell)
-        return json.loads(path.read_text()) if path.exists() else None
 
     def evaluate(self, cell: Cell) -> dict:
         """Figures of a cell: evaluated by ``tools/test.py``, or read if saved before.
@@ -78,12 +75,13 @@ class Sweep:
         if self.dense_config is not None:
             source['config'] = config = str(Path(self.dense_config).resolve())
             cfg_options += cell.merging_options
-        figures = self.saved(cell)
-        if figures is not None:
+        path = self.out_dir / 'cells' / f'{cell.name}.json'
+        if path.exists():
+            figures = json.loads(path.read_text())
             if figures.get('source') != source:
                 raise ValueError(
-                    f'{self._path(cell)} was saved of another evaluation '
-                    f'({figures.get("source")}, now {source}): name another --out-dir'
+                    f'{path} was saved of another evaluation ({figures.get("source")}, now '
+                    f'{source}): name another --out-dir'
                 )
             return figures
         work_dir = self.out_dir / 'runs' / cell.name
@@ -111,20 +109,20 @@ class Sweep:
             raise RuntimeError(f'{cell.name} failed, see {log}:\n{text[-2000:]}')
         figures = dict(self._figures(work_dir, text), source=source)
         # A sweep can be killed at any time.
-        with replaced(self._path(cell)) as file:
+        with replaced(path) as file:
             file.write(json.dumps(figures, indent=1).encode())
         return figures
 
     def _figures(self, work_dir: Path, text: str) -> dict:
         latest = max(work_dir.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
         metrics = json.loads(latest.read_text())
+        # The config as it ran; times are of a batch.
+        dumped = max(work_dir.glob('*.py'), key=lambda path: path.stat().st_mtime)
+        batch = Config.fromfile(dumped).test_dataloader.batch_size
         memory = [int(value) for value in re.findall(r'memory: (\d+)', text)]
         return dict(
             box_ap=100 * metrics['coco/bbox_mAP'],
             mask_ap=100 * metrics['coco/segm_mAP'],
-            images_per_s=self.processes / metrics['time'],
+            images_per_s=self.processes * batch / metrics['time'],
             memory_mib=max(memory) if memory else None,
         )
-
-    def _path(self, cell: Cell) -> Path:
-        return self.out_dir / 'cells' / f'{cell.name}.json'

@@ -7,6 +7,7 @@ The functions take figures by cell, as :meth:`Sweep.evaluate` returns them, and 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +17,6 @@ from mmdet_atc.studies.tables import markdown_table
 from .cells import Cell
 
 _PAPER = Path(__file__).with_name('paper_table3.json')
-_COLUMNS = (
-    *('size', 'regime', 'method', 'keep_rate', 'box_ap', 'paper_box_ap', 'box_difference'),
-    *('mask_ap', 'paper_mask_ap', 'mask_difference', 'images_per_s', 'memory_mib'),
-)
-
-
 #: Box and mask AP; None where it is not known.
 APs = tuple[float | None, float | None]
 
@@ -55,10 +50,11 @@ def below_dense(
 
 def write_csv(path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs]) -> None:
     """One line per cell; what is not known is left empty."""
+    records = [_record(cell, values, paper) for cell, values in figures.items()]
     with path.open('w', newline='') as file:
-        writer = csv.DictWriter(file, _COLUMNS)
+        writer = csv.DictWriter(file, records[0])
         writer.writeheader()
-        writer.writerows(_record(cell, figures[cell], paper) for cell in figures)
+        writer.writerows(records)
 
 
 def write_markdown(
@@ -66,8 +62,8 @@ def write_markdown(
 ) -> str:
     """The same as a table below ``note``, which says what was evaluated; returns the text."""
     records = [_record(cell, values, paper) for cell, values in figures.items()]
-    head = [column.replace('_', ' ') for column in _COLUMNS]
-    table = markdown_table(head, [[record[column] for column in _COLUMNS] for record in records])
+    head = [column.replace('_', ' ') for column in records[0]]
+    table = markdown_table(head, [list(record.values()) for record in records])
     text = f'{note}\n\n{table}\n'
     path.write_text(text)
     return text
@@ -112,21 +108,14 @@ def plot(
 
 
 def _record(cell: Cell, figures: dict, paper: Mapping[str, APs]) -> dict:
-    record = dict(
-        size=cell.size,
-        regime=cell.regime,
-        method=cell.method,
-        keep_rate=cell.keep_rate,
-        images_per_s=figures['images_per_s'],
-        memory_mib=figures['memory_mib'],
-    )
-    for index, what in enumerate(('box', 'mask')):
+    """A line of the table, by the names of its columns."""
+    record: dict = dataclasses.asdict(cell)
+    for what, theirs in zip(('box', 'mask'), _of_paper(cell, paper), strict=True):
         ours = figures[f'{what}_ap']
-        theirs = _of_paper(cell, paper)[index]
         record[f'{what}_ap'] = ours
         record[f'paper_{what}_ap'] = theirs
         record[f'{what}_difference'] = None if theirs is None else ours - theirs
-    return record
+    return record | {name: figures[name] for name in ('images_per_s', 'memory_mib')}
 
 
 def _of_paper(cell: Cell, paper: Mapping[str, APs]) -> APs:

@@ -18,7 +18,6 @@ from mmdet_atc.checkpoints import CheckpointError
 from mmdet_atc.engine import CheckpointFitHook, load_config
 
 from ...backbones.micro import micro
-from ...conftest import ROOT
 
 
 class Detector(BaseModel):
@@ -161,27 +160,6 @@ def test_the_hook_is_before_the_moving_average_reads_the_file(state, tmp_path):
 def test_a_switch_that_is_no_bool_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be True or False, got 'no'"):
         CheckpointFitHook(**{name: 'no'})
-
-
-@pytest.mark.parametrize('name', ['atc_vit_adapter_t_average_r50', 'vit_adapter_s_window_3x'])
-def test_the_configs_have_the_hook(name):
-    cfg = load_config(str(ROOT / 'configs' / f'{name}.py'))
-    assert cfg.default_hooks.checkpoint_fit == dict(type=CheckpointFitHook.__name__)
-
-
-def test_a_whole_detector_loads(tmp_path):
-    """The tensors of a Mask R-CNN have the names of MMDetection 2.x."""
-    register_all_modules()
-    cfg = load_config(str(ROOT / 'configs/atc_vit_adapter_micro_shapes.py'))
-    source, model = (MODELS.build(cfg.model) for _ in range(2))
-    torch.save(dict(meta={}, state_dict=source.state_dict()), tmp_path / 'file.pth')
-    runner_for(model, tmp_path / 'file.pth', tmp_path).load_or_resume()
-    weight = 'roi_head.mask_head.conv_logits.weight'
-    assert torch.equal(model.state_dict()[weight], source.state_dict()[weight])
-    renamed = {k.replace('roi_head.', ''): v for k, v in source.state_dict().items()}
-    torch.save(dict(state_dict=renamed), tmp_path / 'file.pth')
-    with pytest.raises(CheckpointError, match='unexpected: bbox_head, '):
-        runner_for(model, tmp_path / 'file.pth', tmp_path).load_or_resume()
 
 
 def before_and_after(name: str, resume: bool = False, **switches) -> dict:

@@ -12,14 +12,12 @@ from torch import Tensor
 from mmdet_atc.layers import depthwise_gelu
 from mmdet_atc.layers.depthwise import api, plain
 
-from ..compiling import assert_apart, compiled_sizes
+from ..forms import BF16, DEVICE, F16, F32, F64, assert_apart, assert_close, drawing
 
 pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
 from mmdet_atc.layers.depthwise import triton as triton_form
 
-DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 PYRAMID = ((6, 9), (3, 5), (1, 2))
-F64, F32, F16, BF16 = torch.float64, torch.float32, torch.float16, torch.bfloat16
 #: Batch, channels, levels, dtype of tokens and of parameters.
 TABLE = {
     'f64': (2, 5, PYRAMID, F64, F64),
@@ -30,18 +28,11 @@ TABLE = {
     'all-f16': (1, 32, PYRAMID, F16, F16),
     'bf16': (1, 32, PYRAMID, BF16, F32),
 }
-#: Largest relative error of a result in a dtype, its own rounding included; Triton's interpreter
-#: cuts bfloat16 off.
-TOLERANCE = {F64: 1e-12, F32: 1e-6, F16: 6e-4, BF16: 8e-3}
 
 
 def inputs(batch, channels, shapes, dtype, of_parameters):
     """Tokens, weight, bias and the gradient of the result."""
-    generator = torch.Generator().manual_seed(0)
-
-    def randn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=F64).to(DEVICE)
-
+    randn = drawing()
     total = sum(height * width for height, width in shapes)
     x, grad = (randn(batch, total, channels).to(dtype) for _ in range(2))
     weight, bias = randn(channels, 1, 3, 3), randn(channels)
@@ -58,14 +49,6 @@ def exact(x, weight, bias, grad, shapes) -> list[Tensor]:
     out = plain.depthwise_gelu(*leaves, shapes)
     out.backward(grad.double())
     return [out.detach(), *(leaf.grad for leaf in leaves)]
-
-
-def assert_close(found, expected, dtypes, rounded) -> None:
-    for x, y, dtype in zip(found, expected, dtypes, strict=True):
-        assert x.dtype == dtype
-        assert x.shape == y.shape
-        error = (x.double() - y.double()).norm() / y.double().norm()
-        assert error <= max(TOLERANCE[dtype], TOLERANCE[rounded])
 
 
 @pytest.mark.parametrize('case', TABLE.values(), ids=TABLE)
@@ -118,29 +101,3 @@ def test_the_operator_has_a_fake_and_gradients():
     out.sum().backward()
     for leaf in (x, weight, bias):
         assert (leaf.grad.shape, leaf.grad.dtype) == (leaf.shape, leaf.dtype)
-
-
-CASES = """[
-    (
-        kernel,
-        dict(
-            **dict.fromkeys(('x', 'out', 'grad', 'before'), '*fp16'),
-            **dict.fromkeys(('taps', 'bias', 'sums'), '*fp32'),
-            **dict.fromkeys(('num_tokens', 'batch', 'blocks', 'programs'), 'i32'),
-            shapes=('i32',) * 6,
-        ),
-        dict(CHANNELS=96, LEVELS=3, BLOCK_TOKENS=32, BLOCK_CHANNELS=32, **absent),
-        4,
-    )
-    for kernel, absent in (
-        (form._depthwise_kernel, {}),
-        (form._depthwise_kernel, dict(bias=None)),
-        (form._depthwise_backward_kernel, {}),
-    )
-]"""
-
-
-@pytest.mark.slow
-def test_the_kernels_compile(tmp_path):
-    imports = 'from mmdet_atc.layers.depthwise import triton as form'
-    assert len(compiled_sizes(imports, CASES, tmp_path)) == 2 * 3

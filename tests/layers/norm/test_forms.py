@@ -13,14 +13,12 @@ from torch import Tensor
 from mmdet_atc.layers import add_layer_norm, layer_norm
 from mmdet_atc.layers.norm import api, plain
 
-from ..compiling import assert_apart, compiled_sizes
+from ..forms import BF16, DEVICE, F16, F32, F64, assert_apart, assert_close, drawing, in_double
 
 pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
 from mmdet_atc.layers.norm import triton as triton_form
 
-DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 EPS = 1e-6
-F64, F32, F16, BF16 = torch.float64, torch.float32, torch.float16, torch.bfloat16
 #: Shape; dtypes of the stream, the branch and the norm; with a scale; with stochastic depth.
 TABLE = {
     'f64': ((2, 5, 48), F64, F64, F64, False, False),
@@ -32,18 +30,11 @@ TABLE = {
     'half-stream': ((2, 3, 192), F16, F16, F16, True, True),
     'bf16': ((2, 3, 768), BF16, BF16, BF16, False, True),
 }
-#: Largest relative error of a result in a dtype, its own rounding included; Triton's interpreter
-#: cuts bfloat16 off.
-TOLERANCE = {F64: 1e-12, F32: 1e-6, F16: 6e-4, BF16: 8e-3}
 
 
 def inputs(shape, stream, of_branch, of_norm, scaled, dropped):
     """Arguments of ``add_layer_norm`` but the last two, and gradients of its results."""
-    generator = torch.Generator().manual_seed(0)
-
-    def randn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=F64).to(DEVICE)
-
+    randn = drawing()
     parameters = F64 if stream == F64 else F32
     scale = randn(shape[2]).to(parameters) if scaled else None
     keep = torch.arange(shape[0], device=DEVICE).to(parameters) if dropped else None
@@ -62,20 +53,6 @@ def with_gradients(form, arguments, grads, *rest) -> list[Tensor | None]:
     out = out if isinstance(out, tuple) else (out,)
     torch.autograd.backward(out, grads)
     return [*(x.detach() for x in out), *(x if x is None else x.grad for x in leaves)]
-
-
-def assert_close(found, expected, dtypes) -> None:
-    for x, y, dtype in zip(found, expected, dtypes, strict=True):
-        assert (x is None) == (y is None)
-        if x is not None:
-            assert x.dtype == dtype
-            error = (x.double() - y.double()).norm() / y.double().norm()
-            # What is rounded first, the sum, is an input of all others.
-            assert error <= max(TOLERANCE[dtype], TOLERANCE[dtypes[0]])
-
-
-def in_double(tensors):
-    return [x if x is None else x.double() for x in tensors]
 
 
 @pytest.mark.parametrize('case', TABLE.values(), ids=TABLE)
@@ -159,30 +136,3 @@ def test_the_operators_have_fakes_and_gradients(scaled):
     (total.sum() + out.sum() + second.sum()).backward()
     for leaf in (x, branch, weight, bias, *([scale] if scaled else [])):
         assert (leaf.grad.shape, leaf.grad.dtype) == (leaf.shape, leaf.dtype)
-
-
-CASES = """[
-    (
-        kernel,
-        dict(
-            **dict.fromkeys(('x', 'total', 'grad_x', 'grad_total'), '*fp32'),
-            **dict.fromkeys(('branch', 'out', 'grad_branch', 'grad_out'), '*fp16'),
-            **dict.fromkeys(('scale', 'keep', 'weight', 'bias', 'sums'), '*fp32'),
-            eps='fp32', num_rows='i32', rows_per_image='i32', programs='i32',
-        ),
-        dict(CHANNELS=384, BLOCK_ROWS=2, BLOCK_CHANNELS=512, **absent),
-        4,
-    )
-    for kernel in (form._norm_kernel, form._norm_backward_kernel)
-    for absent in (
-        {},
-        {name: None for name in ('branch', 'scale', 'keep', 'grad_total', 'grad_branch')
-         if name in kernel.arg_names},
-    )
-]"""
-
-
-@pytest.mark.slow
-def test_the_kernels_compile(tmp_path):
-    imports = 'from mmdet_atc.layers.norm import triton as form'
-    assert len(compiled_sizes(imports, CASES, tmp_path)) == 2 * 2 * 2

@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from mmdet_atc.layers import resized_sum
 from mmdet_atc.layers.resize import api, plain
 
-from ..compiling import compiled_sizes
+from ..forms import BF16, F16, F32, F64, assert_close, drawing, in_double
 
 pytest.importorskip('triton', minversion='3.5', reason='Triton is not installed')
 from mmdet_atc.layers.resize import triton as triton_form
 
-DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-F64, F32, F16, BF16 = torch.float64, torch.float32, torch.float16, torch.bfloat16
 EPS = 1e-5
 #: Batch, channels, shape of the map, of the feature or None; with quads; with a norm; dtypes of the
 #: map, the feature and the result.
@@ -34,18 +32,11 @@ TABLE = {
     'half-f16': (2, 64, (2, 3), (4, 6), False, False, F32, F16, F16),
     'bf16': (1, 32, (4, 6), (2, 3), False, True, BF16, BF16, BF16),
 }
-#: Largest relative error of a result in a dtype, its own rounding included; Triton's interpreter
-#: cuts bfloat16 off.
-TOLERANCE = {F64: 1e-12, F32: 1e-6, F16: 6e-4, BF16: 8e-3}
 
 
 def inputs(batch, channels, shape, grid, has_quads, has_norm, dtype, of_feature, of_result):
     """Map, feature, quads, norm and the gradient of the result."""
-    generator = torch.Generator().manual_seed(0)
-
-    def randn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=F64).to(DEVICE)
-
+    randn = drawing()
     height, width = shape
     # Part of a larger pyramid: images lie apart.
     base = randn(batch, height * width + 3, channels).to(dtype)[:, 2:-1]
@@ -57,17 +48,6 @@ def inputs(batch, channels, shape, grid, has_quads, has_norm, dtype, of_feature,
     return base, feature, quads, norm, randn(batch, height * width, channels).to(of_result)
 
 
-def assert_close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
-    assert found.dtype == dtype
-    assert found.shape == expected.shape
-    error = (found.double() - expected.double()).norm() / expected.double().norm()
-    assert error <= TOLERANCE[dtype]
-
-
-def in_double(x):
-    return x if x is None else x.double()
-
-
 @pytest.mark.parametrize('case', TABLE.values(), ids=TABLE)
 def test_the_kernel_equals_the_plain_form(case):
     _, _, shape, grid, *_, of_result = case
@@ -75,11 +55,10 @@ def test_the_kernel_equals_the_plain_form(case):
     parts = None if norm is None else norm[:4]
     grid = grid or (1, 1)
     found = triton_form.forward(base, feature, shape, grid, quads, parts, EPS, of_result)
-    exact = None if norm is None else (*(part.double() for part in norm[:4]), EPS)
-    expected = plain.resized_sum(
-        base.double(), in_double(feature), shape, grid, in_double(quads), exact
-    )
-    assert_close(found, expected, of_result)
+    exact = None if norm is None else (*in_double(parts), EPS)
+    base, feature, quads = in_double((base, feature, quads))
+    expected = plain.resized_sum(base, feature, shape, grid, quads, exact)
+    assert_close([found], [expected], [of_result])
 
 
 @pytest.mark.parametrize('name', [name for name in TABLE if TABLE[name][3]])
@@ -89,7 +68,8 @@ def test_the_gradient_of_the_feature_equals_the_plain_form(name):
     base, feature, *_, grad = inputs(*case)
     leaf = feature.double().requires_grad_()
     plain.resized_sum(base.double(), leaf, shape, grid).backward(grad.double())
-    assert_close(triton_form.backward(grad, shape, grid, of_feature), leaf.grad, of_feature)
+    found = triton_form.backward(grad, shape, grid, of_feature)
+    assert_close([found], [leaf.grad], [of_feature])
 
 
 @pytest.mark.parametrize(('pixels', 'channels'), [(4, 128), (64, 16)])
@@ -98,9 +78,11 @@ def test_any_block_gives_the_same(pixels, channels):
     base, feature, quads, norm, grad = inputs(*case)
     tensors = base, feature, (8, 12), (2, 3), quads, norm[:4], EPS, F32
     options = dict(BLOCK_PIXELS=pixels, BLOCK_CHANNELS=channels, num_warps=4)
-    assert_close(triton_form.forward(*tensors, options), triton_form.forward(*tensors), F32)
+    found = [triton_form.forward(*tensors, options)]
+    assert_close(found, [triton_form.forward(*tensors)], [F32])
     tensors = grad, (8, 12), (2, 3), F32
-    assert_close(triton_form.backward(*tensors, options), triton_form.backward(*tensors), F32)
+    found = [triton_form.backward(*tensors, options)]
+    assert_close(found, [triton_form.backward(*tensors)], [F32])
 
 
 def test_the_plain_form_is_what_the_model_says():
@@ -147,37 +129,3 @@ def test_the_gradients_of_the_rest_equal_the_plain_form():
     of_base, *_, of_quads, _, _, _ = api._gradients(context, grad)
     assert torch.equal(of_base, leaves[0].grad)
     assert torch.equal(of_quads, leaves[1].grad)
-
-
-CASES = """[
-    (
-        form._resized_sum_kernel,
-        dict(
-            **dict.fromkeys(('base', 'quads', 'out'), '*fp16'),
-            **dict.fromkeys(('feature', 'weight', 'bias', 'mean', 'variance'), '*fp32'),
-            **dict.fromkeys(('base_stride', 'height', 'width', 'rows', 'columns'), 'i32'),
-            eps='fp32',
-        ),
-        dict(CHANNELS=384, BLOCK_PIXELS=32, BLOCK_CHANNELS=64, **absent),
-        4,
-    )
-    for absent in (
-        {}, dict.fromkeys(('quads', 'feature', 'weight', 'bias', 'mean', 'variance', 'eps'))
-    )
-] + [
-    (
-        form._resized_sum_backward_kernel,
-        dict(
-            **dict.fromkeys(('height', 'width', 'rows', 'columns', 'down', 'across'), 'i32'),
-            grad='*fp16', out='*fp32',
-        ),
-        dict(CHANNELS=384, BLOCK_PIXELS=16, BLOCK_CHANNELS=64),
-        4,
-    )
-]"""
-
-
-@pytest.mark.slow
-def test_the_kernels_compile(tmp_path):
-    imports = 'from mmdet_atc.layers.resize import triton as form'
-    assert len(compiled_sizes(imports, CASES, tmp_path)) == 2 * 3

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import runpy
-import sys
 
 import numpy as np
 import pytest
@@ -118,15 +117,9 @@ def test_a_model_that_merges_nothing_and_samples_without_masks_are_refused():
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    """The tool in this process: importing everything again takes longer than the work."""
-
-    def run(*args: str) -> None:
-        monkeypatch.setattr(sys, 'argv', [TOOL, *args, '--device', 'cpu'])
-        runpy.run_path(str(ROOT / TOOL), run_name='__main__')
-
+def tool(run_tool, monkeypatch):
     monkeypatch.chdir(ROOT)
-    return run
+    return functools.partial(run_tool, TOOL, '--device', 'cpu')
 
 
 def test_the_tool_writes_tables_figures_and_plots(tmp_path, tool, capsys, monkeypatch):

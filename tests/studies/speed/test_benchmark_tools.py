@@ -20,6 +20,11 @@ from ...tools.processes import run, run_afresh
 CLUSTERING = 'tools/analysis_tools/benchmark_clustering.py'
 CONFIG = 'configs/atc_vit_adapter_micro_shapes.py'
 DENSE = f'{CONFIG},model.backbone.merging=None'
+#: Compiling takes long.
+TWO_BLOCKS = (
+    f'{CONFIG},model.backbone.depth=2,model.backbone.interaction_indexes=[[0,1]],'
+    'model.backbone.merge_blocks=[0]'
+)
 
 
 def test_benchmark_compares_with_the_first_model(tmp_path: Path):
@@ -54,9 +59,10 @@ def test_benchmark_compares_with_the_first_model(tmp_path: Path):
 
 def test_a_compiled_backbone_is_compared_with_its_own_eager_self(tmp_path: Path):
     data = generate_shapes_dataset(tmp_path / 'shapes', 2, 6)
+    models = [TWO_BLOCKS, f'{TWO_BLOCKS},compile=True']
     options = ['--shape', '128', '192', '--repeats', '2', '--measure', 'backbone']
     result = run_afresh(
-        data, 'tools/analysis_tools/benchmark.py', CONFIG, f'{CONFIG},compile=True', *options,
+        data, 'tools/analysis_tools/benchmark.py', *models, *options,
         '--device', 'cpu', '--out-dir', str(tmp_path), TORCH_LOGS='graph_code',
     )  # fmt: skip
     graphs = result.stderr.count('TRACED GRAPH')

@@ -112,6 +112,15 @@ def test_figures_of_another_evaluation_are_not_taken(tmp_path, monkeypatch):
         Sweep(ROOT, tmp_path, {}, 'weights', cfg_options=['a=1']).evaluate(cell)
 
 
+def test_images_a_second_count_those_of_a_batch(tmp_path):
+    (tmp_path / 'now').mkdir()
+    figures = {'coco/bbox_mAP': 0.4, 'coco/segm_mAP': 0.3, 'time': 2.0}
+    (tmp_path / 'now' / 'now.json').write_text(json.dumps(figures))
+    (tmp_path / 'config.py').write_text('test_dataloader = dict(batch_size=8)')
+    found = Sweep(ROOT, tmp_path, {}, '', processes=2)._figures(tmp_path, 'memory: 17  time: 2')
+    assert found == dict(box_ap=40, mask_ap=30, images_per_s=8, memory_mib=17)
+
+
 @pytest.mark.slow
 def test_a_dense_detector_of_ones_own_is_merged_in_every_way(coco_tiny, tmp_path):
     """The few images that tools/table3_in_miniature.sh learns; random weights here."""

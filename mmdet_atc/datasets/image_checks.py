@@ -1,6 +1,8 @@
-"""An image has the size that its annotations were made for."""
+"""An image is whole, and has the size that its annotations were made for."""
 
 from __future__ import annotations
+
+import os
 
 import mmcv
 from mmcv.transforms import BaseTransform
@@ -8,6 +10,8 @@ from mmdet.registry import TRANSFORMS
 from mmengine import fileio
 
 from .errors import DataError
+
+_START, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 
 
 @TRANSFORMS.register_module()
@@ -47,3 +51,38 @@ class MatchAnnotatedSize(BaseTransform):
                 f'its annotations say {annotated[0]}x{annotated[1]}'
             )
         return results
+
+
+@TRANSFORMS.register_module()
+class CheckJPEGEnd(BaseTransform):
+    """Refuses local JPEG files without an end marker; for use before loading.
+
+    OpenCV up to 4.10 makes an image of the part that is there, grey below it, and only later ones
+    refuse it. Truncated files of other formats, and of other storages than the local one, are
+    left to OpenCV.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Check the file ``results['img_path']``.
+
+        Raises:
+            DataError: If it is a JPEG that was cut off.
+        """
+        path = results['img_path']
+        if os.path.isfile(path) and _is_cut(path):
+            raise DataError('the JPEG file was cut off (it has no end marker): fetch it again')
+        return results
+
+
+def _is_cut(path: str) -> bool:
+    with open(path, 'rb', buffering=0) as file:
+        if file.read(2) != _START:
+            return False
+        file.seek(-2, os.SEEK_END)
+        if file.read(2) == _END:
+            return False
+        # Some writers add bytes of their own. Neither marker occurs inside of a scan, and those
+        # of a thumbnail come before the image's.
+        file.seek(0)
+        content = file.read()
+    return content.rfind(_END) < content.rfind(_SCAN) or _SCAN not in content
