@@ -50,8 +50,7 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
                 'aot_inductor.metadata': {_SPEC: spec.to_json()},
                 # Weights are constants: products and convolutions are oneDNN's, on packed weights
                 # and channels last, with what follows them; MKL's are slower but for Intel's own.
-                # With symbolic sizes that did not end in ten minutes on a busy machine.
-                'freezing': not spec.dynamic,
+                'freezing': True,
                 # torch 2.11 compiles convolutions wrongly where the batch depends on the data, as
                 # that of the mask head does, once it has chosen another layout for them.
                 'layout_optimization': False,

@@ -100,7 +100,7 @@ def test_the_switch_compiles_nothing_anew_for_further_sizes():
 
 @_ONE_GRAPH
 def test_the_switch_leaves_the_compiler_no_roundings_of_sizes():
-    """Simplifying products of them took its C++ form hours."""
+    """It simplifies sums and products of them for longer than anybody waits."""
     shapes = []
 
     def seen(graph, inputs):

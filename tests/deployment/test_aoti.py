@@ -36,12 +36,13 @@ def test_a_package_is_of_no_number_of_threads(package):
 
 
 @pytest.mark.slow
-def test_a_package_runs_on_packed_weights(package):
-    with zipfile.ZipFile(package) as archive:
-        (source,) = (archive.read(x) for x in archive.namelist() if x.endswith('wrapper.cpp'))
-    assert source.count(b'aoti_torch_cpu__linear_pointwise') > 10
-    assert source.count(b'aoti_torch_cpu_mkldnn__convolution_pointwise') > 10
-    assert b'aoti_torch_cpu_addmm_out' not in source
+def test_a_package_runs_on_packed_weights(package, dynamic_file):
+    for file in (package, dynamic_file('aoti')):
+        with zipfile.ZipFile(file) as archive:
+            (source,) = (archive.read(x) for x in archive.namelist() if x.endswith('wrapper.cpp'))
+        assert source.count(b'aoti_torch_cpu__linear_pointwise') > 10
+        assert source.count(b'aoti_torch_cpu_mkldnn__convolution_pointwise') > 10
+        assert b'aoti_torch_cpu_addmm_out' not in source
 
 
 def test_what_is_missing_is_one_line(inferencer, tmp_path, monkeypatch):
