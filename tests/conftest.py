@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before torch is imported: with several test processes every one gets one thread.
 if 'PYTEST_XDIST_WORKER' in os.environ:
@@ -24,6 +25,10 @@ if not torch.cuda.is_available():
 import mmdet_atc  # noqa: F401  before mmdet: it supplies mmcv's operators where they are missing
 
 from .checkpoints.hub_server import HubServer, use_endpoint
+
+# A busy machine is no fault.
+settings.register_profile('untimed', deadline=None)
+settings.load_profile('untimed')
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'

@@ -34,7 +34,7 @@ def square(q: list[int], r: list[int]) -> int:
 
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('family', FAMILIES)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(n=st.integers(1, 12), c=st.integers(1, 70), seed=st.integers(0, 10**6))
 def test_directions_and_distances_are_those_of_the_specification(family, dtype, n, c, seed):
     features = features_of(family, seed, n, c, dtype)[0]
@@ -55,7 +55,7 @@ def test_no_rounding_is_left_to_a_library(channels):
     assert fixed_point(features).tolist() == exact_directions(features)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(2, 30), c=st.integers(1, 40), seed=st.integers(0, 10**6))
 def test_mean_distances_are_exact(n, c, seed):
     rng = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ form_and_linkage = pytest.mark.parametrize(
 
 @form_and_linkage
 @pytest.mark.parametrize('family', FAMILIES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data(), n=st.integers(1, 20), c=st.integers(1, 6), seed=st.integers(0, 10**6))
 def test_labels_equal_the_specification_ties_included(form, linkage, family, data, n, c, seed):
     num_clusters = data.draw(st.integers(1, n))

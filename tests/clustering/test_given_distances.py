@@ -25,7 +25,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize('family', DISTANCES)
 @pytest.mark.parametrize('linkage', LINKAGES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data(), n=st.integers(1, 24), batch=st.integers(1, 3), seed=st.integers(0, 10**6))
 def test_labels_equal_the_specification_ties_included(family, linkage, data, n, batch, seed):
     num_clusters = data.draw(st.integers(1, n))

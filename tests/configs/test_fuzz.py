@@ -16,7 +16,6 @@ from mmdet_atc.merging import TOKEN_MERGERS
 
 FUZZ = settings(
     max_examples=40,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],

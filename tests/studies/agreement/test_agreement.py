@@ -92,7 +92,7 @@ def pictures(draw) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(pictures())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_measures_are_their_definitions(picture):
     segments, clusters = picture
     expected = measures(segments, clusters)
@@ -105,7 +105,7 @@ def test_measures_are_their_definitions(picture):
 
 
 @given(pictures())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_merging_can_only_lower_purity_and_raise_the_errors(picture):
     segments, clusters = picture
     before, after = table(segments, clusters), table(segments, clusters // 2)
@@ -125,7 +125,7 @@ def test_an_object_can_win_the_patches_at_its_border():
 
 
 @given(pictures(), st.permutations(range(4)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_measures_do_not_depend_on_the_order_of_the_objects(picture, order):
     segments, clusters = picture
     others = [place + 1 for place in order if place < 3]
