@@ -185,10 +185,10 @@ def compiled_forward(
         if mode not in modes:
             raise ValueError(f"compile's mode must be one of {modes}, got {mode!r}")
         # With dynamic=None torch would first make a graph for each size, up to its limit.
-        if rest.pop('dynamic', True):
+        if dynamic := rest.pop('dynamic', True):
             compile_for_all_sizes(module, mode=mode, **rest)
         else:
-            module.compile(mode=mode, dynamic=False, **rest)
+            module.compile(mode=mode, dynamic=dynamic, **rest)
         return None
     sizes = rest.pop('sizes', 16)
     if rest:

@@ -54,9 +54,8 @@ def segment_sum_plain(
 ) -> tuple[Tensor, Tensor]:
     """Sum of weight times row over the rows of each label, and of the weights; or the mean."""
     rows = x.to(torch.promote_types(x.dtype, torch.float32))
-    ones = x.new_ones(labels.shape, dtype=torch.float32)
-    totals = (ones if weights is None else weights).new_zeros(x.shape[0], num_labels)
-    totals = totals.scatter_add(1, labels, ones if weights is None else weights)
+    masses = x.new_ones(labels.shape, dtype=torch.float32) if weights is None else weights
+    totals = masses.new_zeros(x.shape[0], num_labels).scatter_add(1, labels, masses)
     if weights is not None:
         rows = rows * weights.to(rows.dtype).unsqueeze(-1)
     sums = rows.new_zeros(x.shape[0], num_labels, x.shape[2])

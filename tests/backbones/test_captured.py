@@ -183,11 +183,12 @@ def test_on_the_cpu_nothing_is_captured():
     assert not model.captured._graphs
 
 
-def test_other_modes_are_torch_compiles(monkeypatch):
+@pytest.mark.parametrize('dynamic', [False, None])
+def test_other_modes_are_torch_compiles(monkeypatch, dynamic):
     asked = []
     monkeypatch.setattr(nn.Module, 'compile', lambda self, **options: asked.append(options))
-    micro(compile=dict(mode='max-autotune', dynamic=False))
-    assert asked == [dict(mode='max-autotune', dynamic=False)]
+    micro(compile=dict(mode='max-autotune', dynamic=dynamic))
+    assert asked == [dict(mode='max-autotune', dynamic=dynamic)]
 
 
 @pytest.mark.parametrize(
