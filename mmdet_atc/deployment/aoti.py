@@ -15,7 +15,7 @@ from .detector import Detections, TraceableDetector
 from .pt2 import traced
 from .spec import Spec
 
-#: Key of the :class:`Spec` in the package.
+#: Key of the :class:`Spec` in the package, beside its limits, which programs in C++ read.
 _SPEC = 'mmdet_atc'
 
 
@@ -47,7 +47,8 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
             program,
             package_path=str(path),
             inductor_configs={
-                'aot_inductor.metadata': {_SPEC: spec.to_json()},
+                'aot_inductor.metadata': {_SPEC: spec.to_json()}
+                | {name: f'{least} {most}' for name, (least, most) in spec.limits.items()},
                 # Weights are constants: products and convolutions are oneDNN's, on packed weights
                 # and channels last, with what follows them; MKL's are slower but for Intel's own.
                 'freezing': True,

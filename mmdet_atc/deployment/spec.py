@@ -60,22 +60,27 @@ class Spec:
         # JSON has no tuples, which transforms tell from lists.
         return json.dumps({**asdict(self), 'config': repr(self.config)})
 
+    @property
+    def limits(self) -> dict[str, tuple[int, int]]:
+        """The least and greatest ``batch``, ``height`` and ``width`` that the file takes."""
+        if self.dynamic:
+            sides = SMALLEST_SIDE, LARGEST_SIDE
+            return dict(batch=(1, LARGEST_BATCH), height=sides, width=sides)
+        return {name: (getattr(self, name),) * 2 for name in ('batch', 'height', 'width')}
+
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the pixels that pictures of at most this size are to be padded to.
 
         Raises:
             ValueError: If the file does not take such pictures.
         """
-        largest = (LARGEST_SIDE,) * 2 if self.dynamic else (self.height, self.width)
-        if height > largest[0] or width > largest[1]:
+        (low, high), (narrow, wide) = self.limits['height'], self.limits['width']
+        if height > high or width > wide:
             raise ValueError(
-                f'this file takes pictures of at most {largest[0]}x{largest[1]}, got one of '
-                f'{height}x{width}'
+                f'this file takes pictures of at most {high}x{wide}, got one of {height}x{width}'
             )
-        if not self.dynamic:
-            return largest
-        high, wide = (max(-(-side // DIVISOR) * DIVISOR, SMALLEST_SIDE) for side in (height, width))
-        return high, wide
+        padded = [-(-side // DIVISOR) * DIVISOR for side in (height, width)]
+        return max(padded[0], low), max(padded[1], narrow)
 
     def check(self, pixels: Tensor, sizes: Tensor) -> None:
         """That a file takes these inputs.
@@ -111,15 +116,10 @@ class Spec:
 
     def _takes(self, shape: torch.Size) -> bool:
         """Whether this is a shape of pixels."""
-        if not self.dynamic:
-            return shape == (self.batch, 3, self.height, self.width)
-        allowed = range(SMALLEST_SIDE, LARGEST_SIDE + 1, DIVISOR)
-        return (
-            len(shape) == 4
-            and 1 <= shape[0] <= LARGEST_BATCH
-            and shape[1] == 3
-            and all(side in allowed for side in shape[2:])
-        )
+        if len(shape) != 4 or shape[1] != 3 or any(side % DIVISOR for side in shape[2:]):
+            return False
+        given = zip((shape[0], *shape[2:]), self.limits.values(), strict=True)
+        return all(least <= size <= greatest for size, (least, greatest) in given)
 
 
 def _kind(tensor: Tensor) -> str:

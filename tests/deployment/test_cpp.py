@@ -173,10 +173,10 @@ def test_a_program_refuses_in_one_line(build, package, dynamic_file, tmp_path):
     shutil.copy(build / 'detect', alone)
     for folder, arguments, message in (
         (build, (package,), 'usage: detect PACKAGE.pt2 PICTURE.ppm'),
-        (build, (package, large), '97x9 pixels, the package takes at most 96x128'),
-        (build, (package, small, small), 'the package takes 1 pictures a call, got 2'),
-        (build, (dynamic, huge), f'9x{side} pixels, the package takes at most 2880x2880'),
-        (build, (dynamic, *[small] * 65), 'the package takes 1 to 64 pictures a call, got 65'),
+        (build, (package, large), 'rows: the package takes at most 96, got 97'),
+        (build, (package, small, small), 'pictures: the package takes at most 1, got 2'),
+        (build, (dynamic, huge), f'columns: the package takes at most 2880, got {side}'),
+        (build, (dynamic, *[small] * 65), 'pictures: the package takes at most 64, got 65'),
         (build, (package, package), 'micro.pt2 is no PPM file'),
         (build, (tmp_path / 'none.pt2', small), 'no package at'),
         (alone, (package, small), 'libmmdet_atc_operators.so: cannot open shared object file'),
