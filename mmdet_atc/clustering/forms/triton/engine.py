@@ -21,6 +21,7 @@ from .group import (
     NODE_ROWS,
     SELECTED,
     SETTLED,
+    Image,
     share_of,
     wait_for_group,
 )
@@ -94,192 +95,92 @@ def cluster_kernel(
     LATER_DISTANCES: tl.constexpr = (
         'mean' if IS_AVERAGE else 'largest' if LINKAGE == 'complete' else 'token'
     )
-    image = (tl.program_id(0) // programs).to(tl.int64)
+    index = (tl.program_id(0) // programs).to(tl.int64)
     program = tl.program_id(0) % programs
-    features += image * num_tokens * num_channels
-    directions += image * num_tokens * num_channels
-    half += image * num_tokens * HALF_WIDTH
-    single += image * num_tokens * HALF_WIDTH
-    nodes += image * NODE_ROWS * num_tokens
-    edges += image * EDGE_ROWS * capacity
-    table += image * slots_in_all
-    counters += image * COUNTERS
+    features += index * num_tokens * num_channels
+    directions += index * num_tokens * num_channels
+    half += index * num_tokens * HALF_WIDTH
+    single += index * num_tokens * HALF_WIDTH
+    nodes += index * NODE_ROWS * num_tokens
+    edges += index * EDGE_ROWS * capacity
+    table += index * slots_in_all
+    counters += index * COUNTERS
     rows += tl.program_id(0).to(tl.int64) * num_tokens
-    wanted = num_tokens - num_clusters
-    lanes = tl.arange(0, BLOCK)
-
-    prepare_tokens(
+    image = Image(
         features,
-        directions,
         half,
         single,
+        directions,
         nodes,
+        edges,
+        table,
+        counters,
+        rows,
         program,
         programs,
         num_tokens,
         num_channels,
-        LOG_WIDTH,
-        HALF_WIDTH,
-        TOKENS,
+        capacity,
     )
-    wait_for_group(counters, programs)
-    sample_nearest(half, single, counters, program, programs, num_tokens, HALF_WIDTH, STEP, TILE)
-    wait_for_group(counters, programs)
-    limit = sampled_limit(counters, num_tokens, share, factor)
+    wanted = num_tokens - num_clusters
+    lanes = tl.arange(0, BLOCK)
+
+    prepare_tokens(image, LOG_WIDTH, HALF_WIDTH, TOKENS)
+    wait_for_group(image)
+    sample_nearest(image, HALF_WIDTH, STEP, TILE)
+    wait_for_group(image)
+    limit = sampled_limit(image, share, factor)
     reached = limit * 0
     attempt = wanted * 0
     merged = wanted.to(tl.int64) * 0
     while (merged < wanted) & (attempt < ATTEMPTS):
         if attempt == 0:
-            select_pairs(
-                half,
-                single,
-                nodes,
-                edges,
-                counters,
-                program,
-                programs,
-                num_tokens,
-                capacity,
-                limit + half_bound,
-                LINKAGE,
-                False,
-                HALF_WIDTH,
-                STEP,
-                TILE,
-            )
+            select_pairs(image, limit + half_bound, LINKAGE, False, HALF_WIDTH, STEP, TILE)
         else:
             # Another limit, for the clusters that there are.
-            wait_for_group(counters, programs)
+            wait_for_group(image)
             if program == 0:
                 tl.store(counters + SELECTED, tl.zeros((), tl.int64))
                 tl.store(counters + SETTLED, tl.zeros((), tl.int64))
             if merged == 0:
-                merge_equal(
-                    directions,
-                    nodes,
-                    table,
-                    counters,
-                    slots_for_tokens,
-                    program,
-                    programs,
-                    num_tokens,
-                    num_channels,
-                    LINKAGE,
-                    TOKENS,
-                    WIDTH,
-                    BLOCK,
-                )
+                merge_equal(image, slots_for_tokens, LINKAGE, TOKENS, WIDTH, BLOCK)
             if IS_AVERAGE:
-                prepare_means(
-                    directions,
-                    single,
-                    nodes,
-                    program,
-                    programs,
-                    num_tokens,
-                    num_channels,
-                    LOG_WIDTH,
-                    HALF_WIDTH,
-                    TOKENS,
-                )
+                prepare_means(image, LOG_WIDTH, HALF_WIDTH, TOKENS)
             if LINKAGE == 'complete':
-                list_members(nodes, counters, program, programs, num_tokens, BLOCK)
+                list_members(image, BLOCK)
             else:
-                wait_for_group(counters, programs)
-            select_pairs(
-                half,
-                single,
-                nodes,
-                edges,
-                counters,
-                program,
-                programs,
-                num_tokens,
-                capacity,
-                limit + single_bound,
-                LINKAGE,
-                True,
-                HALF_WIDTH,
-                STEP,
-                TILE,
-            )
-        wait_for_group(counters, programs)
+                wait_for_group(image)
+            select_pairs(image, limit + single_bound, LINKAGE, True, HALF_WIDTH, STEP, TILE)
+        wait_for_group(image)
         selected = tl.load(counters + SELECTED, cache_modifier='.cg').to(tl.int32)
         if selected > capacity:
             limit = (reached + limit) / 2
         else:
             fixed_limit = (limit.to(tl.float64) * DISTANCE_UNIT).to(tl.int64)
-            start, stop = share_of(selected, program, programs)
+            start, stop = share_of(image, selected)
             count = stop * 0
             if attempt == 0:
-                count = keep_near(
-                    directions,
-                    nodes,
-                    edges,
-                    start,
-                    stop,
-                    fixed_limit,
-                    num_tokens,
-                    num_channels,
-                    capacity,
-                    'token',
-                    PAIRS,
-                    WIDTH,
-                )
+                count = keep_near(image, start, stop, fixed_limit, 'token', PAIRS, WIDTH)
             else:
-                count = keep_near(
-                    directions,
-                    nodes,
-                    edges,
-                    start,
-                    stop,
-                    fixed_limit,
-                    num_tokens,
-                    num_channels,
-                    capacity,
-                    LATER_DISTANCES,
-                    PAIRS,
-                    WIDTH,
-                )
+                count = keep_near(image, start, stop, fixed_limit, LATER_DISTANCES, PAIRS, WIDTH)
             if LINKAGE == 'single':
-                grow_near(
-                    nodes,
-                    edges,
-                    counters,
-                    start,
-                    count,
-                    program,
-                    programs,
-                    num_tokens,
-                    capacity,
-                    BLOCK,
-                )
+                grow_near(image, start, count, BLOCK)
             else:
                 slots = 1024
                 while slots <= selected:
                     slots = slots * 2
-                first, last = share_of(TABLES * slots, program, programs)
+                first, last = share_of(image, TABLES * slots)
                 for s in range(first, last, BLOCK):
                     zero = tl.zeros((BLOCK,), tl.int64)
                     tl.store(table + s + lanes, zero, mask=s + lanes < last)
                 merge_near(
-                    directions,
-                    nodes,
-                    edges,
-                    table,
-                    counters,
+                    image,
                     (attempt * ROUNDS).to(tl.int64),
                     slots,
                     start,
                     count,
                     fixed_limit,
                     wanted,
-                    program,
-                    programs,
-                    num_tokens,
-                    num_channels,
-                    capacity,
                     IS_AVERAGE,
                     PAIRS,
                     ROWS,
@@ -295,104 +196,39 @@ def cluster_kernel(
         if IS_AVERAGE:  # noqa: SIM102  (known when compiled, the other when run)
             if tl.load(counters + DOUBTS, cache_modifier='.cg') > 0:
                 # From the start, and carefully.
-                wait_for_group(counters, programs)
-                prepare_tokens(
-                    features,
-                    directions,
-                    half,
-                    single,
-                    nodes,
-                    program,
-                    programs,
-                    num_tokens,
-                    num_channels,
-                    LOG_WIDTH,
-                    HALF_WIDTH,
-                    TOKENS,
-                )
+                wait_for_group(image)
+                prepare_tokens(image, LOG_WIDTH, HALF_WIDTH, TOKENS)
                 if program == 0:
                     tl.store(counters + MERGED, tl.zeros((), tl.int64))
-                wait_for_group(counters, programs)
+                wait_for_group(image)
                 merged = merged * 0
                 attempt = attempt * 0 + ATTEMPTS
 
-    first, last = share_of(num_tokens, program, programs)
+    first, last = share_of(image, num_tokens)
     goes_on = merged < wanted
     tag = (attempt * ROUNDS).to(tl.int64)
     while goes_on:
         tag += 1
-        wait_for_group(counters, programs)
+        wait_for_group(image)
         if program == 0:
             tl.store(counters + CLOSEST_PAIR, tag * 0 + NEVER)
         if LINKAGE == 'complete':
-            list_members(nodes, counters, program, programs, num_tokens, BLOCK)
+            list_members(image, BLOCK)
         else:
-            wait_for_group(counters, programs)
-        scan_nearest(
-            directions,
-            nodes,
-            edges,
-            tag,
-            rows,
-            program,
-            programs,
-            num_tokens,
-            num_channels,
-            capacity,
-            LINKAGE,
-            PAIRS,
-            WIDTH,
-        )
+            wait_for_group(image)
+        scan_nearest(image, tag, LINKAGE, PAIRS, WIDTH)
         if LINKAGE == 'single':
-            grow_trees(
-                nodes,
-                edges,
-                counters,
-                first,
-                last - first,
-                program,
-                programs,
-                num_tokens,
-                capacity,
-                BLOCK,
-            )
+            grow_trees(image, first, last - first, BLOCK)
             # All of a tree: no other order of edges tells which are the lowest.
             goes_on = tl.load(counters + MERGED, cache_modifier='.cg') < num_tokens - 1
         else:
-            lowest = find_mutual(
-                nodes,
-                edges,
-                counters,
-                tag,
-                first,
-                last - first,
-                program,
-                programs,
-                num_tokens,
-                capacity,
-                IS_AVERAGE,
-                BLOCK,
-            )
-            merge_nodes(
-                directions,
-                nodes,
-                counters,
-                first,
-                last,
-                NEVER,
-                num_tokens,
-                num_channels,
-                IS_AVERAGE,
-                True,
-                ROWS,
-                WIDTH,
-                BLOCK,
-            )
-            wait_for_group(counters, programs)
-            forget_mates(nodes, first, last, num_tokens, BLOCK)
+            lowest = find_mutual(image, tag, first, last - first, IS_AVERAGE, BLOCK)
+            merge_nodes(image, first, last, NEVER, IS_AVERAGE, True, ROWS, WIDTH, BLOCK)
+            wait_for_group(image)
+            forget_mates(image, first, last, BLOCK)
             total = tl.load(counters + MERGED, cache_modifier='.cg')
             # Nothing that is found later lies below this round's lowest distance.
-            is_cut = count_below(nodes, lowest, num_tokens, BLOCK) >= wanted
+            is_cut = count_below(image, lowest, BLOCK) >= wanted
             goes_on = (total < num_tokens - 1) & (is_cut == 0)
 
 

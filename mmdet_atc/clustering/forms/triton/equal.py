@@ -26,15 +26,8 @@ from .group import (
 
 @triton.jit
 def merge_equal(
-    directions,
-    nodes,
-    table,
-    counters,
+    image,
     slots,
-    program,
-    programs,
-    num_tokens,
-    num_channels,
     LINKAGE: tl.constexpr,
     TOKENS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -48,14 +41,16 @@ def merge_equal(
     Args:
         slots: Of the table, a power of two of at least twice the tokens; it has room for two.
     """
+    nodes, table, directions = image.nodes, image.table, image.directions
+    num_tokens, num_channels = image.num_tokens, image.num_channels
     lanes = tl.arange(0, BLOCK)
     rows = tl.arange(0, TOKENS)
-    start, stop = share_of(slots, program, programs)
+    start, stop = share_of(image, slots)
     for s in range(start, stop, BLOCK):
         tl.store(table + s + lanes, tl.zeros((BLOCK,), tl.int64), mask=s + lanes < stop)
         never = tl.full((BLOCK,), NEVER, tl.int64)
         tl.store(table + slots + s + lanes, never, mask=s + lanes < stop)
-    first, last = share_of(num_tokens, program, programs)
+    first, last = share_of(image, num_tokens)
     for s in range(first, last, TOKENS):
         i = s + rows
         is_token = i < last
@@ -66,7 +61,7 @@ def merge_equal(
             x = load_fresh(directions + i[:, None] * num_channels + c[None, :], inside, 0)
             key += tl.sum(x * ((c + 1).to(tl.int64) * 0x1E3779B97F4A7C15)[None, :], axis=1)
         tl.store(nodes + LABEL * num_tokens + i, (key ^ (key >> 31)) | 1, mask=is_token)
-    wait_for_group(counters, programs)
+    wait_for_group(image)
     # At least a lane a thread: two threads that held one lane could see the table differently and
     # go different ways.
     for s in range(first, last, BLOCK):
@@ -91,7 +86,7 @@ def merge_equal(
         tl.atomic_min(table + slots + at, i.to(tl.int64), mask=sought, sem='relaxed')
         place = tl.where(sought, at, -1).to(tl.int64)
         tl.store(nodes + LABEL * num_tokens + i, place, mask=is_token)
-    wait_for_group(counters, programs)
+    wait_for_group(image)
     found = 0
     for s in range(first, last, TOKENS):
         i = s + rows
@@ -114,8 +109,8 @@ def merge_equal(
         tl.atomic_add(nodes + SIZE * num_tokens + equal, one, mask=is_equal, sem='relaxed')
         found += tl.sum(is_equal.to(tl.int32), axis=0)
     if found > 0:
-        tl.atomic_add(counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
-    wait_for_group(counters, programs)
+        tl.atomic_add(image.counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
+    wait_for_group(image)
     if LINKAGE == 'average':
         for s in range(first, last, TOKENS):
             i = s + rows
@@ -134,4 +129,4 @@ def merge_equal(
                 inside = grows[:, None] & (c[None, :] < num_channels)
                 at = directions + i[:, None] * num_channels + c[None, :]
                 tl.store(at, load_fresh(at, inside, 0) * size[:, None], mask=inside)
-        wait_for_group(counters, programs)
+        wait_for_group(image)

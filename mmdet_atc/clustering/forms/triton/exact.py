@@ -13,22 +13,14 @@ ONE = tl.constexpr(2**61)
 
 
 @triton.jit
-def token_distances(
-    directions,
-    nodes,
-    u,
-    v,
-    mask,
-    num_tokens,
-    num_channels,
-    PAIRS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+def token_distances(image, u, v, mask, PAIRS: tl.constexpr, WIDTH: tl.constexpr):
     """Distances of pairs of tokens: half the squared distance of their directions, rounded down.
 
     Args:
         u, v: ``(PAIRS,)`` positions; what ``mask`` leaves out gives any value.
     """
+    nodes, directions = image.nodes, image.directions
+    num_tokens, num_channels = image.num_tokens, image.num_channels
     # Asked for first, so that nothing waits for it later.
     nonzero_u = tl.load(nodes + NONZERO * num_tokens + u, mask=mask, other=0)
     nonzero_v = tl.load(nodes + NONZERO * num_tokens + v, mask=mask, other=0)
@@ -54,14 +46,14 @@ def token_distances(
 
 
 @triton.jit
-def mean_distances(
-    sums, nodes, u, v, mask, num_tokens, num_channels, PAIRS: tl.constexpr, WIDTH: tl.constexpr
-):
+def mean_distances(image, u, v, mask, PAIRS: tl.constexpr, WIDTH: tl.constexpr):
     """Mean distances of the members of pairs of clusters, from sums, rounded down.
 
     Args:
         u, v: ``(PAIRS,)`` clusters by their smallest members.
     """
+    nodes, sums = image.nodes, image.directions
+    num_tokens, num_channels = image.num_tokens, image.num_channels
     n_u = load_fresh(nodes + SIZE * num_tokens + u, mask, 1)
     n_v = load_fresh(nodes + SIZE * num_tokens + v, mask, 1)
     m_u = load_fresh(nodes + NONZERO * num_tokens + u, mask, 0)
@@ -107,27 +99,15 @@ def mean_distances(
 
 
 @triton.jit
-def largest_within(
-    directions,
-    nodes,
-    u,
-    v,
-    mask,
-    limit,
-    num_tokens,
-    num_channels,
-    PAIRS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+def largest_within(image, u, v, mask, limit, PAIRS: tl.constexpr, WIDTH: tl.constexpr):
     """Largest distances of members of pairs of clusters; more than the limit where one is."""
+    nodes, num_tokens = image.nodes, image.num_tokens
     largest = tl.zeros((PAIRS,), tl.int64)
     a = load_fresh(nodes + HEAD * num_tokens + u, mask, -1)
     b = load_fresh(nodes + HEAD * num_tokens + v, mask, -1)
     going = mask
     while tl.max(going.to(tl.int32), axis=0) > 0:
-        distance = token_distances(
-            directions, nodes, a, b, going, num_tokens, num_channels, PAIRS, WIDTH
-        )
+        distance = token_distances(image, a, b, going, PAIRS, WIDTH)
         largest = tl.where(going, tl.maximum(largest, distance), largest)
         b = load_fresh(nodes + NEXT * num_tokens + b, going, -1)
         is_round = going & (b < 0)

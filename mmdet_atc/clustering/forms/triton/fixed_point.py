@@ -31,29 +31,17 @@ HALF_SCALE = tl.constexpr(2.0**8)
 
 
 @triton.jit
-def prepare_tokens(
-    features,
-    directions,
-    half,
-    single,
-    nodes,
-    program,
-    programs,
-    num_tokens,
-    num_channels,
-    LOG_WIDTH: tl.constexpr,
-    HALF_WIDTH: tl.constexpr,
-    TOKENS: tl.constexpr,
-):
+def prepare_tokens(image, LOG_WIDTH: tl.constexpr, HALF_WIDTH: tl.constexpr, TOKENS: tl.constexpr):
     """The definition in ``clustering/distances.py``, step by step; every token is a cluster."""
+    nodes, num_tokens, num_channels = image.nodes, image.num_tokens, image.num_channels
     WIDTH: tl.constexpr = 2**LOG_WIDTH
     c = tl.arange(0, WIDTH)
-    for block in range(program, tl.cdiv(num_tokens, TOKENS), programs):
+    for block in range(image.program, tl.cdiv(num_tokens, TOKENS), image.programs):
         i = block * TOKENS + tl.arange(0, TOKENS)
         is_token = i < num_tokens
         mask = is_token[:, None] & (c[None, :] < num_channels)
         at = i[:, None] * num_channels + c[None, :]
-        x = tl.load(features + at, mask=mask, other=0.0).to(tl.float64)
+        x = tl.load(image.features + at, mask=mask, other=0.0).to(tl.float64)
         squares = x * x
         for k in tl.static_range(LOG_WIDTH):
             halves = tl.reshape(squares, (TOKENS, 2, 2 ** (LOG_WIDTH - 1 - k)))
@@ -65,11 +53,11 @@ def prepare_tokens(
         norm = tl.sqrt(tl.where(is_nonzero, square, 1.0))
         unit = tl.where(is_nonzero[:, None], x, 0.0) / norm[:, None]
         fixed = tl.floor(unit * UNIT + 0.5).to(tl.int64)
-        tl.store(directions + at, fixed, mask=mask)
+        tl.store(image.directions + at, fixed, mask=mask)
         narrow = i[:, None] * HALF_WIDTH + c[None, :]
         fits = is_token[:, None] & (c[None, :] < HALF_WIDTH)
-        tl.store(half + narrow, (unit * HALF_SCALE).to(tl.float16), mask=fits)
-        tl.store(single + narrow, unit.to(tl.float32), mask=fits)
+        tl.store(image.half + narrow, (unit * HALF_SCALE).to(tl.float16), mask=fits)
+        tl.store(image.single + narrow, unit.to(tl.float32), mask=fits)
 
         # Modulo 2**64 the squared norm is its excess over 2**94.
         excess = tl.sum(fixed * fixed, axis=1)
@@ -88,27 +76,17 @@ def prepare_tokens(
 
 
 @triton.jit
-def prepare_means(
-    sums,
-    single,
-    nodes,
-    program,
-    programs,
-    num_tokens,
-    num_channels,
-    LOG_WIDTH: tl.constexpr,
-    HALF_WIDTH: tl.constexpr,
-    TOKENS: tl.constexpr,
-):
+def prepare_means(image, LOG_WIDTH: tl.constexpr, HALF_WIDTH: tl.constexpr, TOKENS: tl.constexpr):
     """Mean directions of clusters in the place of their tokens' directions, for selecting."""
+    num_tokens, num_channels = image.num_tokens, image.num_channels
     c = tl.arange(0, 2**LOG_WIDTH)
-    for block in range(program, tl.cdiv(num_tokens, TOKENS), programs):
+    for block in range(image.program, tl.cdiv(num_tokens, TOKENS), image.programs):
         i = block * TOKENS + tl.arange(0, TOKENS)
         is_cluster = i < num_tokens
-        size = load_fresh(nodes + SIZE * num_tokens + i, is_cluster, 1)
+        size = load_fresh(image.nodes + SIZE * num_tokens + i, is_cluster, 1)
         mask = is_cluster[:, None] & (c[None, :] < num_channels)
-        total = load_fresh(sums + i[:, None] * num_channels + c[None, :], mask, 0)
+        total = load_fresh(image.directions + i[:, None] * num_channels + c[None, :], mask, 0)
         mean = total.to(tl.float64) / (size.to(tl.float64) * UNIT)[:, None]
         narrow = i[:, None] * HALF_WIDTH + c[None, :]
         fits = is_cluster[:, None] & (c[None, :] < HALF_WIDTH)
-        tl.store(single + narrow, mean.to(tl.float32), mask=fits)
+        tl.store(image.single + narrow, mean.to(tl.float32), mask=fits)

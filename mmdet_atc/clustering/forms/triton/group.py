@@ -6,6 +6,8 @@ other on a counter in memory. What another program may have changed is read past
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -71,13 +73,46 @@ POSITION = tl.constexpr(15)
 POSITIONS = tl.constexpr(2**15 - 1)
 
 
+class Image(NamedTuple):
+    """An image's memory and sizes, and which of its programs this is; all are Triton's values.
+
+    Attributes:
+        features: ``(N, C)`` float.
+        half, single: Directions in float16 and float32, ``(N, HALF_WIDTH)``.
+        directions: ``(N, C)`` int64; of clusters for average linkage, the sums of their tokens'.
+        nodes: ``(NODE_ROWS, N)`` int64.
+        edges: ``(EDGE_ROWS, capacity)`` int64.
+        table: int64, for what is looked up by a hash.
+        counters: ``(COUNTERS,)`` int64.
+        row: ``(N,)`` int64 of this program's own, for complete linkage.
+        program, programs: Its number, and how many there are.
+        num_tokens, num_channels: N and C.
+        capacity: Edges that there is room for.
+    """
+
+    features: tl.tensor
+    half: tl.tensor
+    single: tl.tensor
+    directions: tl.tensor
+    nodes: tl.tensor
+    edges: tl.tensor
+    table: tl.tensor
+    counters: tl.tensor
+    row: tl.tensor
+    program: tl.tensor
+    programs: tl.tensor
+    num_tokens: tl.tensor
+    num_channels: tl.tensor
+    capacity: tl.tensor
+
+
 @triton.jit
-def wait_for_group(counters, programs):
+def wait_for_group(image):
     """All programs of an image have come here, and see what the others wrote before."""
     tl.debug_barrier()
-    ticket = tl.atomic_add(counters + BARRIER, 1, sem='acq_rel', scope='gpu').to(tl.int32)
-    last = (ticket // programs + 1) * programs
-    while tl.atomic_add(counters + BARRIER, 0, sem='acquire', scope='gpu') < last:
+    ticket = tl.atomic_add(image.counters + BARRIER, 1, sem='acq_rel', scope='gpu').to(tl.int32)
+    last = (ticket // image.programs + 1) * image.programs
+    while tl.atomic_add(image.counters + BARRIER, 0, sem='acquire', scope='gpu') < last:
         pass
     tl.debug_barrier()
 
@@ -89,8 +124,8 @@ def load_fresh(pointer, mask, other):
 
 
 @triton.jit
-def share_of(total, program, programs):
+def share_of(image, total):
     """The part ``start .. stop`` of ``0 .. total`` that is this program's."""
-    each = tl.cdiv(total, programs)
-    start = tl.minimum(program * each, total)
+    each = tl.cdiv(total, image.programs)
+    start = tl.minimum(image.program * each, total)
     return start, tl.minimum(start + each, total)

@@ -35,16 +35,10 @@ DISTANCE_UNIT = tl.constexpr(2.0**61)
 
 @triton.jit
 def approximate_distances(
-    half,
-    single,
-    i,
-    j,
-    num_tokens,
-    ACCURATE: tl.constexpr,
-    HALF_WIDTH: tl.constexpr,
-    STEP: tl.constexpr,
+    image, i, j, ACCURATE: tl.constexpr, HALF_WIDTH: tl.constexpr, STEP: tl.constexpr
 ):
     """Distances ``(len(i), len(j))`` from half-precision or, accurate, from split directions."""
+    half, single, num_tokens = image.half, image.single, image.num_tokens
     cosine = tl.zeros((i.shape[0], j.shape[0]), tl.float32)
     for start in tl.static_range(0, HALF_WIDTH, STEP):
         c = start + tl.arange(0, STEP)
@@ -65,43 +59,35 @@ def approximate_distances(
 
 
 @triton.jit
-def sample_nearest(
-    half,
-    single,
-    counters,
-    program,
-    programs,
-    num_tokens,
-    HALF_WIDTH: tl.constexpr,
-    STEP: tl.constexpr,
-    TILE: tl.constexpr,
-):
+def sample_nearest(image, HALF_WIDTH: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr):
     """The distance of some tokens, evenly spread, to their nearest neighbours."""
+    num_tokens = image.num_tokens
     stride = tl.maximum(num_tokens // SAMPLES, 1)
     columns = tl.cdiv(num_tokens, TILE)
-    for job in range(program, columns * (SAMPLES // TILE), programs):
+    for job in range(image.program, columns * (SAMPLES // TILE), image.programs):
         s = (job // columns) * TILE + tl.arange(0, TILE)
         i = s * stride
         j = (job % columns) * TILE + tl.arange(0, TILE)
-        distance = approximate_distances(half, single, i, j, num_tokens, False, HALF_WIDTH, STEP)
+        distance = approximate_distances(image, i, j, False, HALF_WIDTH, STEP)
         is_other = (i[:, None] != j[None, :]) & (j[None, :] < num_tokens)
         distance = tl.where(is_other, tl.maximum(distance, 0.0), 2.0)
         nearness = 0 - (tl.min(distance, axis=1) * SAMPLE_UNIT).to(tl.int64) + FAR
-        tl.atomic_max(counters + NEARNESS + s, nearness, mask=i < num_tokens, sem='relaxed')
+        tl.atomic_max(image.counters + NEARNESS + s, nearness, mask=i < num_tokens, sem='relaxed')
 
 
 @triton.jit
-def sampled_limit(counters, num_tokens, share, factor):
+def sampled_limit(image, share, factor):
     """The distance that a share of the sampled tokens has a neighbour within, times a factor."""
+    num_tokens = image.num_tokens
     stride = tl.maximum(num_tokens // SAMPLES, 1)
     s = tl.arange(0, SAMPLES)
     is_sample = s * stride < num_tokens
     count = tl.sum(is_sample.to(tl.int32), axis=0)
-    value = (0 - load_fresh(counters + NEARNESS + s, is_sample, 0) + FAR).to(tl.int32)
+    value = (0 - load_fresh(image.counters + NEARNESS + s, is_sample, 0) + FAR).to(tl.int32)
     below = tl.zeros((SAMPLES,), tl.int32)
     for first in range(0, SAMPLES, 32):
         t = first + tl.arange(0, 32)
-        nearness = load_fresh(counters + NEARNESS + t, t * stride < num_tokens, 0)
+        nearness = load_fresh(image.counters + NEARNESS + t, t * stride < num_tokens, 0)
         other = (0 - nearness + FAR).to(tl.int32)
         below += tl.sum((other[None, :] < value[:, None]).to(tl.int32), axis=1)
     wanted = tl.minimum((share * count).to(tl.int32), count - 1)
@@ -110,7 +96,7 @@ def sampled_limit(counters, num_tokens, share, factor):
 
 
 @triton.jit
-def write_pairs(edges, counters, i, first, is_near, capacity, TILE: tl.constexpr):
+def write_pairs(image, i, first, is_near, TILE: tl.constexpr):
     """Append the pairs of a tile to the list; of a list that is full, only their number counts.
 
     A number a row holds its columns as bits, so that a tile asks for its place in the list once:
@@ -120,10 +106,11 @@ def write_pairs(edges, counters, i, first, is_near, capacity, TILE: tl.constexpr
         i: ``(TILE,)`` positions of the rows; columns are those from ``first`` on, 64 at most.
         is_near: ``(TILE, TILE)``.
     """
+    edges, capacity = image.edges, image.capacity
     counts = tl.sum(is_near.to(tl.int32), axis=1)
     bits = tl.sum(is_near.to(tl.int64) << tl.arange(0, TILE)[None, :].to(tl.int64), axis=1)
     total = tl.sum(counts, axis=0)
-    begin = tl.atomic_add(counters + SELECTED, total.to(tl.int64), sem='relaxed')
+    begin = tl.atomic_add(image.counters + SELECTED, total.to(tl.int64), sem='relaxed')
     at = begin + tl.cumsum(counts, axis=0) - counts
     for _ in range(tl.max(counts, axis=0)):
         lowest = bits & (0 - bits)
@@ -137,15 +124,7 @@ def write_pairs(edges, counters, i, first, is_near, capacity, TILE: tl.constexpr
 
 @triton.jit
 def select_pairs(
-    half,
-    single,
-    nodes,
-    edges,
-    counters,
-    program,
-    programs,
-    num_tokens,
-    capacity,
+    image,
     threshold,
     LINKAGE: tl.constexpr,
     ACCURATE: tl.constexpr,
@@ -161,10 +140,11 @@ def select_pairs(
     Rows of tiles of the triangle are taken in twos, the first with the last, so that all twos are
     equally long.
     """
+    nodes, num_tokens = image.nodes, image.num_tokens
     tiles = tl.cdiv(num_tokens, TILE)
     # Loads that ran ahead would take the shared memory of another program.
     jobs = tl.cdiv(tiles, 2) * (tiles + 1)
-    for job in tl.range(program, jobs, programs, num_stages=1):
+    for job in tl.range(image.program, jobs, image.programs, num_stages=1):
         first = job // (tiles + 1)
         place = job % (tiles + 1)
         is_first = place < tiles - first
@@ -174,7 +154,7 @@ def select_pairs(
         column = tl.where(is_first | (row != first), column, tiles)
         i = row * TILE + tl.arange(0, TILE)
         j = column * TILE + tl.arange(0, TILE)
-        distance = approximate_distances(half, single, i, j, num_tokens, ACCURATE, HALF_WIDTH, STEP)
+        distance = approximate_distances(image, i, j, ACCURATE, HALF_WIDTH, STEP)
         is_near = (distance <= threshold) & (i[:, None] < j[None, :]) & (j[None, :] < num_tokens)
         if tl.max(tl.max(is_near.to(tl.int32), axis=1), axis=0) > 0:
             if ACCURATE:
@@ -186,23 +166,12 @@ def select_pairs(
                     rows = load_fresh(nodes + HEIGHT * num_tokens + i, i < num_tokens, 0)
                     columns = load_fresh(nodes + HEIGHT * num_tokens + j, j < num_tokens, 0)
                     is_near &= (rows == NEVER)[:, None] & (columns == NEVER)[None, :]
-            write_pairs(edges, counters, i, column * TILE, is_near, capacity, TILE)
+            write_pairs(image, i, column * TILE, is_near, TILE)
 
 
 @triton.jit
 def keep_near(
-    directions,
-    nodes,
-    edges,
-    start,
-    stop,
-    limit,
-    num_tokens,
-    num_channels,
-    capacity,
-    DISTANCES: tl.constexpr,
-    PAIRS: tl.constexpr,
-    WIDTH: tl.constexpr,
+    image, start, stop, limit, DISTANCES: tl.constexpr, PAIRS: tl.constexpr, WIDTH: tl.constexpr
 ):
     """Exact distances of a program's share of the selected pairs; those beyond the limit go.
 
@@ -212,6 +181,7 @@ def keep_near(
     Returns:
         The number of edges that stay, from ``start`` on.
     """
+    edges, capacity = image.edges, image.capacity
     kept = 0
     e = start + tl.arange(0, PAIRS)
     upcoming = load_fresh(edges + ENDS * capacity + e, e < stop, 0)
@@ -224,17 +194,11 @@ def keep_near(
         u = ends >> POSITION
         v = ends & POSITIONS
         if DISTANCES == 'token':
-            distance = token_distances(
-                directions, nodes, u, v, is_edge, num_tokens, num_channels, PAIRS, WIDTH
-            )
+            distance = token_distances(image, u, v, is_edge, PAIRS, WIDTH)
         elif DISTANCES == 'mean':
-            distance = mean_distances(
-                directions, nodes, u, v, is_edge, num_tokens, num_channels, PAIRS, WIDTH
-            )
+            distance = mean_distances(image, u, v, is_edge, PAIRS, WIDTH)
         else:
-            distance = largest_within(
-                directions, nodes, u, v, is_edge, limit, num_tokens, num_channels, PAIRS, WIDTH
-            )
+            distance = largest_within(image, u, v, is_edge, limit, PAIRS, WIDTH)
         stays = is_edge & (distance <= limit)
         at = start + kept + tl.cumsum(stays.to(tl.int32), axis=0) - 1
         tl.debug_barrier()

@@ -44,16 +44,10 @@ from .group import (
 
 @triton.jit
 def find_nearest(
-    nodes,
-    edges,
-    counters,
+    image,
     start,
     count,
     limit,
-    program,
-    programs,
-    num_tokens,
-    capacity,
     IS_AVERAGE: tl.constexpr,
     IS_CAREFUL: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -73,6 +67,8 @@ def find_nearest(
     Returns:
         The distance of the closest edge; NEVER if there is none.
     """
+    nodes, edges = image.nodes, image.edges
+    num_tokens, capacity = image.num_tokens, image.capacity
     best = nodes + BEST * num_tokens
     best_pair = nodes + BEST_PAIR * num_tokens
     lanes = tl.arange(0, BLOCK)
@@ -88,9 +84,9 @@ def find_nearest(
         closest = tl.minimum(closest, distance)
     nearer = NEVER - tl.min(closest, axis=0)
     if nearer > 0:
-        tl.atomic_max(counters + CLOSEST, nearer, sem='relaxed')
-    wait_for_group(counters, programs)
-    lowest = NEVER - tl.load(counters + CLOSEST, cache_modifier='.cg')
+        tl.atomic_max(image.counters + CLOSEST, nearer, sem='relaxed')
+    wait_for_group(image)
+    lowest = NEVER - tl.load(image.counters + CLOSEST, cache_modifier='.cg')
     for s in range(0, count, BLOCK):
         e = start + s + lanes
         is_edge = s + lanes < count
@@ -107,21 +103,21 @@ def find_nearest(
             doubts = (farther_u > 0) & (farther_u <= num_tokens)
             doubts |= (farther_v > 0) & (farther_v <= num_tokens)
             doubts |= distance + num_tokens > limit
-            noted = counters + DOUBTS + tl.zeros((BLOCK,), tl.int32)
+            noted = image.counters + DOUBTS + tl.zeros((BLOCK,), tl.int32)
             tl.store(noted, tl.full((BLOCK,), 1, tl.int64), mask=is_live & doubts)
-    wait_for_group(counters, programs)
-    if program == 0:
-        tl.store(counters + CLOSEST, tl.zeros((), tl.int64))
+    wait_for_group(image)
+    if image.program == 0:
+        tl.store(image.counters + CLOSEST, tl.zeros((), tl.int64))
     return lowest
 
 
 @triton.jit
-def mates_of(nodes, node, is_node, num_tokens):
+def mates_of(image, node, is_node):
     """The cluster that each merges with in this round, or itself.
 
     It is at the other end of the nearest edge, if that is the nearest of both.
     """
-    best_pair = nodes + BEST_PAIR * num_tokens
+    best_pair = image.nodes + BEST_PAIR * image.num_tokens
     pair = load_fresh(best_pair + node, is_node, NEVER)
     has_edge = is_node & (pair != NEVER)
     other = tl.where(has_edge, (pair >> POSITION) + (pair & POSITIONS) - node, node)
@@ -130,20 +126,7 @@ def mates_of(nodes, node, is_node, num_tokens):
 
 
 @triton.jit
-def find_mutual(
-    nodes,
-    edges,
-    counters,
-    tag,
-    start,
-    count,
-    program,
-    programs,
-    num_tokens,
-    capacity,
-    IS_AVERAGE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+def find_mutual(image, tag, start, count, IS_AVERAGE: tl.constexpr, BLOCK: tl.constexpr):
     """File the merge of every edge that is the nearest of both its clusters, for scans.
 
     Ends with a wait. For average linkage clusters in doubt (``UNSURE``, see ``scan.py``) wait for
@@ -155,21 +138,9 @@ def find_mutual(
     Returns:
         The distance of the closest edge.
     """
-    closest = find_nearest(
-        nodes,
-        edges,
-        counters,
-        start,
-        count,
-        NEVER,
-        program,
-        programs,
-        num_tokens,
-        capacity,
-        IS_AVERAGE,
-        True,
-        BLOCK,
-    )
+    nodes, edges = image.nodes, image.edges
+    num_tokens, capacity = image.num_tokens, image.capacity
+    closest = find_nearest(image, start, count, NEVER, IS_AVERAGE, True, BLOCK)
     unsure = nodes + UNSURE * num_tokens
     lanes = tl.arange(0, BLOCK)
     closest_pair = tag * 0 - 1
@@ -181,16 +152,16 @@ def find_mutual(
             distance = tl.load(edges + DISTANCE * capacity + e, mask=ends >= 0, other=NEVER)
             is_closest = (ends >= 0) & (distance == closest)
             lowest = tl.minimum(lowest, tl.where(is_closest, ends, NEVER))
-        tl.atomic_min(counters + CLOSEST_PAIR, tl.min(lowest, axis=0), sem='relaxed')
-        wait_for_group(counters, programs)
-        closest_pair = tl.load(counters + CLOSEST_PAIR, cache_modifier='.cg')
+        tl.atomic_min(image.counters + CLOSEST_PAIR, tl.min(lowest, axis=0), sem='relaxed')
+        wait_for_group(image)
+        closest_pair = tl.load(image.counters + CLOSEST_PAIR, cache_modifier='.cg')
     for s in range(0, count, BLOCK):
         e = start + s + lanes
         ends = tl.load(edges + ENDS * capacity + e, mask=s + lanes < count, other=-1)
         is_live = ends >= 0
         u = ends >> POSITION
         v = ends & POSITIONS
-        mate, pair = mates_of(nodes, u, is_live, num_tokens)
+        mate, pair = mates_of(image, u, is_live)
         is_mutual = is_live & (mate == v) & (pair == ends)
         if IS_AVERAGE:
             is_sure = load_fresh(unsure + u, is_mutual, 0) != tag
@@ -201,20 +172,16 @@ def find_mutual(
         tl.store(nodes + MATE * num_tokens + v, u, mask=is_mutual)
         tl.store(nodes + HEIGHT * num_tokens + v, distance, mask=is_mutual)
         tl.store(nodes + PAIR * num_tokens + v, ends, mask=is_mutual)
-    wait_for_group(counters, programs)
+    wait_for_group(image)
     return closest
 
 
 @triton.jit
 def merge_nodes(
-    sums,
-    nodes,
-    counters,
+    image,
     first,
     last,
     lowest,
-    num_tokens,
-    num_channels,
     IS_AVERAGE: tl.constexpr,
     IS_FILED: tl.constexpr,
     ROWS: tl.constexpr,
@@ -231,6 +198,8 @@ def merge_nodes(
     Returns:
         How many of these clusters were merged into another below ``lowest``, unless filed.
     """
+    nodes, sums = image.nodes, image.directions
+    num_tokens, num_channels = image.num_tokens, image.num_channels
     lanes = tl.arange(0, BLOCK)
     # A list of the clusters that grow, each with its mate; labels are needed later.
     grown = nodes + LABEL * num_tokens + first
@@ -246,7 +215,7 @@ def merge_nodes(
         else:
             height = load_fresh(nodes + HEIGHT * num_tokens + i, is_node, NEVER)
             settled += tl.sum((height < lowest).to(tl.int32), axis=0)
-            mate, pair = mates_of(nodes, i, is_node, num_tokens)
+            mate, pair = mates_of(image, i, is_node)
             goes = is_node & (mate < i)
             height = load_fresh(nodes + BEST * num_tokens + i, goes, 0)
             tl.store(nodes + HEIGHT * num_tokens + i, height, mask=goes)
@@ -283,24 +252,12 @@ def merge_nodes(
                 total = load_fresh(own, inside, 0) + load_fresh(other, inside, 0)
                 tl.store(own, total, mask=inside)
     if found > 0:
-        tl.atomic_add(counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
+        tl.atomic_add(image.counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
     return settled
 
 
 @triton.jit
-def rename_edges(
-    nodes,
-    edges,
-    table,
-    tag,
-    slots,
-    start,
-    count,
-    num_tokens,
-    capacity,
-    IS_AVERAGE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+def rename_edges(image, tag, slots, start, count, IS_AVERAGE: tl.constexpr, BLOCK: tl.constexpr):
     """Edges of merged clusters become edges of the merged; of twins one stays.
 
     Up to four edges become the same; a table in which each pair has one slot finds them. For
@@ -309,6 +266,7 @@ def rename_edges(
     Returns:
         The number of edges that stay, and of those whose distance is to be computed anew.
     """
+    edges, table, capacity = image.edges, image.table, image.capacity
     keys = table
     largest = table + slots
     twins = table + 2 * slots
@@ -323,8 +281,8 @@ def rename_edges(
         distance = tl.load(edges + DISTANCE * capacity + e, mask=is_live, other=0)
         u = ends >> POSITION
         v = ends & POSITIONS
-        mate_u, _ = mates_of(nodes, u, is_live, num_tokens)
-        mate_v, _ = mates_of(nodes, v, is_live, num_tokens)
+        mate_u, _ = mates_of(image, u, is_live)
+        mate_v, _ = mates_of(image, v, is_live)
         # The edge that made the merge is inside the cluster now.
         is_live &= mate_u != v
         is_touched = is_live & ((mate_u != u) | (mate_v != v))
@@ -375,23 +333,18 @@ def rename_edges(
 
 @triton.jit
 def renew_distances(
-    sums,
-    nodes,
-    edges,
-    table,
+    image,
     slots,
     start,
     changed,
     limit,
-    num_tokens,
-    num_channels,
-    capacity,
     IS_AVERAGE: tl.constexpr,
     PAIRS: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Distances of the renamed edges; what is beyond the limit goes."""
+    edges, table, capacity = image.edges, image.table, image.capacity
     if IS_AVERAGE:
         for s in range(0, changed, PAIRS):
             w = s + tl.arange(0, PAIRS)
@@ -399,15 +352,7 @@ def renew_distances(
             place = tl.load(edges + WORK * capacity + start + w, mask=is_edge, other=0)
             ends = tl.load(edges + SOURCE * capacity + start + w, mask=is_edge, other=0)
             distance = mean_distances(
-                sums,
-                nodes,
-                ends >> POSITION,
-                ends & POSITIONS,
-                is_edge,
-                num_tokens,
-                num_channels,
-                PAIRS,
-                WIDTH,
+                image, ends >> POSITION, ends & POSITIONS, is_edge, PAIRS, WIDTH
             )
             tl.store(edges + DISTANCE * capacity + place, distance, mask=is_edge)
             gone = tl.full((PAIRS,), -1, tl.int64)
@@ -433,16 +378,18 @@ def renew_distances(
 
 
 @triton.jit
-def forget_mates(nodes, first, last, num_tokens, BLOCK: tl.constexpr):
+def forget_mates(image, first, last, BLOCK: tl.constexpr):
     """Of the clusters ``first .. last``, once no program looks at them any more."""
+    nodes, num_tokens = image.nodes, image.num_tokens
     for s in range(first, last, BLOCK):
         i = s + tl.arange(0, BLOCK)
         tl.store(nodes + MATE * num_tokens + i, i.to(tl.int64), mask=i < last)
 
 
 @triton.jit
-def forget_pairs(nodes, first, last, num_tokens, BLOCK: tl.constexpr):
+def forget_pairs(image, first, last, BLOCK: tl.constexpr):
     """The nearest edges of the clusters ``first .. last``, likewise."""
+    nodes, num_tokens = image.nodes, image.num_tokens
     for s in range(first, last, BLOCK):
         i = s + tl.arange(0, BLOCK)
         never = tl.full((BLOCK,), NEVER, tl.int64)
@@ -451,22 +398,13 @@ def forget_pairs(nodes, first, last, num_tokens, BLOCK: tl.constexpr):
 
 @triton.jit
 def merge_near(
-    sums,
-    nodes,
-    edges,
-    table,
-    counters,
+    image,
     tag,
     slots,
     start,
     count,
     limit,
     wanted,
-    program,
-    programs,
-    num_tokens,
-    num_channels,
-    capacity,
     IS_AVERAGE: tl.constexpr,
     PAIRS: tl.constexpr,
     ROWS: tl.constexpr,
@@ -479,68 +417,22 @@ def merge_near(
         tag: A number below those of the rounds.
         wanted: How many merges are enough, if no later one can lie below them.
     """
-    first, last = share_of(num_tokens, program, programs)
-    merged = tl.load(counters + MERGED, cache_modifier='.cg')
+    first, last = share_of(image, image.num_tokens)
+    merged = tl.load(image.counters + MERGED, cache_modifier='.cg')
     settled = merged * 0
     goes_on = True
     while goes_on:
         tag += 1
-        lowest = find_nearest(
-            nodes,
-            edges,
-            counters,
-            start,
-            count,
-            limit,
-            program,
-            programs,
-            num_tokens,
-            capacity,
-            IS_AVERAGE,
-            False,
-            BLOCK,
-        )
-        count, changed = rename_edges(
-            nodes, edges, table, tag, slots, start, count, num_tokens, capacity, IS_AVERAGE, BLOCK
-        )
-        own = merge_nodes(
-            sums,
-            nodes,
-            counters,
-            first,
-            last,
-            lowest,
-            num_tokens,
-            num_channels,
-            IS_AVERAGE,
-            False,
-            ROWS,
-            WIDTH,
-            BLOCK,
-        )
+        lowest = find_nearest(image, start, count, limit, IS_AVERAGE, False, BLOCK)
+        count, changed = rename_edges(image, tag, slots, start, count, IS_AVERAGE, BLOCK)
+        own = merge_nodes(image, first, last, lowest, IS_AVERAGE, False, ROWS, WIDTH, BLOCK)
         if own > settled:
-            tl.atomic_add(counters + SETTLED, own - settled, sem='relaxed')
+            tl.atomic_add(image.counters + SETTLED, own - settled, sem='relaxed')
         settled = own.to(tl.int64)
-        wait_for_group(counters, programs)
-        total = tl.load(counters + MERGED, cache_modifier='.cg')
-        enough = tl.load(counters + SETTLED, cache_modifier='.cg') >= wanted
+        wait_for_group(image)
+        total = tl.load(image.counters + MERGED, cache_modifier='.cg')
+        enough = tl.load(image.counters + SETTLED, cache_modifier='.cg') >= wanted
         goes_on = (total > merged) & (enough == 0)
         merged = total
-        forget_pairs(nodes, first, last, num_tokens, BLOCK)
-        renew_distances(
-            sums,
-            nodes,
-            edges,
-            table,
-            slots,
-            start,
-            changed,
-            limit,
-            num_tokens,
-            num_channels,
-            capacity,
-            IS_AVERAGE,
-            PAIRS,
-            WIDTH,
-            BLOCK,
-        )
+        forget_pairs(image, first, last, BLOCK)
+        renew_distances(image, slots, start, changed, limit, IS_AVERAGE, PAIRS, WIDTH, BLOCK)

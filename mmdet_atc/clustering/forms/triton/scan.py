@@ -28,9 +28,10 @@ from .group import (
 
 
 @triton.jit
-def list_members(nodes, counters, program, programs, num_tokens, BLOCK: tl.constexpr):
+def list_members(image, BLOCK: tl.constexpr):
     """A list of the tokens of each cluster; ends with a wait."""
-    first, last = share_of(num_tokens, program, programs)
+    nodes, num_tokens = image.nodes, image.num_tokens
+    first, last = share_of(image, num_tokens)
     for s in range(first, last, BLOCK):
         i = s + tl.arange(0, BLOCK)
         is_node = i < last
@@ -42,7 +43,7 @@ def list_members(nodes, counters, program, programs, num_tokens, BLOCK: tl.const
             root = tl.where(climbs, above, root)
             climbs &= load_fresh(nodes + HEIGHT * num_tokens + root, climbs, NEVER) != NEVER
         tl.store(nodes + OWNER * num_tokens + i, root, mask=is_node)
-    wait_for_group(counters, programs)
+    wait_for_group(image)
     for s in range(first, last, BLOCK):
         i = s + tl.arange(0, BLOCK)
         is_node = i < last
@@ -51,21 +52,13 @@ def list_members(nodes, counters, program, programs, num_tokens, BLOCK: tl.const
             nodes + HEAD * num_tokens + root, i.to(tl.int64), mask=is_node, sem='relaxed'
         )
         tl.store(nodes + NEXT * num_tokens + i, following, mask=is_node)
-    wait_for_group(counters, programs)
+    wait_for_group(image)
 
 
 @triton.jit
-def largest_distances(
-    directions,
-    nodes,
-    row,
-    i,
-    num_tokens,
-    num_channels,
-    PAIRS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+def largest_distances(image, i, PAIRS: tl.constexpr, WIDTH: tl.constexpr):
     """Complete linkage's distances of cluster ``i`` to all others, to ``row`` ``(N,)``."""
+    nodes, row, num_tokens = image.nodes, image.row, image.num_tokens
     for s in range(0, num_tokens, PAIRS):
         j = s + tl.arange(0, PAIRS)
         tl.store(row + j, tl.zeros((PAIRS,), tl.int64), mask=j < num_tokens)
@@ -76,9 +69,7 @@ def largest_distances(
             j = s + tl.arange(0, PAIRS)
             is_token = j < num_tokens
             own = tl.zeros((PAIRS,), tl.int64) + member
-            distance = token_distances(
-                directions, nodes, own, j, is_token, num_tokens, num_channels, PAIRS, WIDTH
-            )
+            distance = token_distances(image, own, j, is_token, PAIRS, WIDTH)
             root = load_fresh(nodes + OWNER * num_tokens + j, is_token, 0)
             tl.atomic_max(row + root, distance, mask=is_token, sem='relaxed')
         member = tl.load(nodes + NEXT * num_tokens + member, cache_modifier='.cg')
@@ -86,26 +77,14 @@ def largest_distances(
 
 
 @triton.jit
-def scan_nearest(
-    directions,
-    nodes,
-    edges,
-    tag,
-    row,
-    program,
-    programs,
-    num_tokens,
-    num_channels,
-    capacity,
-    LINKAGE: tl.constexpr,
-    PAIRS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+def scan_nearest(image, tag, LINKAGE: tl.constexpr, PAIRS: tl.constexpr, WIDTH: tl.constexpr):
     """An edge to the nearest other cluster, at the place of each cluster of this program.
 
     For single linkage: to the nearest token of another tree, at the place of each token.
     """
-    first, last = share_of(num_tokens, program, programs)
+    nodes, edges = image.nodes, image.edges
+    num_tokens, capacity = image.num_tokens, image.capacity
+    first, last = share_of(image, num_tokens)
     for i in range(first, last):
         is_live = True
         tree = tl.load(nodes + OWNER * num_tokens + i, cache_modifier='.cg')
@@ -116,33 +95,21 @@ def scan_nearest(
         nearest = tl.zeros((PAIRS,), tl.int64)
         if is_live:
             if LINKAGE == 'complete':
-                largest_distances(directions, nodes, row, i, num_tokens, num_channels, PAIRS, WIDTH)
+                largest_distances(image, i, PAIRS, WIDTH)
             for s in range(0, num_tokens, PAIRS):
                 j = (s + tl.arange(0, PAIRS)).to(tl.int64)
                 own = tl.zeros((PAIRS,), tl.int64) + i
                 is_other = (j < num_tokens) & (j != i)
                 if LINKAGE == 'single':
                     is_other &= load_fresh(nodes + OWNER * num_tokens + j, is_other, 0) != tree
-                    distance = token_distances(
-                        directions, nodes, own, j, is_other, num_tokens, num_channels, PAIRS, WIDTH
-                    )
+                    distance = token_distances(image, own, j, is_other, PAIRS, WIDTH)
                 else:
                     height = load_fresh(nodes + HEIGHT * num_tokens + j, is_other, 0)
                     is_other &= height == NEVER
                     if LINKAGE == 'complete':
-                        distance = load_fresh(row + j, is_other, 0)
+                        distance = load_fresh(image.row + j, is_other, 0)
                     else:
-                        distance = mean_distances(
-                            directions,
-                            nodes,
-                            own,
-                            j,
-                            is_other,
-                            num_tokens,
-                            num_channels,
-                            PAIRS,
-                            WIDTH,
-                        )
+                        distance = mean_distances(image, own, j, is_other, PAIRS, WIDTH)
                 # Of equals the first, which makes the lowest pair.
                 is_nearer = is_other & (distance < best)
                 is_second = is_other & (distance > best) & (distance < second)
@@ -166,8 +133,9 @@ def scan_nearest(
 
 
 @triton.jit
-def count_below(nodes, lowest, num_tokens, BLOCK: tl.constexpr):
+def count_below(image, lowest, BLOCK: tl.constexpr):
     """How many merges are filed below a height."""
+    nodes, num_tokens = image.nodes, image.num_tokens
     count = 0
     for s in range(0, num_tokens, BLOCK):
         i = s + tl.arange(0, BLOCK)

@@ -29,23 +29,14 @@ from .group import (
 
 
 @triton.jit
-def grow_trees(
-    nodes,
-    edges,
-    counters,
-    start,
-    count,
-    program,
-    programs,
-    num_tokens,
-    capacity,
-    BLOCK: tl.constexpr,
-):
+def grow_trees(image, start, count, BLOCK: tl.constexpr):
     """One round; ends with a wait.
 
     Returns:
         How many of the program's edges are between two trees still, from ``start`` on.
     """
+    nodes, edges = image.nodes, image.edges
+    num_tokens, capacity = image.num_tokens, image.capacity
     best = nodes + BEST * num_tokens
     best_pair = nodes + BEST_PAIR * num_tokens
     owner = nodes + OWNER * num_tokens
@@ -66,7 +57,7 @@ def grow_trees(
         tl.store(edges + ENDS * capacity + place, ends, mask=stays)
         tl.store(edges + DISTANCE * capacity + place, distance, mask=stays)
         kept += tl.sum(stays.to(tl.int32), axis=0)
-    wait_for_group(counters, programs)
+    wait_for_group(image)
     for s in range(0, kept, BLOCK):
         is_edge = s + lanes < kept
         ends = tl.load(edges + ENDS * capacity + start + s + lanes, mask=is_edge, other=0)
@@ -77,8 +68,8 @@ def grow_trees(
         tl.atomic_min(best_pair + u, ends, mask=is_best, sem='relaxed')
         is_best = is_edge & (load_fresh(best + v, is_edge, 0) == distance)
         tl.atomic_min(best_pair + v, ends, mask=is_best, sem='relaxed')
-    wait_for_group(counters, programs)
-    first, last = share_of(num_tokens, program, programs)
+    wait_for_group(image)
+    first, last = share_of(image, num_tokens)
     found = 0
     for s in range(first, last, BLOCK):
         i = s + lanes
@@ -96,8 +87,8 @@ def grow_trees(
         tl.store(nodes + PAIR * num_tokens + i, pair, mask=hooks)
         found += tl.sum(hooks.to(tl.int32), axis=0)
     if found > 0:
-        tl.atomic_add(counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
-    wait_for_group(counters, programs)
+        tl.atomic_add(image.counters + MERGED, found + tl.zeros((), tl.int64), sem='relaxed')
+    wait_for_group(image)
     for s in range(first, last, BLOCK):
         i = s + lanes
         is_node = i < last
@@ -111,30 +102,17 @@ def grow_trees(
             above = load_fresh(hook + root, climbs, 0)
             climbs &= above != root
         tl.store(owner + i, root, mask=is_node)
-    wait_for_group(counters, programs)
+    wait_for_group(image)
     return kept
 
 
 @triton.jit
-def grow_near(
-    nodes,
-    edges,
-    counters,
-    start,
-    count,
-    program,
-    programs,
-    num_tokens,
-    capacity,
-    BLOCK: tl.constexpr,
-):
+def grow_near(image, start, count, BLOCK: tl.constexpr):
     """All merges within the limit, given all pairs of tokens within it."""
-    merged = tl.load(counters + MERGED, cache_modifier='.cg')
+    merged = tl.load(image.counters + MERGED, cache_modifier='.cg')
     goes_on = True
     while goes_on:
-        count = grow_trees(
-            nodes, edges, counters, start, count, program, programs, num_tokens, capacity, BLOCK
-        )
-        total = tl.load(counters + MERGED, cache_modifier='.cg')
+        count = grow_trees(image, start, count, BLOCK)
+        total = tl.load(image.counters + MERGED, cache_modifier='.cg')
         goes_on = total > merged
         merged = total
