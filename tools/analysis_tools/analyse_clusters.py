@@ -19,12 +19,7 @@ from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.engine import (
-    Variant,
-    faults_in_one_line,
-    positive_int,
-    usable_device,
-)
+from mmdet_atc.engine import Variant, faults_in_one_line, positive_int, usable_device
 from mmdet_atc.studies.agreement import (
     agreement_table,
     analyse,

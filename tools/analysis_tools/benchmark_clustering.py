@@ -6,15 +6,9 @@ import json
 import platform
 from pathlib import Path
 
-import torch
-
 from mmdet_atc.clustering.api import LINKAGES
-from mmdet_atc.engine import (
-    faults_in_one_line,
-    positive_int,
-    usable_device,
-)
-from mmdet_atc.studies.figures import append_figures
+from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
+from mmdet_atc.studies.figures import append_figures, measured_on
 from mmdet_atc.studies.speed.clustering import GRIDS, METHODS, measure
 from mmdet_atc.studies.speed.clustering_report import as_table, figures, growth_table, plot
 
@@ -60,13 +54,7 @@ def main() -> None:
         args.device,
         args.repeats,
     )
-    on_cuda = args.device.type == 'cuda'
-    machine = dict(
-        processor=platform.processor(),
-        device=torch.cuda.get_device_name() if on_cuda else 'cpu',
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-    )
+    machine = dict(processor=platform.processor(), **measured_on(args.device))
     (args.out_dir / 'times.json').write_text(json.dumps(dict(machine=machine, rows=rows), indent=1))
     tables = as_table(rows)
     if len(set(args.sizes)) > 1:
