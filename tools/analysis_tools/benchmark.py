@@ -16,7 +16,6 @@ import mmdet_atc  # noqa: F401  # isort: skip; says at once that it loads
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from mmdet_atc.studies.speed import backbones, backbones_report
 from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
 from mmdet_atc.studies.speed.measure import AMP, KINDS, compare
 from mmdet_atc.studies.speed.report import figures, plot, speed_table, stage_table
+from mmdet_atc.studies.tables import write_results
 
 RANDOM = 'random weights: keys are noise, which takes many times as long to cluster'
 
@@ -132,10 +132,7 @@ def compare_detectors(args: argparse.Namespace) -> None:
     machine = dict(measured_on(device), amp=args.amp, shape=list(args.shape))
     tables = f'{speed_table(rows)}\n\n{stage_table(rows)}'
     records = [dataclasses.asdict(row) for row in rows]
-    (args.out_dir / 'benchmark.json').write_text(
-        json.dumps(dict(machine=machine, rows=records), indent=1)
-    )
-    (args.out_dir / 'benchmark.md').write_text(tables + '\n')
+    write_results(args.out_dir / 'benchmark', dict(machine=machine, rows=records), tables)
     plot(rows, args.out_dir / 'benchmark.png')
     if args.figures:
         append_figures(args.figures, 'benchmark', figures(rows, args.amp, args.shape), device)
