@@ -78,11 +78,12 @@ def mae(args: argparse.Namespace) -> str:
         if size in (args.sizes or MAE)
     ]
     rows = [('dense', None), *itertools.product(args.regimes, args.methods)]
-    cells = {}
-    for (regime, method), (size, schedule) in itertools.product(rows, columns):
-        name = '_'.join(filter(None, (size, None if regime == 'dense' else schedule)))
-        name = f'{name}_{regime}' + (f'_{method}' if method else '')
-        cells[name] = (regime, method, size, schedule)
+
+    def name_of(regime: str, method: str | None, size: str, schedule: str) -> str:
+        return f'{size}_dense' if method is None else f'{size}_{schedule}_{regime}_{method}'
+
+    places = [(*row, *column) for row, column in itertools.product(rows, columns)]
+    cells = {name_of(*place): place for place in places}
 
     def run(cell: str) -> dict:
         regime, method, size, schedule = cells[cell]
@@ -96,16 +97,12 @@ def mae(args: argparse.Namespace) -> str:
         return validate(asked(args, **options))
 
     found = run_cells(args.out_dir, settings(args), list(cells), run, print)
-    by_place = {place: found.get(name) for name, place in cells.items()}
-    by_place |= {
-        ('dense', None, size, schedule): found.get(f'{size}_dense') for size, schedule in columns
-    }
     lines = []
     for regime, method in rows:
         row = regime if method is None else f'{regime} {method}'
         values = []
         for size, schedule in columns:
-            result = by_place[regime, method, size, schedule]
+            result = found.get(name_of(regime, method, size, schedule))
             column = f'{size} {schedule} {MAE[size][1]}'
             paper = paper_value('table1', row, column)
             values.append(with_paper(result and result['top-1'], paper))

@@ -13,6 +13,7 @@ table.md.
 """
 
 import argparse
+import functools
 import itertools
 import sys
 from pathlib import Path
@@ -62,16 +63,12 @@ def main() -> None:
     args = parse_args()
     names = [line.strip() for line in args.classes.read_text().splitlines() if line.strip()]
     names = names[: args.limit]
-    cells = {
-        ('dense' if rate == 1 else f'{method}_r{round(100 * rate)}'): (method, rate)
-        for method, rate in itertools.product(args.methods, args.keep_rates)
-    }
-    pipe = None
+    pairs = itertools.product(args.methods, args.keep_rates)
+    cells = {cell_name(*pair): pair for pair in pairs}
+    pipeline = functools.cache(lambda: load(args))
 
     def run(cell: str) -> dict:
-        nonlocal pipe
-        if pipe is None:
-            pipe = load(args)
+        pipe = pipeline()
         method, rate = cells[cell]
         remove_merging(pipe)
         if rate < 1:
@@ -94,12 +91,16 @@ def main() -> None:
     for method in args.methods:
         values = []
         for rate in args.keep_rates:
-            result = found.get('dense' if rate == 1 else f'{method}_r{round(100 * rate)}', {})
+            result = found.get(cell_name(method, rate), {})
             values.append(with_paper(result.get('fid'), paper_value('table2', method, rate), 2))
         lines.append([method, *values])
     table = markdown_table(['FID', *(f'{rate:.0%}' for rate in args.keep_rates)], lines)
     (args.out_dir / 'table.md').write_text(table + '\n')
     print(table)
+
+
+def cell_name(method: str, rate: float) -> str:
+    return 'dense' if rate == 1 else f'{method}_r{round(100 * rate)}'
 
 
 def load(args: argparse.Namespace):
