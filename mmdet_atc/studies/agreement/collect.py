@@ -71,7 +71,8 @@ class Partition:
         self.regions += tokens_per_region(shares, labels)
         sizes, padding = cluster_sizes(shares, labels)
         bins = max(len(sizes), len(self.sizes))
-        self.sizes = sum(np.pad(each, (0, bins - len(each))) for each in (sizes, self.sizes))
+        sizes, before = (np.pad(each, (0, bins - len(each))) for each in (sizes, self.sizes))
+        self.sizes = sizes + before
         self.padding_clusters += padding
 
     def mean(self, name: str) -> float:
