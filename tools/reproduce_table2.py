@@ -14,7 +14,6 @@ table.md.
 
 import argparse
 import functools
-import itertools
 import sys
 from pathlib import Path
 
@@ -22,8 +21,7 @@ import torch
 
 from mmdet_atc.integrations.diffusers import apply_merging, remove_merging
 from mmdet_atc.merging import METHODS
-from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
-from mmdet_atc.studies.tables import markdown_table
+from mmdet_atc.studies.grids import paper_value, run_grid
 
 PROMPT = 'A high quality photograph of a {}.'
 #: Options that images and results depend on, besides those that the cells differ by.
@@ -63,17 +61,17 @@ def main() -> None:
     args = parse_args()
     names = [line.strip() for line in args.classes.read_text().splitlines() if line.strip()]
     names = names[: args.limit]
-    pairs = itertools.product(args.methods, args.keep_rates)
-    cells = {cell_name(*pair): pair for pair in pairs}
     pipeline = functools.cache(lambda: load(args))
 
-    def run(cell: str) -> dict:
+    def cell_of(method: str, rate: float) -> str:
+        return 'dense' if rate == 1 else f'{method}_r{round(100 * rate)}'
+
+    def run(method: str, rate: float) -> dict:
         pipe = pipeline()
-        method, rate = cells[cell]
         remove_merging(pipe)
         if rate < 1:
             apply_merging(pipe, METHODS[method].merging, rate, args.max_downsample)
-        folder = args.out_dir / 'images' / cell
+        folder = args.out_dir / 'images' / cell_of(method, rate)
         make_images(pipe, names, folder, args)
         if not args.references:
             raise ValueError('its images are made, --references gives their FID')
@@ -86,21 +84,11 @@ def main() -> None:
         return dict(method=method, keep_rate=rate, images=images, fid=found)
 
     settings = {name: getattr(args, name) for name in SETTINGS}
-    found = run_cells(args.out_dir, settings, list(cells), run, print)
-    lines = []
-    for method in args.methods:
-        values = []
-        for rate in args.keep_rates:
-            result = found.get(cell_name(method, rate), {})
-            values.append(with_paper(result.get('fid'), paper_value('table2', method, rate), 2))
-        lines.append([method, *values])
-    table = markdown_table(['FID', *(f'{rate:.0%}' for rate in args.keep_rates)], lines)
-    (args.out_dir / 'table.md').write_text(table + '\n')
-    print(table)
-
-
-def cell_name(method: str, rate: float) -> str:
-    return 'dense' if rate == 1 else f'{method}_r{round(100 * rate)}'
+    rows = {method: method for method in args.methods}
+    columns = {rate: f'{rate:.0%}' for rate in args.keep_rates}
+    paper = functools.partial(paper_value, 'table2')
+    grid = rows, columns, cell_of, run
+    print(run_grid(args.out_dir, settings, *grid, ['fid'], paper, digits=2, say=print))
 
 
 def load(args: argparse.Namespace):
