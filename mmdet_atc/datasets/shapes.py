@@ -54,16 +54,14 @@ def generate_shapes_dataset(
     if not sizes or any(len(size) != 2 or min(size) < 64 for size in sizes):
         raise ValueError(f'image_sizes must be (height, width) pairs of at least 64, got {sizes}')
     out_dir = Path(out_dir)
-    stamp = dict(
-        version=_VERSION, num_train=num_train, num_val=num_val, seed=seed, image_sizes=sizes
-    )
-    stamp = json.loads(json.dumps(stamp))
+    arguments = dict(num_train=num_train, num_val=num_val, seed=seed, image_sizes=sizes)
+    stamp = json.dumps(dict(version=_VERSION, **arguments))
     if out_dir.exists() and any(out_dir.iterdir()):
         if not (out_dir / STAMP).exists():
             raise FileExistsError(
                 f'{out_dir} is not empty and was not made here; choose another folder'
             )
-        if json.loads((out_dir / STAMP).read_text()) == stamp:
+        if (out_dir / STAMP).read_text() == stamp:
             return out_dir
         raise FileExistsError(f'{out_dir} holds a shapes set of other arguments; delete it first')
 
@@ -72,7 +70,7 @@ def generate_shapes_dataset(
     shutil.rmtree(partial, ignore_errors=True)
     for split, (name, count) in enumerate((('train2017', num_train), ('val2017', num_val))):
         _write_split(partial, name, count, (seed, split), sizes)
-    (partial / STAMP).write_text(json.dumps(stamp))
+    (partial / STAMP).write_text(stamp)
     if out_dir.exists():
         out_dir.rmdir()
     partial.rename(out_dir)
@@ -106,14 +104,11 @@ def _annotations(scene: Scene) -> list[dict[str, Any]]:
     """COCO annotations (without ids) of a scene's visible objects."""
     annotations = []
     for thing in scene.objects:
-        if thing.is_crowd:
-            segmentation: Any = _uncompressed_rle(thing.mask)
-            rle = coco_mask.frPyObjects(segmentation, *thing.mask.shape)
-        else:
-            segmentation = _polygons(thing.mask)
-            if not segmentation:
-                continue
-            rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *thing.mask.shape))
+        segmentation = (_uncompressed_rle if thing.is_crowd else _polygons)(thing.mask)
+        if not segmentation:
+            continue
+        rles = coco_mask.frPyObjects(segmentation, *thing.mask.shape)
+        rle = rles if thing.is_crowd else coco_mask.merge(rles)
         annotations.append(
             dict(
                 category_id=SHAPES_CLASSES.index(thing.name) + 1,
@@ -136,7 +131,7 @@ def _polygons(mask: np.ndarray) -> list[list[float]]:
 
 def _uncompressed_rle(mask: np.ndarray) -> dict[str, Any]:
     """Column-major run lengths, starting with background, as COCO's crowds have them."""
-    flat = mask.flatten(order='F').astype(np.int8)
-    changes = np.flatnonzero(np.diff(np.concatenate([[0], flat])))
-    counts = np.diff(np.concatenate([[0], changes, [flat.size]])).astype(int)
+    flat = mask.flatten(order='F')
+    changes = np.flatnonzero(np.diff(flat, prepend=False))
+    counts = np.diff(changes, prepend=0, append=flat.size)
     return dict(counts=counts.tolist(), size=list(mask.shape))

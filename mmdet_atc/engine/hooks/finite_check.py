@@ -42,7 +42,9 @@ class FiniteCheckHook(Hook):
         self._image_names: Sequence[str] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        self._watch(runner)
+        backbone = getattr(unwrapped(runner), 'backbone', None)
+        if self._handle is None and isinstance(backbone, ViTAdapter):
+            self._handle = backbone.register_forward_hook(self._check, always_call=True)
 
     before_val = before_test = before_train
 
@@ -60,11 +62,6 @@ class FiniteCheckHook(Hook):
         self._start(runner, data_batch, True)
 
     before_test_iter = before_val_iter
-
-    def _watch(self, runner: Runner) -> None:
-        backbone = _backbone(runner)
-        if self._handle is None and isinstance(backbone, ViTAdapter):
-            self._handle = backbone.register_forward_hook(self._check, always_call=True)
 
     def _start(self, runner: Runner, data_batch: Any, checking: bool) -> None:
         self._checking = checking
@@ -88,7 +85,3 @@ class FiniteCheckHook(Hook):
             refused.args = found.args
         elif found:
             raise found
-
-
-def _backbone(runner: Runner) -> Any:
-    return getattr(unwrapped(runner), 'backbone', None)
