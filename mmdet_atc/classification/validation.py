@@ -26,13 +26,20 @@ def validate(args: argparse.Namespace) -> dict:
         dict: Model, merging, metric, speed and tokens per block.
 
     Raises:
-        ValueError: If options do not go together or the checkpoint does not fit.
+        ValueError: If options do not go together, or weights and data have other classes.
         OSError: If data or checkpoint cannot be read.
     """
     data: Any = build_dataset(args.dataset, args.root, 'val')
-    model = build_model(args, pretrained=args.checkpoint is None, num_classes=data.num_classes)
     if args.checkpoint:
+        model = build_model(args, num_classes=data.num_classes)
         load_classifier(model, args.checkpoint)
+    else:
+        model = build_model(args, pretrained=True)
+        if model.num_classes != data.num_classes:
+            raise ValueError(
+                f'model {args.model} is pretrained on {model.num_classes} classes, {args.root} has '
+                f'{data.num_classes}: name a checkpoint that was trained on them'
+            )
     device = torch.device(args.device)
     model.to(device)
     what = merge_as_asked(model, args)

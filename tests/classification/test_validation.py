@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -44,6 +45,13 @@ def test_images_of_another_size_than_the_models(folder, tmp_path):
     args.checkpoint = str(tmp_path / 'vit.pth')
     torch.save(dict(model=build_model(args, num_classes=2).state_dict()), args.checkpoint)
     assert validate(args)['images'] == 2
+
+
+def test_pretrained_weights_of_other_classes_are_not_evaluated(folder, monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, 'create_model', lambda name, pretrained, **kw: create(name, **kw))
+    with pytest.raises(ValueError, match='test_vit is pretrained on 1000 classes, .* has 2: '):
+        validate(options(folder, '--model', 'test_vit'))
 
 
 @pytest.mark.parametrize(
