@@ -99,6 +99,12 @@ class Trainer:
         workers: int = 4,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
+        classes = [set(getattr(data, 'classes', ())) for data in (train_data, val_data)]
+        if classes[0] != classes[1]:
+            raise ValueError(
+                'training and validation have other classes, in one of them alone are '
+                f'{sorted(classes[0] ^ classes[1])[:5]}'
+            )
         self.model = model
         self.device = next(model.parameters()).device
         self.recipe = recipe

@@ -129,6 +129,13 @@ def test_recipes_that_cannot_be_trained_are_refused(change, message):
         trainer(Recipe(**{**vars(QUICK), **change}))
 
 
+def test_validation_of_other_classes_is_refused():
+    train_data, val_data = data(), data()
+    train_data.classes, val_data.classes = ['ant', 'bee', 'cat'], ['ant', 'cat']
+    with pytest.raises(ValueError, match=r"in one of them alone are \['bee'\]"):
+        Trainer(model(), train_data, val_data, 3, QUICK, workers=0)
+
+
 def test_another_file_is_not_resumed(tmp_path):
     path, one = tmp_path / 'last.pth', trainer(Recipe(**{**vars(QUICK), 'ema': 0}))
     torch.save(dict(model=one.model.state_dict()), path)
