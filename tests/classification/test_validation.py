@@ -50,7 +50,7 @@ def test_images_of_another_size_than_the_models(folder, tmp_path):
 def test_pretrained_weights_of_other_classes_are_not_evaluated(folder, monkeypatch):
     create = timm.create_model
     monkeypatch.setattr(timm, 'create_model', lambda name, pretrained, **kw: create(name, **kw))
-    with pytest.raises(ValueError, match='test_vit is pretrained on 1000 classes, .* has 2: '):
+    with pytest.raises(ValueError, match=r'test_vit is pretrained on 1000 classes, .* has 2: '):
         validate(options(folder, '--model', 'test_vit'))
 
 
