@@ -10,7 +10,6 @@ closeness.json, closeness.md and closeness.png.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 import timm
@@ -21,6 +20,8 @@ from torchvision.transforms import functional as T
 
 from mmdet_atc.engine import faults_in_one_line, positive_int
 from mmdet_atc.studies.closeness import COMPARED, closeness, closeness_table, plot_closeness
+from mmdet_atc.studies.tables import write_results
+from mmdet_atc.visualization import find_images
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,11 +42,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    paths = sorted(
-        p for p in args.images.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png')
-    )
-    if not paths:
-        raise ValueError(f'no images in {args.images}')
+    paths = find_images([str(args.images)])
     model = timm.create_model(
         args.model, pretrained=args.weights is None, dynamic_img_size=True, num_classes=0
     ).eval()
@@ -70,14 +67,12 @@ def main() -> None:
     ):
         rows.append(row)
         print(f'{row.method:10} r={row.keep_rate:<5} {row.mean:.4f}', flush=True)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     records = [dataclasses.asdict(row) for row in rows]
-    content = json.dumps(dict(settings=settings, rows=records), indent=1)
-    (args.out_dir / 'closeness.json').write_text(content)
-    (args.out_dir / 'closeness.md').write_text(closeness_table(rows) + '\n')
+    table = closeness_table(rows)
+    write_results(args.out_dir / 'closeness', dict(settings=settings, rows=records), table)
     plot_closeness(rows, args.out_dir / 'closeness.png')
-    print(closeness_table(rows))
+    print(table)
 
 
 if __name__ == '__main__':

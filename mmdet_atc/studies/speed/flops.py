@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -79,12 +80,10 @@ def _counted(call: Callable, *args, **kwargs) -> tuple[FlopCounterMode, Any]:
     return counter, result
 
 
-@contextmanager
-def _masks_of_detections(roi_head: Any) -> Iterator[None]:
+def _masks_of_detections(roi_head: Any) -> AbstractContextManager:
     """In mode tensor mmdet's cascades predict masks of all regions, in inference of detections."""
     if not isinstance(roi_head, CascadeRoIHead) or not roi_head.with_mask:
-        yield
-        return
+        return nullcontext()
     forward = roi_head._mask_forward
 
     def of_the_first(stage: int, x: tuple, rois: torch.Tensor) -> dict:
@@ -92,8 +91,4 @@ def _masks_of_detections(roi_head: Any) -> Iterator[None]:
         masks = results['mask_preds']
         return dict(mask_preds=F.pad(masks, (0, 0, 0, 0, 0, 0, 0, len(rois) - len(masks))))
 
-    roi_head._mask_forward = of_the_first
-    try:
-        yield
-    finally:
-        del roi_head._mask_forward
+    return mock.patch.object(roi_head, '_mask_forward', of_the_first)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
+from unittest import mock
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -41,20 +43,24 @@ STAGES = (
     OTHER,
 )
 
-_BY_TYPE: dict[type[nn.Module], tuple[str, str]] = {
-    SpatialPriorModule: ('forward', 'spatial prior'),
-    Attention: ('forward', 'attention'),
+#: What is timed of the backbone's modules of a type: a method, and the stage that it is.
+_BY_TYPE: tuple[tuple[type[nn.Module], str, str], ...] = (
+    (SpatialPriorModule, 'forward', 'spatial prior'),
+    (Attention, 'forward', 'attention'),
     # The second pass over the attention of mergers that rank tokens by it.
-    Block: ('received_attention', 'received attention'),
-    Mlp: ('forward', 'MLP'),
-    SelectiveModule: ('forward', 'token selection'),
+    (Block, 'received_attention', 'received attention'),
+    (Mlp, 'forward', 'MLP'),
+    (SelectiveModule, 'forward', 'token selection'),
     # PyTorch may run its attention and MLP as one kernel.
-    nn.TransformerEncoderLayer: ('forward', 'selective blocks'),
-    Injector: ('forward', 'Injector'),
-    Extractor: ('forward', 'Extractor'),
-}
-
-
+    (nn.TransformerEncoderLayer, 'forward', 'selective blocks'),
+    (Injector, 'forward', 'Injector'),
+    (Extractor, 'forward', 'Extractor'),
+)
+_OF_THE_BACKBONE = (
+    ('_patch_tokens', 'patch embedding'),
+    ('_finest_output', 'output maps'),
+    ('_coarser_outputs', 'output maps'),
+)
 _AFTER_THE_BACKBONE = (
     ('neck', 'forward', 'neck'),
     ('rpn_head', 'predict', 'RPN'),
@@ -82,35 +88,14 @@ class StageTimes:
     def __init__(self, model: BaseDetector, device: torch.device) -> None:
         self.device = device
         self.seconds: dict[str, float] = defaultdict(float)
-        self._targets: list[tuple[Any, str, str]] = [
-            (module, name, stage)
-            for module in model.backbone.modules()
-            for kind, (name, stage) in _BY_TYPE.items()
-            if isinstance(module, kind)
-        ]
-        self._targets += [
-            (model.backbone, '_patch_tokens', 'patch embedding'),
-            (model.backbone, '_finest_output', 'output maps'),
-            (model.backbone, '_coarser_outputs', 'output maps'),
-        ]
-        if isinstance(model.backbone, ATCViTAdapter) and model.backbone.merger is not None:
-            self._targets.append((model.backbone.merger, 'assign', 'clustering'))
-            self._targets += [
-                (TokenClusters, name, 'merge and back-project')
-                for name in ('merge', 'unmerge', 'merge_tokens')
-            ]
-        self._targets += [
-            (getattr(model, part), name, stage)
-            for part, name, stage in _AFTER_THE_BACKBONE
-            if hasattr(model, part)
-        ]
-        self._running: list[str] = []
-        self._originals: list[tuple[Any, str, Any]] = []
+        self._model = model
+        self._stage = OTHER
+        self._patches = ExitStack()
 
     def __enter__(self) -> StageTimes:
-        for owner, name, stage in self._targets:
-            self._originals.append((owner, name, vars(owner).get(name)))
-            setattr(owner, name, self._timed(getattr(owner, name), stage))
+        for owner, name, stage in _targets(self._model):
+            timed = self._timed(getattr(owner, name), stage)
+            self._patches.enter_context(mock.patch.object(owner, name, timed))
         synchronize(self.device)
         self._start = time.perf_counter()
         return self
@@ -119,28 +104,41 @@ class StageTimes:
         synchronize(self.device)
         whole = time.perf_counter() - self._start
         self.seconds[OTHER] = whole - sum(self.seconds.values())
-        for owner, name, original in self._originals:
-            if original is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, original)
-        self._originals.clear()
+        self._patches.close()
 
     def stage(self) -> str:
         """The stage that runs now."""
-        return self._running[-1] if self._running else OTHER
+        return self._stage
 
     def _timed(self, function: Callable, stage: str) -> Callable:
         def run(*args, **kwargs):
-            if self._running:  # a part of another stage
+            if self._stage != OTHER:  # a part of another stage
                 return function(*args, **kwargs)
             synchronize(self.device)
             start = time.perf_counter()
-            self._running.append(stage)
+            self._stage = stage
             result = function(*args, **kwargs)
-            self._running.pop()
+            self._stage = OTHER
             synchronize(self.device)
             self.seconds[stage] += time.perf_counter() - start
             return result
 
         return run
+
+
+def _targets(model: BaseDetector) -> Iterator[tuple[Any, str, str]]:
+    """What is timed: an object, the name of its method, the stage."""
+    backbone = model.backbone
+    for module in backbone.modules():
+        for kind, name, stage in _BY_TYPE:
+            if isinstance(module, kind):
+                yield module, name, stage
+    for name, stage in _OF_THE_BACKBONE:
+        yield backbone, name, stage
+    if isinstance(backbone, ATCViTAdapter) and backbone.merger is not None:
+        yield backbone.merger, 'assign', 'clustering'
+        for name in ('merge', 'unmerge', 'merge_tokens'):
+            yield TokenClusters, name, 'merge and back-project'
+    for part, name, stage in _AFTER_THE_BACKBONE:
+        if hasattr(model, part):
+            yield getattr(model, part), name, stage
