@@ -41,6 +41,20 @@ def test_a_misspelt_row_of_table1_is_refused(tmp_path, run_tool, capsys):
     assert "invalid choice: 'tuned'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (('--sizes', 'tiny'), '--sizes of the mae study are base, large, huge'),
+        (('--study', 'deit', '--sizes', 'huge'), '--sizes of the deit study are tiny, small, base'),
+        (('--study', 'deit', '--methods', 'tome'), '--methods of the deit study are single,'),
+    ],
+)
+def test_a_table_without_a_cell_is_refused(tmp_path, run_tool, capsys, words, message):
+    with pytest.raises(SystemExit):
+        run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path, *words)
+    assert message in capsys.readouterr().err
+
+
 def test_papers_values():
     assert paper_value('table1', 'off-the-shelf complete', 'base linear 16') == 67.1
     assert paper_value('table1', 'fine-tuned tome', 'huge linear 7') == 86.1
