@@ -12,13 +12,13 @@ it again to go on where it stopped. Writes CELL.json and table.md.
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 
 import torch
 
 from mmdet_atc.checkpoints import install
 from mmdet_atc.classification.validation import validate
+from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
 from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
 from mmdet_atc.studies.tables import markdown_table
 
@@ -30,6 +30,7 @@ MAE = dict(
 )
 LINKAGES = ('single', 'average', 'complete')
 METHODS = ('tome', *LINKAGES)
+SIZES = dict(mae=tuple(MAE), deit=('tiny', 'small', 'base'))
 REGIMES = ('off-the-shelf', 'fine-tuned')
 #: In the names of the authors' files.
 DATASETS = dict(imagenet='im1k', nabirds='nab', coco='coco', nuswide='nus')
@@ -50,13 +51,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
     parser.add_argument('--regimes', nargs='+', choices=REGIMES, default=REGIMES)
     parser.add_argument('--count', choices=('exact', 'released'), default='exact')
-    parser.add_argument('--batch-size', type=int, default=128)
+    parser.add_argument('--batch-size', type=positive_int, default=128)
     parser.add_argument('--workers', type=int, default=4)
-    parser.add_argument('--limit', type=int, help='number of images; default: all')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--limit', type=positive_int, help='number of images; default: all')
+    parser.add_argument(
+        '--device', type=usable_device, default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     parser.add_argument('--amp', action='store_true')
     parser.add_argument('--out-dir', type=Path, required=True)
-    return parser.parse_args()
+    args = parser.parse_args()
+    sizes = SIZES[args.study]
+    args.sizes = args.sizes or sizes
+    if not set(args.sizes) <= set(sizes):
+        parser.error(f'--sizes of the {args.study} study are {", ".join(sizes)}')
+    if args.study == 'deit' and not set(args.methods) & set(LINKAGES):
+        parser.error(f'--methods of the deit study are {", ".join(LINKAGES)}')
+    return args
 
 
 def settings(args: argparse.Namespace) -> dict:
@@ -75,7 +85,7 @@ def mae(args: argparse.Namespace) -> str:
     columns = [
         (size, schedule)
         for size, schedule in itertools.product(MAE, ('constant', 'linear'))
-        if size in (args.sizes or MAE)
+        if size in args.sizes
     ]
     rows = [('dense', None), *itertools.product(args.regimes, args.methods)]
     cells = {}
@@ -116,11 +126,10 @@ def mae(args: argparse.Namespace) -> str:
 def deit(args: argparse.Namespace) -> str:
     """Runs the DeiT study, whose values the paper only plots; the table."""
     short = DATASETS[args.dataset]
-    sizes = args.sizes or ('tiny', 'small', 'base')
     methods = [method for method in args.methods if method in LINKAGES]
     cells = {
         f'{size}_{method}_r{file}': (size, method, rate, file)
-        for size, method, (rate, file) in itertools.product(sizes, methods, RATES.items())
+        for size, method, (rate, file) in itertools.product(args.sizes, methods, RATES.items())
     }
 
     def run(cell: str) -> dict:
@@ -132,7 +141,7 @@ def deit(args: argparse.Namespace) -> str:
 
     found = run_cells(args.out_dir, settings(args), list(cells), run, print)
     lines = []
-    for size, method in itertools.product(sizes, methods):
+    for size, method in itertools.product(args.sizes, methods):
         results = [found.get(f'{size}_{method}_r{file}') for file in RATES.values()]
         values = [r and r.get('top-1', r.get('mAP')) for r in results]
         lines.append([f'{size} {method}', *(with_paper(v, None) for v in values)])
@@ -148,7 +157,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    try:
+    with faults_in_one_line(mistakes=True):
         main()
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
