@@ -62,24 +62,28 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def build_model(args: argparse.Namespace, **options: Any) -> VisionTransformer:
-    """The timm model of :func:`add_model_options`, dense.
+    """The timm model of :func:`add_model_options`, dense; see :func:`build_vit`."""
+    options |= {k: v for k in ('img_size', 'global_pool') if (v := getattr(args, k)) is not None}
+    return build_vit(args.model, **options)
+
+
+def build_vit(name: str, **options: Any) -> VisionTransformer:
+    """A Vision Transformer of timm.
 
     Args:
-        args (argparse.Namespace): These options.
-        **options (Any): Others of ``timm.create_model``.
+        name (str): Of ``timm.create_model``.
+        **options (Any): Likewise.
 
     Raises:
         ValueError: If timm has no such model, it does not take the options, or it is no ViT.
     """
-    options |= {k: v for k in ('img_size', 'global_pool') if (v := getattr(args, k)) is not None}
     try:
-        model = timm.create_model(args.model, **options)
+        model = timm.create_model(name, **options)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f'model {args.model}: {error}') from error
+        raise ValueError(f'model {name}: {error}') from error
     if not isinstance(model, VisionTransformer):
         raise ValueError(
-            f"model {args.model}: must be one of timm's VisionTransformer, got "
-            f'{type(model).__name__}'
+            f"model {name}: must be one of timm's VisionTransformer, got {type(model).__name__}"
         )
     return model
 
