@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from mmdet_atc.arguments import check_counts
 
-from .shapes_scene import SHAPES_CLASSES, Scene, draw_scene
+from .shapes_scene import SHAPES_CLASSES, ShapeObject, draw_scene
 
 STAMP = 'shapes.json'
 #: Raise it when the pictures change, so that sets of an older version are not taken for new ones.
@@ -86,11 +86,11 @@ def _write_split(
     annotations: list[dict[str, Any]] = []
     for index in range(count):
         height, width = sizes[index % len(sizes)]
-        scene = draw_scene(np.random.default_rng([*seed, index]), height, width, index)
+        image, objects = draw_scene(np.random.default_rng([*seed, index]), height, width, index)
         file_name = f'{index + 1:012d}.png'
-        cv2.imwrite(str(root / name / file_name), scene.image[..., ::-1])
+        cv2.imwrite(str(root / name / file_name), image[..., ::-1])
         images.append(dict(id=index + 1, file_name=file_name, height=height, width=width))
-        for annotation in _annotations(scene):
+        for annotation in _annotations(objects):
             annotations.append(dict(id=len(annotations) + 1, image_id=index + 1, **annotation))
     categories = [
         dict(id=i + 1, name=c, supercategory='shape') for i, c in enumerate(SHAPES_CLASSES)
@@ -100,10 +100,10 @@ def _write_split(
     path.write_text(json.dumps(content))
 
 
-def _annotations(scene: Scene) -> list[dict[str, Any]]:
-    """COCO annotations (without ids) of a scene's visible objects."""
+def _annotations(objects: Sequence[ShapeObject]) -> list[dict[str, Any]]:
+    """COCO annotations (without ids) of visible objects."""
     annotations = []
-    for thing in scene.objects:
+    for thing in objects:
         segmentation = (_uncompressed_rle if thing.is_crowd else _polygons)(thing.mask)
         if not segmentation:
             continue

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -62,15 +62,8 @@ class RunParser(argparse.ArgumentParser):
             help='the first N images of each data set only, evaluated by these alone',
         )
         self.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-        # Older torch.distributed.launch passes the rank as an argument.
-        self.add_argument('--local_rank', '--local-rank', type=int, default=0)
-
-    def parse_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> argparse.Namespace:
-        parsed = super().parse_args(args, namespace)
-        os.environ.setdefault('LOCAL_RANK', str(parsed.local_rank))
-        return parsed
+        # torch.distributed.launch passes it beside the variable of that name, which is read.
+        self.add_argument('--local_rank', '--local-rank', type=int)
 
 
 def positive_int(text: str) -> int:

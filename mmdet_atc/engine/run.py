@@ -215,21 +215,15 @@ def choose_start(cfg: Config, resume: str | None) -> None:
                 level=logging.WARNING,
             )
     if resume is not None:
-        resume = osp.expanduser(resume)
-        cfg.resume, cfg.load_from = True, resume
-        _require_checkpoint(
-            resume,
-            f'resume: no checkpoint at {resume!r}. --resume without a file continues the last '
-            f'whole one in {cfg.work_dir}',
+        cfg.resume = True
+        advice = f'--resume without a file continues the last whole one in {cfg.work_dir}'
+        _load_from(cfg, resume, 'resume: ', advice)
+    elif cfg.get('load_from'):
+        advice = (
+            'Train the dense model first, name another file with --cfg-options load_from=FILE, or '
+            'start from random weights with --cfg-options load_from=None'
         )
-    elif start := cfg.get('load_from'):
-        cfg.load_from = start = osp.expanduser(start)
-        _require_checkpoint(
-            start,
-            f'load_from: no checkpoint at {start!r}. Train the dense model first, name another '
-            'file with --cfg-options load_from=FILE, or start from random weights with '
-            '--cfg-options load_from=None',
-        )
+        _load_from(cfg, cfg.load_from, 'load_from: ', advice)
 
 
 def choose_weights(cfg: Config, checkpoint: str) -> None:
@@ -242,21 +236,19 @@ def choose_weights(cfg: Config, checkpoint: str) -> None:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is damaged or holds code.
     """
-    checkpoint = osp.expanduser(checkpoint)
-    cfg.resume, cfg.load_from = False, checkpoint
-    _require_checkpoint(
-        checkpoint, f'no checkpoint at {checkpoint!r}: give a file, a URL or hf://ORG/REPO/FILE'
-    )
+    cfg.resume = False
+    _load_from(cfg, checkpoint, '', 'Give a file, a URL or hf://ORG/REPO/FILE')
 
 
-def _require_checkpoint(source: str, message: str) -> None:
-    """Raise unless a file is there and whole; URLs but of the hub are checked when loaded."""
+def _load_from(cfg: Config, source: str, option: str, advice: str) -> None:
+    """Set ``cfg.load_from`` to a whole file; URLs but of the hub are checked when loaded."""
+    cfg.load_from = source = osp.expanduser(source)
     if source.startswith('hf://'):
         download(HubFile.parse(source))
     if '://' in source:
         return
     if not osp.exists(source):
-        raise FileNotFoundError(message)
+        raise FileNotFoundError(f'{option}no checkpoint at {source!r}. {advice}')
     verify_checkpoint(source)
 
 

@@ -56,14 +56,14 @@ class FiniteCheckHook(Hook):
     after_test = after_train
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        self._start(runner, data_batch, self.every_n_train_iters(runner, self.interval))
+        self._start(data_batch, self.every_n_train_iters(runner, self.interval))
 
     def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        self._start(runner, data_batch, True)
+        self._start(data_batch, True)
 
     before_test_iter = before_val_iter
 
-    def _start(self, runner: Runner, data_batch: Any, checking: bool) -> None:
+    def _start(self, data_batch: Any, checking: bool) -> None:
         self._checking = checking
         if self._handle is None or not isinstance(data_batch, dict):
             return
