@@ -12,13 +12,13 @@ it again to go on where it stopped. Writes CELL.json and table.md.
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 
 import torch
 
 from mmdet_atc.checkpoints import install
 from mmdet_atc.classification.validation import validate
+from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
 from mmdet_atc.studies.grids import paper_value, run_grid
 
 #: Size: name in timm, t of the paper.
@@ -29,6 +29,7 @@ MAE = dict(
 )
 LINKAGES = ('single', 'average', 'complete')
 METHODS = ('tome', *LINKAGES)
+SIZES = dict(mae=tuple(MAE), deit=('tiny', 'small', 'base'))
 REGIMES = ('off-the-shelf', 'fine-tuned')
 #: In the names of the authors' files.
 DATASETS = dict(imagenet='im1k', nabirds='nab', coco='coco', nuswide='nus')
@@ -49,13 +50,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
     parser.add_argument('--regimes', nargs='+', choices=REGIMES, default=REGIMES)
     parser.add_argument('--count', choices=('exact', 'released'), default='exact')
-    parser.add_argument('--batch-size', type=int, default=128)
+    parser.add_argument('--batch-size', type=positive_int, default=128)
     parser.add_argument('--workers', type=int, default=4)
-    parser.add_argument('--limit', type=int, help='number of images; default: all')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--limit', type=positive_int, help='number of images; default: all')
+    parser.add_argument(
+        '--device', type=usable_device, default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     parser.add_argument('--amp', action='store_true')
     parser.add_argument('--out-dir', type=Path, required=True)
-    return parser.parse_args()
+    args = parser.parse_args()
+    sizes = SIZES[args.study]
+    args.sizes = args.sizes or sizes
+    if not set(args.sizes) <= set(sizes):
+        parser.error(f'--sizes of the {args.study} study are {", ".join(sizes)}')
+    if args.study == 'deit' and not set(args.methods) & set(LINKAGES):
+        parser.error(f'--methods of the deit study are {", ".join(LINKAGES)}')
+    return args
 
 
 def settings(args: argparse.Namespace) -> dict:
@@ -71,7 +81,7 @@ def asked(args: argparse.Namespace, **changes) -> argparse.Namespace:
 
 def mae(args: argparse.Namespace) -> str:
     """Runs Table 1; the table."""
-    sizes = [size for size in MAE if size in (args.sizes or MAE)]
+    sizes = [size for size in MAE if size in args.sizes]
     rows = {('dense', None): 'dense'}
     rows |= {place: ' '.join(place) for place in itertools.product(args.regimes, args.methods)}
     columns = {place: ' '.join(place) for place in itertools.product(sizes, ('constant', 'linear'))}
@@ -102,8 +112,7 @@ def deit(args: argparse.Namespace) -> str:
     """Runs the DeiT study, whose values the paper only plots; the table."""
     short = DATASETS[args.dataset]
     methods = [method for method in args.methods if method in LINKAGES]
-    sizes = args.sizes or ('tiny', 'small', 'base')
-    rows = {place: ' '.join(place) for place in itertools.product(sizes, methods)}
+    rows = {place: ' '.join(place) for place in itertools.product(args.sizes, methods)}
 
     def cell_of(row: tuple, rate: float) -> str:
         size, method = row
@@ -128,7 +137,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    try:
+    with faults_in_one_line(mistakes=True):
         main()
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')

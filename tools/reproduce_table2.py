@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
 from mmdet_atc.integrations.diffusers import apply_merging, remove_merging
 from mmdet_atc.merging import METHODS
 from mmdet_atc.studies.grids import paper_value, run_grid
@@ -46,25 +47,39 @@ def parse_args() -> argparse.Namespace:
         '--keep-rates', type=float, nargs='+', default=[1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
     )
     parser.add_argument('--max-downsample', type=int, default=1)
-    parser.add_argument('--steps', type=int, default=50)
+    parser.add_argument('--steps', type=positive_int, default=50)
     parser.add_argument('--guidance', type=float, default=7.5)
-    parser.add_argument('--size', type=int, default=512)
-    parser.add_argument('--per-class', type=int, default=2)
-    parser.add_argument('--limit', type=int, help='number of classes; default: all')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--size', type=positive_int, default=512)
+    parser.add_argument('--per-class', type=positive_int, default=2)
+    parser.add_argument('--limit', type=positive_int, help='number of classes; default: all')
+    parser.add_argument(
+        '--device', type=usable_device, default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     parser.add_argument('--dtype', choices=('float16', 'float32'), default='float16')
     parser.add_argument('--out-dir', type=Path, required=True)
-    return parser.parse_args()
+    args = parser.parse_args()
+    for rate in args.keep_rates:
+        if not 0 < rate <= 1:
+            parser.error(f'--keep-rates must be in (0, 1], got {rate}')
+    return args
+
+
+def cell_of(method: str, rate: float) -> str:
+    return 'dense' if rate == 1 else f'{method}_r{100 * rate:g}'
 
 
 def main() -> None:
     args = parse_args()
     names = [line.strip() for line in args.classes.read_text().splitlines() if line.strip()]
     names = names[: args.limit]
-    pipeline = functools.cache(lambda: load(args))
+    if not names:
+        raise ValueError(f'{args.classes} has no line')
+    if args.references:  # before hours of making images
+        from cleanfid import fid
 
-    def cell_of(method: str, rate: float) -> str:
-        return 'dense' if rate == 1 else f'{method}_r{round(100 * rate)}'
+        if not any(args.references.iterdir()):
+            raise ValueError(f'no images in {args.references}')
+    pipeline = functools.cache(lambda: load(args))
 
     def run(method: str, rate: float) -> dict:
         pipe = pipeline()
@@ -75,8 +90,6 @@ def main() -> None:
         make_images(pipe, names, folder, args)
         if not args.references:
             raise ValueError('its images are made, --references gives their FID')
-        from cleanfid import fid
-
         found = fid.compute_fid(
             str(folder), str(args.references), mode='clean', model_name='inception_v3'
         )
@@ -85,10 +98,10 @@ def main() -> None:
 
     settings = {name: getattr(args, name) for name in SETTINGS}
     rows = {method: method for method in args.methods}
-    columns = {rate: f'{rate:.0%}' for rate in args.keep_rates}
+    columns = {rate: f'{100 * rate:g}%' for rate in args.keep_rates}
     paper = functools.partial(paper_value, 'table2')
     grid = rows, columns, cell_of, run
-    print(run_grid(args.out_dir, settings, *grid, ['fid'], paper, digits=2, say=print))
+    print(run_grid(args.out_dir, settings, *grid, ['fid'], paper, 2, 'FID', say=print))
 
 
 def load(args: argparse.Namespace):
@@ -127,7 +140,5 @@ def make_images(pipe, names: list[str], folder: Path, args: argparse.Namespace) 
 
 
 if __name__ == '__main__':
-    try:
+    with faults_in_one_line(mistakes=True):
         main()
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')

@@ -32,6 +32,7 @@ def run_grid(
     figures: Sequence[str],
     paper: Callable[[Any, Any], float | None] = lambda row, column: None,
     digits: int = 1,
+    head: str = '',
     say: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Run the cells of a grid that have no file yet; the table of all goes to ``table.md`` too.
@@ -48,6 +49,7 @@ def run_grid(
         figures (Sequence[str]): What is shown of a result: the first of these that it has.
         paper (Callable): The paper's value of a row and a column. Default: none.
         digits (int): Decimals. Default: 1.
+        head (str): Title of the rows' titles. Default: ``''``.
         say (Callable[[str], None]): Called with a line per cell. Default: nothing.
 
     Returns:
@@ -83,7 +85,7 @@ def run_grid(
             value = next((result[name] for name in figures if name in result), None)
             line.append(with_paper(value, paper(row, column), digits))
         lines.append(line)
-    table = markdown_table(['', *columns.values()], lines)
+    table = markdown_table([head, *columns.values()], lines)
     (out_dir / 'table.md').write_text(table + '\n')
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -49,6 +50,20 @@ def test_a_misspelt_row_of_table1_is_refused(tmp_path, run_tool, capsys):
     assert "invalid choice: 'tuned'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (('--sizes', 'tiny'), '--sizes of the mae study are base, large, huge'),
+        (('--study', 'deit', '--sizes', 'huge'), '--sizes of the deit study are tiny, small, base'),
+        (('--study', 'deit', '--methods', 'tome'), '--methods of the deit study are single,'),
+    ],
+)
+def test_a_table_without_a_cell_is_refused(tmp_path, run_tool, capsys, words, message):
+    with pytest.raises(SystemExit):
+        run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path, *words)
+    assert message in capsys.readouterr().err
+
+
 def test_papers_values():
     assert paper_value('table1', 'off-the-shelf complete', 'base linear 16') == 67.1
     assert paper_value('table1', 'fine-tuned tome', 'huge linear 7') == 86.1
@@ -78,6 +93,27 @@ def test_a_folder_of_other_settings_is_told_in_one_line(tmp_path, run_tool):
     (tmp_path / 'settings.txt').write_text('{}')
     with pytest.raises(SystemExit, match=r'^error: .* begun with other settings'):
         run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (('--keep-rates', '1.5'), r'--keep-rates must be in \(0, 1\], got 1.5'),
+        (('--references', 'empty'), 'no images in empty'),
+    ],
+)
+def test_table2_refuses_before_it_makes_images(
+    tmp_path, run_tool, monkeypatch, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, 'cleanfid', ModuleType('cleanfid'))
+    sys.modules['cleanfid'].fid = None
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'classes.txt').write_text('tench\n')
+    with pytest.raises(SystemExit) as exit:
+        run_tool('tools/reproduce_table2.py', *words, '--classes', 'classes.txt', '--out-dir', 'o')
+    assert re.search(message, f'{exit.value} {capsys.readouterr().err}')
+    assert not (tmp_path / 'o').exists()
 
 
 def test_table2_makes_each_image_once(tmp_path, run_tool, monkeypatch):
