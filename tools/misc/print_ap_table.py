@@ -19,8 +19,12 @@ def main() -> None:
         sys.exit(f'error: no evaluation in {args.work_dir}')
     # One line of JSON per evaluation.
     figures = json.loads(logs[-1].read_text().splitlines()[-1])
+    if 'coco/bbox_mAP' not in figures:
+        sys.exit(f'error: no AP of boxes in {logs[-1]}')
     print(f'\n{"":6}' + ''.join(f'{title:>7}' for title in TITLES))
     for kind, name in (('bbox', 'boxes'), ('segm', 'masks')):
+        if f'coco/{kind}_mAP' not in figures:
+            continue  # a detector of boxes alone
         values = (figures[f'coco/{kind}_{metric}'] for metric in METRICS)
         print(f'{name:6}' + ''.join(f'{value:7.3f}' for value in values))
 

@@ -16,7 +16,10 @@ def last_evaluation(work_dir: Path) -> dict:
     if not logs:
         sys.exit(f'error: no evaluation in {work_dir}')
     # One line of JSON per evaluation.
-    return json.loads(logs[-1].read_text().splitlines()[-1])
+    figures = json.loads(logs[-1].read_text().splitlines()[-1])
+    if 'mIoU' not in figures:
+        sys.exit(f'error: no mIoU in {logs[-1]}')
+    return figures
 
 
 def main() -> None:
