@@ -18,7 +18,7 @@ from mmdet_atc.engine import unwrapped
 
 from .grid import draw_cluster_grid
 from .methods import KeepRate, mergings_to_compare
-from .predict import merging_by, predict_clusters
+from .predict import compare_clusters, merging_by
 
 
 @HOOKS.register_module()
@@ -106,14 +106,10 @@ class ClusterVisualizationHook(Hook):
             return
         model = unwrapped(runner)
         with autocast(enabled=fp16):
-            columns = {
-                title: predict_clusters(model, batch, merging)
-                for title, merging in self._columns.items()
-            }
-        for index, sample in enumerate(batch['data_samples'][: self.num_images - self._drawn]):
-            picture = draw_cluster_grid(
-                {title: images[index] for title, images in columns.items()}, self.cell
-            )
+            columns = compare_clusters(model, batch, self._columns)
+        samples = batch['data_samples'][: self.num_images - self._drawn]
+        for sample, clusters in zip(samples, columns):
+            picture = draw_cluster_grid(clusters, self.cell)
             name = f'clusters_{self._drawn}_{Path(sample.get("img_path") or "").stem}'
             runner.visualizer.add_image(name, picture, runner.iter)
             self._drawn += 1
