@@ -34,7 +34,11 @@ def main() -> None:
         if segments := 'mIoU' in figures:
             rows.append([name, *(f'{figures[metric]:.1f}' for metric in MIOU)])
             continue
-        for kind, what in (('bbox', 'boxes'), ('segm', 'masks')):
+        kinds = dict(bbox='boxes', segm='masks')  # some detectors have boxes alone
+        kinds = {kind: what for kind, what in kinds.items() if f'coco/{kind}_mAP' in figures}
+        if not kinds:
+            sys.exit(f'error: neither AP nor mIoU in {work_dir}')
+        for kind, what in kinds.items():
             values = (figures[f'coco/{kind}_{metric}'] for metric in AP.values())
             rows.append([f'{name} {what}'.strip(), *(f'{value:.3f}' for value in values)])
     print('\n' + markdown_table(['', *(MIOU if segments else AP)], rows))
