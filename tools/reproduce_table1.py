@@ -12,15 +12,14 @@ it again to go on where it stopped. Writes CELL.json and table.md.
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 
 import torch
 
 from mmdet_atc.checkpoints import install
 from mmdet_atc.classification.validation import validate
-from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
-from mmdet_atc.studies.tables import markdown_table
+from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
+from mmdet_atc.studies.grids import paper_value, run_grid
 
 #: Size: name in timm, t of the paper.
 MAE = dict(
@@ -30,6 +29,7 @@ MAE = dict(
 )
 LINKAGES = ('single', 'average', 'complete')
 METHODS = ('tome', *LINKAGES)
+SIZES = dict(mae=tuple(MAE), deit=('tiny', 'small', 'base'))
 REGIMES = ('off-the-shelf', 'fine-tuned')
 #: In the names of the authors' files.
 DATASETS = dict(imagenet='im1k', nabirds='nab', coco='coco', nuswide='nus')
@@ -50,13 +50,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
     parser.add_argument('--regimes', nargs='+', choices=REGIMES, default=REGIMES)
     parser.add_argument('--count', choices=('exact', 'released'), default='exact')
-    parser.add_argument('--batch-size', type=int, default=128)
+    parser.add_argument('--batch-size', type=positive_int, default=128)
     parser.add_argument('--workers', type=int, default=4)
-    parser.add_argument('--limit', type=int, help='number of images; default: all')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--limit', type=positive_int, help='number of images; default: all')
+    parser.add_argument(
+        '--device', type=usable_device, default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     parser.add_argument('--amp', action='store_true')
     parser.add_argument('--out-dir', type=Path, required=True)
-    return parser.parse_args()
+    args = parser.parse_args()
+    sizes = SIZES[args.study]
+    args.sizes = args.sizes or sizes
+    if not set(args.sizes) <= set(sizes):
+        parser.error(f'--sizes of the {args.study} study are {", ".join(sizes)}')
+    if args.study == 'deit' and not set(args.methods) & set(LINKAGES):
+        parser.error(f'--methods of the deit study are {", ".join(LINKAGES)}')
+    return args
 
 
 def settings(args: argparse.Namespace) -> dict:
@@ -72,20 +81,17 @@ def asked(args: argparse.Namespace, **changes) -> argparse.Namespace:
 
 def mae(args: argparse.Namespace) -> str:
     """Runs Table 1; the table."""
-    columns = [
-        (size, schedule)
-        for size, schedule in itertools.product(MAE, ('constant', 'linear'))
-        if size in (args.sizes or MAE)
-    ]
-    rows = [('dense', None), *itertools.product(args.regimes, args.methods)]
-    cells = {}
-    for (regime, method), (size, schedule) in itertools.product(rows, columns):
-        name = '_'.join(filter(None, (size, None if regime == 'dense' else schedule)))
-        name = f'{name}_{regime}' + (f'_{method}' if method else '')
-        cells[name] = (regime, method, size, schedule)
+    sizes = [size for size in MAE if size in args.sizes]
+    rows = {('dense', None): 'dense'}
+    rows |= {place: ' '.join(place) for place in itertools.product(args.regimes, args.methods)}
+    columns = {place: ' '.join(place) for place in itertools.product(sizes, ('constant', 'linear'))}
 
-    def run(cell: str) -> dict:
-        regime, method, size, schedule = cells[cell]
+    def cell_of(row: tuple, column: tuple) -> str:
+        (regime, method), (size, schedule) = row, column
+        return f'{size}_dense' if method is None else f'{size}_{schedule}_{regime}_{method}'
+
+    def run(row: tuple, column: tuple) -> dict:
+        (regime, method), (size, schedule) = row, column
         model, t = MAE[size]
         tuned = f'{size}_{schedule}_{method}.pth'
         file = tuned if regime == 'fine-tuned' else f'mae_finetuned_vit_{size}.pth'
@@ -95,60 +101,41 @@ def mae(args: argparse.Namespace) -> str:
             options |= {'method': method, schedule: t, 'no_proportional_attn': True}
         return validate(asked(args, **options))
 
-    found = run_cells(args.out_dir, settings(args), list(cells), run, print)
-    by_place = {place: found.get(name) for name, place in cells.items()}
-    by_place |= {
-        ('dense', None, size, schedule): found.get(f'{size}_dense') for size, schedule in columns
-    }
-    lines = []
-    for regime, method in rows:
-        row = regime if method is None else f'{regime} {method}'
-        values = []
-        for size, schedule in columns:
-            result = by_place[regime, method, size, schedule]
-            column = f'{size} {schedule} {MAE[size][1]}'
-            paper = paper_value('table1', row, column)
-            values.append(with_paper(result and result['top-1'], paper))
-        lines.append([row, *values])
-    return markdown_table(['', *(f'{size} {schedule}' for size, schedule in columns)], lines)
+    def paper(row: tuple, column: tuple) -> float | None:
+        return paper_value('table1', rows[row], f'{columns[column]} {MAE[column[0]][1]}')
+
+    where = args.out_dir, settings(args)
+    return run_grid(*where, rows, columns, cell_of, run, ['top-1'], paper, say=print)
 
 
 def deit(args: argparse.Namespace) -> str:
     """Runs the DeiT study, whose values the paper only plots; the table."""
     short = DATASETS[args.dataset]
-    sizes = args.sizes or ('tiny', 'small', 'base')
     methods = [method for method in args.methods if method in LINKAGES]
-    cells = {
-        f'{size}_{method}_r{file}': (size, method, rate, file)
-        for size, method, (rate, file) in itertools.product(sizes, methods, RATES.items())
-    }
+    rows = {place: ' '.join(place) for place in itertools.product(args.sizes, methods)}
 
-    def run(cell: str) -> dict:
-        size, method, rate, file = cells[cell]
+    def cell_of(row: tuple, rate: float) -> str:
+        size, method = row
+        return f'{size}_{method}_r{RATES[rate]}'
+
+    def run(row: tuple, rate: float) -> dict:
+        size, method = row
         repository = f'atc_{size}-{short}-{method}'
-        path = f'hf://joakimbh/{repository}/atc_{size}-{short}-{file}-{method}.pth'
+        path = f'hf://joakimbh/{repository}/atc_{size}-{short}-{RATES[rate]}-{method}.pth'
         options = dict(model=f'deit_{size}_patch16_224', method=method, keep_rate=rate)
         return validate(asked(args, checkpoint=path, **options))
 
-    found = run_cells(args.out_dir, settings(args), list(cells), run, print)
-    lines = []
-    for size, method in itertools.product(sizes, methods):
-        results = [found.get(f'{size}_{method}_r{file}') for file in RATES.values()]
-        values = [r and r.get('top-1', r.get('mAP')) for r in results]
-        lines.append([f'{size} {method}', *(with_paper(v, None) for v in values)])
-    return markdown_table(['', *(f'r={rate}' for rate in RATES)], lines)
+    columns = {rate: f'r={rate}' for rate in RATES}
+    where = args.out_dir, settings(args)
+    return run_grid(*where, rows, columns, cell_of, run, ['top-1', 'mAP'], say=print)
 
 
 def main() -> None:
     args = parse_args()
     install()
-    table = mae(args) if args.study == 'mae' else deit(args)
-    (args.out_dir / 'table.md').write_text(table + '\n')
-    print(table)
+    print(mae(args) if args.study == 'mae' else deit(args))
 
 
 if __name__ == '__main__':
-    try:
+    with faults_in_one_line(mistakes=True):
         main()
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')

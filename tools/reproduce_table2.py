@@ -13,16 +13,16 @@ table.md.
 """
 
 import argparse
-import itertools
+import functools
 import sys
 from pathlib import Path
 
 import torch
 
+from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
 from mmdet_atc.integrations.diffusers import apply_merging, remove_merging
 from mmdet_atc.merging import METHODS
-from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
-from mmdet_atc.studies.tables import markdown_table
+from mmdet_atc.studies.grids import paper_value, run_grid
 
 PROMPT = 'A high quality photograph of a {}.'
 #: Options that images and results depend on, besides those that the cells differ by.
@@ -47,41 +47,49 @@ def parse_args() -> argparse.Namespace:
         '--keep-rates', type=float, nargs='+', default=[1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
     )
     parser.add_argument('--max-downsample', type=int, default=1)
-    parser.add_argument('--steps', type=int, default=50)
+    parser.add_argument('--steps', type=positive_int, default=50)
     parser.add_argument('--guidance', type=float, default=7.5)
-    parser.add_argument('--size', type=int, default=512)
-    parser.add_argument('--per-class', type=int, default=2)
-    parser.add_argument('--limit', type=int, help='number of classes; default: all')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--size', type=positive_int, default=512)
+    parser.add_argument('--per-class', type=positive_int, default=2)
+    parser.add_argument('--limit', type=positive_int, help='number of classes; default: all')
+    parser.add_argument(
+        '--device', type=usable_device, default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     parser.add_argument('--dtype', choices=('float16', 'float32'), default='float16')
     parser.add_argument('--out-dir', type=Path, required=True)
-    return parser.parse_args()
+    args = parser.parse_args()
+    for rate in args.keep_rates:
+        if not 0 < rate <= 1:
+            parser.error(f'--keep-rates must be in (0, 1], got {rate}')
+    return args
+
+
+def cell_of(method: str, rate: float) -> str:
+    return 'dense' if rate == 1 else f'{method}_r{100 * rate:g}'
 
 
 def main() -> None:
     args = parse_args()
     names = [line.strip() for line in args.classes.read_text().splitlines() if line.strip()]
     names = names[: args.limit]
-    cells = {
-        ('dense' if rate == 1 else f'{method}_r{round(100 * rate)}'): (method, rate)
-        for method, rate in itertools.product(args.methods, args.keep_rates)
-    }
-    pipe = None
+    if not names:
+        raise ValueError(f'{args.classes} has no line')
+    if args.references:  # before hours of making images
+        from cleanfid import fid
 
-    def run(cell: str) -> dict:
-        nonlocal pipe
-        if pipe is None:
-            pipe = load(args)
-        method, rate = cells[cell]
+        if not any(args.references.iterdir()):
+            raise ValueError(f'no images in {args.references}')
+    pipeline = functools.cache(lambda: load(args))
+
+    def run(method: str, rate: float) -> dict:
+        pipe = pipeline()
         remove_merging(pipe)
         if rate < 1:
             apply_merging(pipe, METHODS[method].merging, rate, args.max_downsample)
-        folder = args.out_dir / 'images' / cell
+        folder = args.out_dir / 'images' / cell_of(method, rate)
         make_images(pipe, names, folder, args)
         if not args.references:
             raise ValueError('its images are made, --references gives their FID')
-        from cleanfid import fid
-
         found = fid.compute_fid(
             str(folder), str(args.references), mode='clean', model_name='inception_v3'
         )
@@ -89,17 +97,11 @@ def main() -> None:
         return dict(method=method, keep_rate=rate, images=images, fid=found)
 
     settings = {name: getattr(args, name) for name in SETTINGS}
-    found = run_cells(args.out_dir, settings, list(cells), run, print)
-    lines = []
-    for method in args.methods:
-        values = []
-        for rate in args.keep_rates:
-            result = found.get('dense' if rate == 1 else f'{method}_r{round(100 * rate)}', {})
-            values.append(with_paper(result.get('fid'), paper_value('table2', method, rate), 2))
-        lines.append([method, *values])
-    table = markdown_table(['FID', *(f'{rate:.0%}' for rate in args.keep_rates)], lines)
-    (args.out_dir / 'table.md').write_text(table + '\n')
-    print(table)
+    rows = {method: method for method in args.methods}
+    columns = {rate: f'{100 * rate:g}%' for rate in args.keep_rates}
+    paper = functools.partial(paper_value, 'table2')
+    grid = rows, columns, cell_of, run
+    print(run_grid(args.out_dir, settings, *grid, ['fid'], paper, 2, 'FID', say=print))
 
 
 def load(args: argparse.Namespace):
@@ -138,7 +140,5 @@ def make_images(pipe, names: list[str], folder: Path, args: argparse.Namespace) 
 
 
 if __name__ == '__main__':
-    try:
+    with faults_in_one_line(mistakes=True):
         main()
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')

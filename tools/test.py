@@ -1,12 +1,7 @@
 #!/usr/bin/env python
 """Evaluate a detector: ``tools/test.py CONFIG CHECKPOINT``."""
 
-from mmdet_atc.engine import (
-    RunParser,
-    build,
-    faults_in_one_line,
-    prepare_test,
-)
+from mmdet_atc.engine import RunParser, build, faults_in_one_line, prepare_test
 
 
 def main() -> None:

@@ -1,12 +1,7 @@
 #!/usr/bin/env python
 """Train a detector: ``tools/train.py configs/atc_vit_adapter_s_average_r50.py``."""
 
-from mmdet_atc.engine import (
-    RunParser,
-    build,
-    faults_in_one_line,
-    prepare_training,
-)
+from mmdet_atc.engine import RunParser, build, faults_in_one_line, prepare_training
 
 
 def main() -> None:

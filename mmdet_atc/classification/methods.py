@@ -1,12 +1,15 @@
-"""What a classifier merges by and how much, from the options of a command line."""
+"""A classifier, what it merges by and how much, from the options of a command line."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-import torch
+import timm
+from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 
+from mmdet_atc.engine import positive_int
 from mmdet_atc.integrations.timm import apply_merging
 from mmdet_atc.merging import (
     METHODS,
@@ -17,7 +20,7 @@ from mmdet_atc.merging import (
     linear_plan,
 )
 
-from .datasets import NAMES
+from .datasets import NAMES, build_transform
 
 #: Config of a merger by the name of its method, for models with a class token.
 CLASSIFIER_METHODS: dict[str, dict] = {
@@ -33,9 +36,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dataset', choices=NAMES, default='imagenet')
     parser.add_argument('--model', default='deit_small_patch16_224', help="a timm model's name")
     parser.add_argument('--global-pool', help="'avg' for MAE's classifiers; default: the model's")
-    parser.add_argument('--img-size', type=int, help="default: the model's")
+    parser.add_argument('--img-size', type=positive_int, help="default: the model's")
     parser.add_argument('--workers', type=int, default=4)
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     group = parser.add_argument_group('token merging')
     group.add_argument(
         '--method', choices=CLASSIFIER_METHODS, help='default: none, the dense model'
@@ -57,6 +59,40 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="what T counts, see mmdet_atc.merging.plan; 'released' is as the authors' code",
     )
     group.add_argument('--no-proportional-attn', action='store_true')
+
+
+def build_model(args: argparse.Namespace, **options: Any) -> VisionTransformer:
+    """The timm model of :func:`add_model_options`, dense; see :func:`build_vit`."""
+    options |= {k: v for k in ('img_size', 'global_pool') if (v := getattr(args, k)) is not None}
+    return build_vit(args.model, **options)
+
+
+def build_vit(name: str, **options: Any) -> VisionTransformer:
+    """A Vision Transformer of timm.
+
+    Args:
+        name (str): Of ``timm.create_model``.
+        **options (Any): Likewise.
+
+    Raises:
+        ValueError: If timm has no such model, it does not take the options, or it is no ViT.
+    """
+    try:
+        model = timm.create_model(name, **options)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f'model {name}: {error}') from error
+    if not isinstance(model, VisionTransformer):
+        raise ValueError(
+            f"model {name}: must be one of timm's VisionTransformer, got {type(model).__name__}"
+        )
+    return model
+
+
+def transform_of(model: VisionTransformer, args: argparse.Namespace, training: bool) -> Any:
+    """The data set's transform, to the size and the pixel values that the model takes."""
+    config = resolve_model_data_config(model, dict(img_size=args.img_size))
+    side, mean, std = config['input_size'][-1], config['mean'], config['std']
+    return build_transform(args.dataset, side, training, mean, std)
 
 
 def merge_as_asked(model: VisionTransformer, args: argparse.Namespace) -> str:

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler
 
-from mmdet_atc.checkpoints import load_safely, replaced
+from mmdet_atc.checkpoints import CheckpointError, check_fit, load_safely, replaced
+from mmdet_atc.clustering import NonFiniteError
 
 from .evaluation import Evaluation, evaluate
 
@@ -67,6 +68,11 @@ class Recipe:
     amp: bool = True
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ('epochs', 'batch_size', 'accumulate'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} must be at least 1, got {getattr(self, name)}')
+
 
 class Trainer:
     """Trains a classifier on a data set.
@@ -93,6 +99,12 @@ class Trainer:
         workers: int = 4,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
+        classes = [set(getattr(data, 'classes', ())) for data in (train_data, val_data)]
+        if classes[0] != classes[1]:
+            raise ValueError(
+                'training and validation have other classes, in one of them alone are '
+                f'{sorted(classes[0] ^ classes[1])[:5]}'
+            )
         self.model = model
         self.device = next(model.parameters()).device
         self.recipe = recipe
@@ -145,6 +157,10 @@ class Trainer:
         if multi_label:
             self.loss = AsymmetricLossMultiLabel(gamma_neg=4, gamma_pos=0, clip=0.05)
         elif recipe.mixup or recipe.cutmix:
+            if recipe.batch_size % 2:
+                raise ValueError(
+                    f'batch_size must be even with mixup or cutmix, got {recipe.batch_size}'
+                )
             self.mix = Mixup(
                 recipe.mixup,
                 recipe.cutmix,
@@ -179,9 +195,10 @@ class Trainer:
             is_best = found.value > self.best
             self.best = max(self.best, found.value)
             if self.rank == 0:
-                self._save(out_dir / 'last.pth', args)
+                # last.pth comes last: killed before it, the epoch is trained again.
                 if is_best:
                     self._save(out_dir / 'best.pth', args)
+                self._save(out_dir / 'last.pth', args)
             self.say(
                 f'epoch {self.epoch}/{self.recipe.epochs}  loss {loss:.4f}  '
                 f'{found.metric} {found.value:.2f}'
@@ -192,9 +209,17 @@ class Trainer:
         """Go on from a file of :meth:`run`.
 
         Raises:
-            CheckpointError: If it is no such file.
+            CheckpointError: If it is no such file, or of another model.
         """
         state = load_safely(str(path), 'cpu')
+        needed = {'model', 'optimizer', 'scaler', 'epoch', 'best'}
+        if self.ema is not None:
+            needed.add('model_ema')
+        if missing := needed - set(state):
+            raise CheckpointError(
+                f'{path} holds no training with these options: it lacks {sorted(missing)}'
+            )
+        check_fit(state['model'], self.model.state_dict(), str(path))
         self.model.load_state_dict(state['model'])
         if self.ema is not None:
             self.ema.module.load_state_dict(state['model_ema'])
@@ -222,7 +247,7 @@ class Trainer:
                 logits = self.wrapped(images)
             loss = self.loss(logits.float(), targets)
             if not loss.isfinite():
-                raise FloatingPointError(f'the loss is {loss.item()} in epoch {self.epoch + 1}')
+                raise NonFiniteError(f'the loss is {loss.item()} in epoch {self.epoch + 1}')
             total += loss.item()
             self.scaler.scale(loss / recipe.accumulate).backward()
             if (index + 1) % recipe.accumulate:

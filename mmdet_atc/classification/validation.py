@@ -6,16 +6,14 @@ import argparse
 import sys
 from typing import Any
 
-import timm
 import torch
 from mmengine.utils import track_iter_progress
-from timm.data import resolve_model_data_config
 from torch.utils.data import DataLoader, Subset
 
 from .checkpoints import load_classifier
-from .datasets import MULTI_LABEL, build_dataset, build_transform
+from .datasets import MULTI_LABEL, build_dataset
 from .evaluation import evaluate
-from .methods import merge_as_asked, tokens_per_block
+from .methods import build_model, merge_as_asked, tokens_per_block, transform_of
 
 
 def validate(args: argparse.Namespace) -> dict:
@@ -28,23 +26,24 @@ def validate(args: argparse.Namespace) -> dict:
         dict: Model, merging, metric, speed and tokens per block.
 
     Raises:
-        ValueError: If options do not go together or the checkpoint does not fit.
+        ValueError: If options do not go together, or weights and data have other classes.
         OSError: If data or checkpoint cannot be read.
     """
-    options = {k: v for k in ('img_size', 'global_pool') if (v := getattr(args, k)) is not None}
     data: Any = build_dataset(args.dataset, args.root, 'val')
-    model: Any = timm.create_model(
-        args.model, pretrained=args.checkpoint is None, num_classes=data.num_classes, **options
-    )
     if args.checkpoint:
+        model = build_model(args, num_classes=data.num_classes)
         load_classifier(model, args.checkpoint)
+    else:
+        model = build_model(args, pretrained=True)
+        if model.num_classes != data.num_classes:
+            raise ValueError(
+                f'model {args.model} is pretrained on {model.num_classes} classes, {args.root} has '
+                f'{data.num_classes}: name a checkpoint that was trained on them'
+            )
     device = torch.device(args.device)
     model.to(device)
     what = merge_as_asked(model, args)
-    config = resolve_model_data_config(model)
-    data.transform = build_transform(
-        args.dataset, config['input_size'][-1], False, config['mean'], config['std']
-    )
+    data.transform = transform_of(model, args, training=False)
     if args.limit:
         data = Subset(data, range(min(args.limit, len(data))))
     loader = DataLoader(data, args.batch_size, num_workers=args.workers)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
-from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
 from .coco_file import CheckedCOCO, is_polygon
-from .errors import DataError
 
 
 @METRICS.register_module()
@@ -35,7 +33,7 @@ class CheckedCocoMetric(CocoMetric):
             the first image.
     """
 
-    _coco_api: COCO | None
+    _coco_api: CheckedCOCO | None
 
     def __init__(
         self,
@@ -45,15 +43,14 @@ class CheckedCocoMetric(CocoMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(None, *args, **kwargs)
-        self._path = ann_file
         if ann_file is None:
             return
         with get_local_path(ann_file, backend_args=self.backend_args) as path:
-            self._coco_api = CheckedCOCO(path)
+            self._coco_api = CheckedCOCO(path, f'{ann_file}, which the evaluator reads')
         if sort_categories:
             self._coco_api.dataset['categories'].sort(key=itemgetter('id'))
         if 'segm' in self.metrics:
-            ignore_bad_polygons(self._coco_api)
+            _ignore_bad_polygons(self._coco_api)
 
     @property
     def dataset_meta(self) -> dict | None:
@@ -64,10 +61,7 @@ class CheckedCocoMetric(CocoMetric):
     def dataset_meta(self, meta: dict) -> None:
         self._dataset_meta = meta
         if self._coco_api is not None and meta:
-            try:
-                self._coco_api.get_cat_ids(cat_names=meta.get('classes', ()))
-            except DataError as error:
-                raise DataError(f'{self._path}, which the evaluator reads: {error}') from error
+            self._coco_api.get_cat_ids(cat_names=meta.get('classes', ()))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Figures by the images that were run."""
@@ -75,25 +69,19 @@ class CheckedCocoMetric(CocoMetric):
         if self._coco_api is not None and len(self.img_ids) < len(self._coco_api.imgs):
             print_log(
                 f'Figures are of the {len(self.img_ids)} images that were run, of '
-                f'{len(self._coco_api.imgs)} in {self._path}',
+                f'{len(self._coco_api.imgs)} in {self._coco_api.name}',
                 logger='current',
             )
         return super().compute_metrics(results)
 
 
-def ignore_bad_polygons(coco: COCO) -> None:
-    """Leave out polygons of fewer than three points of all annotations, in place.
-
-    Args:
-        coco (COCO): Annotations; those without any mask are ignored like those with bad ones.
-    """
+def _ignore_bad_polygons(coco: CheckedCOCO) -> None:
+    """Without polygons of fewer than three points; with no other, or no mask, it is a crowd."""
     for annotation in coco.anns.values():
-        mask = annotation.get('segmentation') or []
-        if not isinstance(mask, list):
+        mask = annotation['segmentation']
+        if isinstance(mask, dict):
             continue
-        good = [polygon for polygon in mask if is_polygon(polygon)]
-        if len(good) == len(mask) and mask:
-            continue
+        good = list(filter(is_polygon, mask))
         if not good:
             x, y, width, height = annotation['bbox']
             good = [[x, y, x + width, y, x + width, y + height, x, y + height]]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 
-import mmcv
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmdet.registry import TRANSFORMS
-from mmengine import fileio
 
 from .errors import DataError
 
@@ -26,7 +24,9 @@ class MatchAnnotatedSize(BaseTransform):
     """
 
     def __init__(self, backend_args: dict | None = None) -> None:
-        self.backend_args = backend_args
+        self._load_unturned = LoadImageFromFile(
+            color_type='color_ignore_orientation', backend_args=backend_args
+        )
 
     def transform(self, results: dict) -> dict:
         """Check ``results['img']``, ``(H, W, C)`` uint8, against the annotated size.
@@ -38,13 +38,11 @@ class MatchAnnotatedSize(BaseTransform):
             return results
         annotated = (results['height'], results['width'])
         loaded = results['img'].shape[:2]
-        if loaded != annotated and loaded == annotated[::-1]:
-            content = fileio.get(results['img_path'], backend_args=self.backend_args)
-            image = mmcv.imfrombytes(content, flag='color_ignore_orientation', backend='cv2')
-            loaded = image.shape[:2]
-            results.update(
-                img=image.astype(results['img'].dtype), img_shape=loaded, ori_shape=loaded
-            )
+        if loaded == annotated[::-1] != annotated:
+            kind = results['img'].dtype
+            results = self._load_unturned(results)
+            results['img'] = results['img'].astype(kind)
+            loaded = results['img_shape']
         if loaded != annotated:
             raise DataError(
                 f'the file has {loaded[0]}x{loaded[1]} pixels (height x width), '

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from mmdet_atc.arguments import check_counts
 
-from .shapes_scene import SHAPES_CLASSES, Scene, draw_scene
+from .shapes_scene import SHAPES_CLASSES, ShapeObject, draw_scene
 
 STAMP = 'shapes.json'
 #: Raise it when the pictures change, so that sets of an older version are not taken for new ones.
@@ -54,16 +54,14 @@ def generate_shapes_dataset(
     if not sizes or any(len(size) != 2 or min(size) < 64 for size in sizes):
         raise ValueError(f'image_sizes must be (height, width) pairs of at least 64, got {sizes}')
     out_dir = Path(out_dir)
-    stamp = dict(
-        version=_VERSION, num_train=num_train, num_val=num_val, seed=seed, image_sizes=sizes
-    )
-    stamp = json.loads(json.dumps(stamp))
+    arguments = dict(num_train=num_train, num_val=num_val, seed=seed, image_sizes=sizes)
+    stamp = json.dumps(dict(version=_VERSION, **arguments))
     if out_dir.exists() and any(out_dir.iterdir()):
         if not (out_dir / STAMP).exists():
             raise FileExistsError(
                 f'{out_dir} is not empty and was not made here; choose another folder'
             )
-        if json.loads((out_dir / STAMP).read_text()) == stamp:
+        if (out_dir / STAMP).read_text() == stamp:
             return out_dir
         raise FileExistsError(f'{out_dir} holds a shapes set of other arguments; delete it first')
 
@@ -72,7 +70,7 @@ def generate_shapes_dataset(
     shutil.rmtree(partial, ignore_errors=True)
     for split, (name, count) in enumerate((('train2017', num_train), ('val2017', num_val))):
         _write_split(partial, name, count, (seed, split), sizes)
-    (partial / STAMP).write_text(json.dumps(stamp))
+    (partial / STAMP).write_text(stamp)
     if out_dir.exists():
         out_dir.rmdir()
     partial.rename(out_dir)
@@ -88,11 +86,11 @@ def _write_split(
     annotations: list[dict[str, Any]] = []
     for index in range(count):
         height, width = sizes[index % len(sizes)]
-        scene = draw_scene(np.random.default_rng([*seed, index]), height, width, index)
+        image, objects = draw_scene(np.random.default_rng([*seed, index]), height, width, index)
         file_name = f'{index + 1:012d}.png'
-        cv2.imwrite(str(root / name / file_name), scene.image[..., ::-1])
+        cv2.imwrite(str(root / name / file_name), image[..., ::-1])
         images.append(dict(id=index + 1, file_name=file_name, height=height, width=width))
-        for annotation in _annotations(scene):
+        for annotation in _annotations(objects):
             annotations.append(dict(id=len(annotations) + 1, image_id=index + 1, **annotation))
     categories = [
         dict(id=i + 1, name=c, supercategory='shape') for i, c in enumerate(SHAPES_CLASSES)
@@ -102,18 +100,15 @@ def _write_split(
     path.write_text(json.dumps(content))
 
 
-def _annotations(scene: Scene) -> list[dict[str, Any]]:
-    """COCO annotations (without ids) of a scene's visible objects."""
+def _annotations(objects: Sequence[ShapeObject]) -> list[dict[str, Any]]:
+    """COCO annotations (without ids) of visible objects."""
     annotations = []
-    for thing in scene.objects:
-        if thing.is_crowd:
-            segmentation: Any = _uncompressed_rle(thing.mask)
-            rle = coco_mask.frPyObjects(segmentation, *thing.mask.shape)
-        else:
-            segmentation = _polygons(thing.mask)
-            if not segmentation:
-                continue
-            rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *thing.mask.shape))
+    for thing in objects:
+        segmentation = (_uncompressed_rle if thing.is_crowd else _polygons)(thing.mask)
+        if not segmentation:
+            continue
+        rles = coco_mask.frPyObjects(segmentation, *thing.mask.shape)
+        rle = rles if thing.is_crowd else coco_mask.merge(rles)
         annotations.append(
             dict(
                 category_id=SHAPES_CLASSES.index(thing.name) + 1,
@@ -136,7 +131,7 @@ def _polygons(mask: np.ndarray) -> list[list[float]]:
 
 def _uncompressed_rle(mask: np.ndarray) -> dict[str, Any]:
     """Column-major run lengths, starting with background, as COCO's crowds have them."""
-    flat = mask.flatten(order='F').astype(np.int8)
-    changes = np.flatnonzero(np.diff(np.concatenate([[0], flat])))
-    counts = np.diff(np.concatenate([[0], changes, [flat.size]])).astype(int)
+    flat = mask.flatten(order='F')
+    changes = np.flatnonzero(np.diff(flat, prepend=False))
+    counts = np.diff(changes, prepend=0, append=flat.size)
     return dict(counts=counts.tolist(), size=list(mask.shape))

@@ -23,15 +23,9 @@ class ShapeObject:
     is_crowd: bool = False
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A picture ``(H, W, 3)`` uint8 RGB and the objects in it."""
-
-    image: np.ndarray
-    objects: tuple[ShapeObject, ...]
-
-
-def draw_scene(rng: np.random.Generator, height: int, width: int, index: int) -> Scene:
+def draw_scene(
+    rng: np.random.Generator, height: int, width: int, index: int
+) -> tuple[np.ndarray, list[ShapeObject]]:
     """Draw a scene, objects later in the list in front of earlier ones.
 
     Args:
@@ -41,7 +35,8 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, index: int) ->
         index (int): Position in the set: every 20th picture is empty, every 10th has a crowd.
 
     Returns:
-        Scene: Objects have disjoint masks.
+        tuple[ndarray, list[ShapeObject]]: The picture, ``(H, W, 3)`` uint8 RGB, and the objects in
+        it, whose masks are disjoint.
     """
     image = _ground(rng, height, width)
     drawn: list[tuple[str, np.ndarray, bool]] = []
@@ -64,7 +59,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, index: int) ->
             hidden |= mask
             image[visible] = _paint(rng, name, visible)
     noise = rng.normal(0, 6, image.shape)
-    return Scene(np.clip(image + noise, 0, 255).astype(np.uint8), tuple(reversed(objects)))
+    return np.clip(image + noise, 0, 255).astype(np.uint8), objects[::-1]
 
 
 def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

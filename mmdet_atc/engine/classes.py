@@ -59,21 +59,22 @@ def follow_classes(cfg: Config, path: str) -> None:
 
 def _classes_of_data(cfg: Config) -> tuple[str, ...] | None:
     """Class names that all data sets of a run share, None where no data set tells."""
-    found = {}
-    for split in ('train', 'val', 'test'):
-        for dataset in data_sets(cfg, split)[:1]:
-            classes = _classes(f'{split}_dataloader.dataset', dataset)
-            if classes is not None:
-                found[f'{split}_dataloader'] = classes
+    found = {
+        f'{split}_dataloader': classes
+        for split in ('train', 'val', 'test')
+        for dataset in data_sets(cfg, split)[:1]
+        if (classes := _classes(f'{split}_dataloader.dataset', dataset)) is not None
+    }
+    if not found:
+        return None
+    first, shared = next(iter(found.items()))
     for loader, classes in found.items():
-        first = next(iter(found))
-        if classes != found[first]:
+        if classes != shared:
             raise ValueError(
-                f'{first} has {len(found[first])} classes ({_listed(found[first])}), {loader} '
-                f"{len(classes)} ({_listed(classes)}): give metainfo['classes'] of one data set "
-                'to all'
+                f'{first} has {len(shared)} classes ({_listed(shared)}), {loader} {len(classes)} '
+                f"({_listed(classes)}): give metainfo['classes'] of one data set to all"
             )
-    return next(iter(found.values()), None)
+    return shared
 
 
 def _classes(name: str, dataset: Any) -> tuple[str, ...] | None:

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -62,15 +62,8 @@ class RunParser(argparse.ArgumentParser):
             help='the first N images of each data set only, evaluated by these alone',
         )
         self.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-        # Older torch.distributed.launch passes the rank as an argument.
-        self.add_argument('--local_rank', '--local-rank', type=int, default=0)
-
-    def parse_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> argparse.Namespace:
-        parsed = super().parse_args(args, namespace)
-        os.environ.setdefault('LOCAL_RANK', str(parsed.local_rank))
-        return parsed
+        # torch.distributed.launch passes it beside the variable of that name, which is read.
+        self.add_argument('--local_rank', '--local-rank', type=int)
 
 
 def positive_int(text: str) -> int:
@@ -116,19 +109,11 @@ def faults_in_one_line(mistakes: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
-        _end('interrupted; a run of training continues with --resume')
-    except CheckpointError as error:
-        _end(str(error))
-    except FAULTS as error:
-        _end(_one_line(error))
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        advice = _advice(str(error)) if isinstance(error, RuntimeError) else None
-        if advice is None and mistakes:
-            advice = _mistake(error)
-        if advice is None:
+    except (KeyboardInterrupt, Exception) as error:
+        message = _message(error, mistakes)
+        if message is None:
             raise
-        _end(advice)
+        _end(message)
 
 
 def _end(message: str) -> NoReturn:
@@ -142,33 +127,27 @@ def _end(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def _mistake(error: Exception) -> str | None:
-    """The line for a mistake in a config or on the command line, None where it is another error."""
+def _message(error: BaseException, mistakes: bool) -> str | None:
+    """What to say of an error, None where it is a mistake in the program."""
     # The text of a KeyError is quoted, line breaks and all.
-    plain = ValueError(*error.args) if isinstance(error, KeyError) else error
-    if isinstance(error, ValueError) or _MISSPELT.search(str(plain)):
-        return _one_line(plain)
-    return None
-
-
-def _advice(message: str) -> str | None:
-    """What to do about a process that died, None where it is another error."""
-    if _WORKER_DIED.match(message):
+    text = str(ValueError(*error.args) if isinstance(error, KeyError) else error)
+    lines = text.strip().splitlines() or [type(error).__name__]
+    first = lines[0]
+    if isinstance(error, KeyboardInterrupt):
+        return 'interrupted; a run of training continues with --resume'
+    if isinstance(error, CheckpointError):
+        return text
+    if isinstance(error, RuntimeError) and _WORKER_DIED.match(text):
         return (
-            f'{message.strip().splitlines()[0]} A process that loads data died: out of memory or '
-            'shared memory? Training continues with --resume, if need be with fewer '
-            '*_dataloader.num_workers'
+            f'{first} A process that loads data died: out of memory or shared memory? Training '
+            'continues with --resume, if need be with fewer *_dataloader.num_workers'
         )
-    if _PEER_DIED.search(message):
+    if isinstance(error, RuntimeError) and _PEER_DIED.search(text):
         return (
             'another process of this run has ended, see its message or, if it has none, whether '
-            f'it was killed; training continues with --resume ({message.strip().splitlines()[0]})'
+            f'it was killed; training continues with --resume ({first})'
         )
-    return None
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    if _FROM_WORKER.match(lines[0]):
-        return _QUALIFIED_NAME.sub('', lines[-1])
-    return lines[0]
+    is_mistake = mistakes and (isinstance(error, ValueError) or _MISSPELT.search(text))
+    if not isinstance(error, FAULTS) and not is_mistake:
+        return None
+    return _QUALIFIED_NAME.sub('', lines[-1]) if _FROM_WORKER.match(first) else first

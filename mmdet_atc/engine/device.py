@@ -7,8 +7,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
-from .launchers import set_torchrun_variables
-
 #: Arguments of AmpOptimWrapper that OptimWrapper does not take.
 _AMP_ARGS = ('loss_scale', 'dtype', 'use_fsdp')
 
@@ -18,7 +16,8 @@ def adapt_to_device(cfg: Config) -> None:
 
     The running statistics of batch norm are averaged over the processes after each epoch.
 
-    Call it before the runner is built, with ``cfg.launcher`` set. MMEngine's ``AmpOptimWrapper``,
+    Call it before the runner is built, with ``cfg.launcher`` and torchrun's environment variables
+    set. MMEngine's ``AmpOptimWrapper``,
     ``nn.SyncBatchNorm`` and nccl refuse to run on a CPU.
 
     Args:
@@ -53,7 +52,6 @@ def _join_processes(cfg: Config) -> None:
     and for the model's wrapper.
     """
     if not torch.distributed.is_initialized():
-        set_torchrun_variables(cfg.launcher)
         torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',

@@ -18,20 +18,18 @@ _STARTED_BY = dict(
 )
 
 
-def world_size(launcher: str) -> int:
-    """Number of processes that a launcher (none, pytorch, slurm, mpi) started."""
-    if launcher not in _VARIABLES:
-        return 1
-    return int(os.environ.get(_VARIABLES[launcher][1], 1))
+def set_torchrun_variables(launcher: str) -> None:
+    """Set torchrun's environment variables from those of the launcher of the command line.
 
+    MMEngine does so too, but selects a CUDA device with it.
 
-def check_launched(launcher: str) -> None:
-    """Check that the launcher named on the command line did start this process.
+    Args:
+        launcher (str): ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
     Raises:
-        ValueError: If one of its environment variables is missing.
+        ValueError: If the launcher did not start this process: one of its variables is missing.
     """
-    if launcher not in _VARIABLES:
+    if launcher == 'none':
         return
     needed = (*_VARIABLES[launcher], _ADDRESS[launcher])
     missing = [name for name in needed if name not in os.environ]
@@ -40,13 +38,6 @@ def check_launched(launcher: str) -> None:
             f'--launcher {launcher} is for processes started by {_STARTED_BY[launcher]}; '
             f'not in the environment: {", ".join(missing)}'
         )
-
-
-def set_torchrun_variables(launcher: str) -> None:
-    """Set torchrun's environment variables from those of another launcher.
-
-    MMEngine does so too, but selects a CUDA device with it.
-    """
     for name, given in zip(_VARIABLES['pytorch'], _VARIABLES[launcher], strict=True):
         os.environ[name] = os.environ[given]
     os.environ.setdefault('MASTER_PORT', '29500')

@@ -28,11 +28,7 @@ class QuietRunner(Runner):
         files = [h.baseFilename for h in logger.handlers if isinstance(h, logging.FileHandler)]
         for handler in logger.handlers:
             if files and not isinstance(handler, logging.FileHandler):
-                handler.addFilter(_is_for_the_screen)
+                handler.addFilter(lambda r: not r.getMessage().startswith(_FOR_THE_FILE))
         if files:
             logger.info(f'Config, hooks and environment are in {files[0]}')
         return logger
-
-
-def _is_for_the_screen(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_FOR_THE_FILE)

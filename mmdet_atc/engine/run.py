@@ -26,7 +26,7 @@ from mmdet_atc.shipped import shipped
 from .classes import follow_classes
 from .data import allow_no_workers, check_evaluated_files, limit_images
 from .device import adapt_to_device
-from .launchers import check_launched, world_size
+from .launchers import set_torchrun_variables
 from .private import values_of
 from .quiet_runner import QuietRunner
 from .total_batch_size import set_total_batch_size
@@ -39,8 +39,6 @@ _OPTIONAL_KEYS = {
     *('find_unused_parameters', 'model_wrapper_cfg'),
     *('runner_type', 'sync_bn', 'total_batch_size', 'tta_model', 'tta_pipeline'),
 }
-#: How much of a key has to be that of another one to be taken for it misspelt.
-_SAME_WORD = 0.9
 
 
 def prepare_training(args: argparse.Namespace) -> Config:
@@ -67,7 +65,7 @@ def prepare_training(args: argparse.Namespace) -> Config:
         cfg.auto_scale_lr.enable = True
     choose_start(cfg, args.resume)
     adapt_to_device(cfg)
-    set_total_batch_size(cfg, world_size(args.launcher))
+    set_total_batch_size(cfg, 1 if args.launcher == 'none' else int(os.environ['WORLD_SIZE']))
     return cfg
 
 
@@ -109,7 +107,7 @@ def build(cfg: Config, predictions: str | None = None) -> Runner:
 
 
 def _config_of(args: argparse.Namespace) -> Config:
-    check_launched(args.launcher)
+    set_torchrun_variables(args.launcher)
     cfg = load_config(args.config, args.cfg_options, args.work_dir)
     cfg.launcher = args.launcher
     if args.limit_images is not None:
@@ -181,28 +179,21 @@ def _check_keys(options: dict[str, Any], cfg: Config, path: str) -> None:
 
     Below the top only a name that is close to one that is there is taken for a mistake.
     """
-    known = _OPTIONAL_KEYS.union(cfg)
+    known: Any = {**dict.fromkeys(_OPTIONAL_KEYS), **values_of(cfg)}
     for key in options:
-        name, *rest = key.split('.')
-        if name not in known:
-            similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-            advice = (
-                f'did you mean {similar[0]!r}?'
-                if similar
-                else 'give the whole name, such as model.backbone.merging.keep_rate'
-            )
-            raise ValueError(f'{path} has no {name!r} (in {key!r}): {advice}')
-        node = cfg.get(name)
-        for part in rest:
+        node, alike = known, 0.8
+        for part in key.split('.'):
             if not isinstance(node, dict):
                 break
-            similar = difflib.get_close_matches(part, node, n=1, cutoff=_SAME_WORD)
-            if part not in node and similar:
-                raise ValueError(
-                    f'{path} has no {part!r} in {key!r}: did you mean {similar[0]!r}? If not, '
-                    'write it into a config file'
+            similar = difflib.get_close_matches(part, node, n=1, cutoff=alike)
+            if part not in node and (similar or node is known):
+                advice = (
+                    f'did you mean {similar[0]!r}? If not, write it into a config file'
+                    if similar
+                    else 'give the whole name, such as model.backbone.merging.keep_rate'
                 )
-            node = node.get(part)
+                raise ValueError(f'{path} has no {part!r} in {key!r}: {advice}')
+            node, alike = node.get(part), 0.9
 
 
 def choose_start(cfg: Config, resume: str | None) -> None:
@@ -224,21 +215,15 @@ def choose_start(cfg: Config, resume: str | None) -> None:
                 level=logging.WARNING,
             )
     if resume is not None:
-        resume = osp.expanduser(resume)
-        cfg.resume, cfg.load_from = True, resume
-        _require_checkpoint(
-            resume,
-            f'resume: no checkpoint at {resume!r}. --resume without a file continues the last '
-            f'whole one in {cfg.work_dir}',
+        cfg.resume = True
+        advice = f'--resume without a file continues the last whole one in {cfg.work_dir}'
+        _load_from(cfg, resume, 'resume: ', advice)
+    elif cfg.get('load_from'):
+        advice = (
+            'Train the dense model first, name another file with --cfg-options load_from=FILE, or '
+            'start from random weights with --cfg-options load_from=None'
         )
-    elif start := cfg.get('load_from'):
-        cfg.load_from = start = osp.expanduser(start)
-        _require_checkpoint(
-            start,
-            f'load_from: no checkpoint at {start!r}. Train the dense model first, name another '
-            'file with --cfg-options load_from=FILE, or start from random weights with '
-            '--cfg-options load_from=None',
-        )
+        _load_from(cfg, cfg.load_from, 'load_from: ', advice)
 
 
 def choose_weights(cfg: Config, checkpoint: str) -> None:
@@ -251,21 +236,19 @@ def choose_weights(cfg: Config, checkpoint: str) -> None:
         FileNotFoundError: If there is no such file.
         CheckpointError: If it is damaged or holds code.
     """
-    checkpoint = osp.expanduser(checkpoint)
-    cfg.resume, cfg.load_from = False, checkpoint
-    _require_checkpoint(
-        checkpoint, f'no checkpoint at {checkpoint!r}: give a file, a URL or hf://ORG/REPO/FILE'
-    )
+    cfg.resume = False
+    _load_from(cfg, checkpoint, '', 'Give a file, a URL or hf://ORG/REPO/FILE')
 
 
-def _require_checkpoint(source: str, message: str) -> None:
-    """Raise unless a file is there and whole; URLs but of the hub are checked when loaded."""
+def _load_from(cfg: Config, source: str, option: str, advice: str) -> None:
+    """Set ``cfg.load_from`` to a whole file; URLs but of the hub are checked when loaded."""
+    cfg.load_from = source = osp.expanduser(source)
     if source.startswith('hf://'):
         download(HubFile.parse(source))
     if '://' in source:
         return
     if not osp.exists(source):
-        raise FileNotFoundError(message)
+        raise FileNotFoundError(f'{option}no checkpoint at {source!r}. {advice}')
     verify_checkpoint(source)
 
 

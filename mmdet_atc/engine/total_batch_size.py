@@ -8,12 +8,10 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-#: Arguments of a by-iteration scheduler that count iterations.
-_ITERATION_ARGS = ('begin', 'end', 'T_max', 'total_steps', 'step_size')
-#: Likewise, lists of them.
-_ITERATION_LISTS = ('milestones', 'periods')
-#: Arguments of a loop, and of a hook, that count iterations in training by iterations.
-_LOOP_ARGS = ('max_iters', 'val_begin', 'val_interval')
+#: Arguments that count iterations: of a by-iteration scheduler,
+_SCHEDULER_ARGS = ('begin', 'end', 'T_max', 'total_steps', 'step_size', 'milestones', 'periods')
+#: of a loop, and of a hook, in training by iterations.
+_LOOP_ARGS = ('max_iters', 'val_begin', 'val_interval', 'dynamic_intervals')
 _HOOK_ARGS = ('interval', 'save_begin')
 #: Where an IterBasedTrainLoop gives none.
 _MMENGINE_VAL_INTERVAL = 1000
@@ -51,7 +49,9 @@ def set_total_batch_size(cfg: Config, world_size: int) -> None:
     cfg.optim_wrapper.accumulative_counts = factor
     for scheduler in _schedulers(cfg.get('param_scheduler')):
         if not scheduler.get('by_epoch', True):
-            _stretch_scheduler(scheduler, factor)
+            _stretch(scheduler, _SCHEDULER_ARGS, factor)
+            if str(scheduler['type']).startswith('Exponential'):  # gamma is per iteration
+                scheduler['gamma'] **= 1 / factor
     _stretch_loop(cfg, factor)
     if factor > 1:
         print_log(
@@ -71,33 +71,25 @@ def _schedulers(given: Any) -> Iterator[Any]:
             yield from _schedulers(part)
 
 
-def _stretch_scheduler(scheduler: Any, factor: int) -> None:
-    for name in _ITERATION_ARGS:
-        if name in scheduler:
-            scheduler[name] *= factor
-    for name in _ITERATION_LISTS:
-        if name in scheduler:
-            scheduler[name] = [step * factor for step in scheduler[name]]
-    if str(scheduler['type']).startswith('Exponential'):  # gamma is per iteration
-        scheduler['gamma'] **= 1 / factor
-
-
 def _stretch_loop(cfg: Config, factor: int) -> None:
     """Lengths of training by iterations, which the recipe counts in optimizer steps."""
     loop: Any = cfg.get('train_cfg') or {}
     if loop.get('type') != 'IterBasedTrainLoop' and loop.get('by_epoch', True):
         return
     loop.setdefault('val_interval', _MMENGINE_VAL_INTERVAL)
-    for name in _LOOP_ARGS:
-        if name in loop:
-            loop[name] *= factor
-    if 'dynamic_intervals' in loop:
-        loop.dynamic_intervals = [
-            (begin * factor, interval * factor) for begin, interval in loop.dynamic_intervals
-        ]
+    _stretch(loop, _LOOP_ARGS, factor)
     checkpoint = cfg.get('default_hooks', {}).get('checkpoint') or {}
-    if checkpoint.get('by_epoch', True):
-        return
-    for name in _HOOK_ARGS:
-        if checkpoint.get(name, -1) > 0:
-            checkpoint[name] *= factor
+    if not checkpoint.get('by_epoch', True):
+        _stretch(checkpoint, _HOOK_ARGS, factor)
+
+
+def _stretch(node: Any, names: tuple[str, ...], factor: int) -> None:
+    for name in names:
+        if name in node:
+            node[name] = _times(node[name], factor)
+
+
+def _times(value: Any, factor: int) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_times(part, factor) for part in value)
+    return value * factor

@@ -10,15 +10,11 @@ _MODEL = dict(
     type='DetTTAModel',
     tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
 )
-_META_KEYS = (
-    *('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    *('flip', 'flip_direction'),
-)
 _MIRRORED = dict(
     type='TestTimeAug',
     transforms=[
         [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)],
-        [dict(type='PackDetInputs', meta_keys=_META_KEYS)],
+        [dict(type='PackDetInputs')],
     ],
 )
 

@@ -8,6 +8,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,12 @@ COLUMNS = (
 )
 #: Case, figure, values of the calls, unit.
 Figure = tuple[str, str, Sequence[float], str]
+
+
+def measured_on(device: torch.device) -> dict[str, Any]:
+    """What figures depend on beside the code: ``device``, ``threads``, ``torch``."""
+    name = torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
+    return dict(device=name, threads=torch.get_num_threads(), torch=torch.__version__)
 
 
 def append_figures(
@@ -37,11 +44,8 @@ def append_figures(
     """
     is_new = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
-    where = (
-        *(datetime.date.today().isoformat(), _commit(), name),
-        *(torch.get_num_threads(), torch.__version__, benchmark),
-    )
+    today = datetime.date.today().isoformat()
+    where = (today, _commit(), *measured_on(device).values(), benchmark)
     with path.open('a', newline='') as file:
         writer = csv.writer(file)
         if is_new:

@@ -1,8 +1,10 @@
-"""Tables of figures as Markdown."""
+"""Tables of figures as Markdown, and the files that they go to."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -25,6 +27,19 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
             raise ValueError(f'{len(head)} columns, but a row of {len(row)} cells: {row}')
         lines.append(_line([_shown(cell) for cell in row]))
     return '\n'.join(lines)
+
+
+def write_results(path: Path, content: dict, text: str) -> None:
+    """Write figures for machines and tables for people.
+
+    Args:
+        path (Path): Without a suffix: ``.json`` and ``.md`` are added, missing folders made.
+        content (dict): Of the JSON file.
+        text (str): Of the Markdown file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix('.json').write_text(json.dumps(content, indent=1))
+    path.with_suffix('.md').write_text(text + '\n')
 
 
 def _line(cells: Sequence[str]) -> str:

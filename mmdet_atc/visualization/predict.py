@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,19 +118,33 @@ def predict_clusters(
         ValueError: If the backbone merges no tokens, or ``merging`` is no merger's config.
     """
     backbone = model.backbone
-    if isinstance(backbone, SViTAdapter) and merging is None:
-        depth = len(backbone.blocks)
-        maps = label_maps(model, batch)
-        blocks = tuple(range(depth - len(maps), depth))
-        return _of_images(batch, maps, blocks, backbone.patch_size, selects=True)
-    if not isinstance(backbone, ATCViTAdapter) or (merging is None and backbone.merger is None):
+    selects = isinstance(backbone, SViTAdapter) and merging is None
+    merges = isinstance(backbone, ATCViTAdapter) and (merging is not None or backbone.merger)
+    if not selects and not merges:
         raise ValueError(
             f'the backbone {type(backbone).__name__} merges no tokens: '
             'choose an atc_* or tome_* config'
         )
-    with merging_by(backbone, merging):
+    with nullcontext() if merging is None else merging_by(backbone, merging):
         maps = label_maps(model, batch)
-    return _of_images(batch, maps, backbone.merge_blocks, backbone.patch_size)
+    depth = len(backbone.blocks)
+    blocks = tuple(range(depth - len(maps), depth)) if selects else backbone.merge_blocks
+    # From BGR, (3, h, w).
+    images = [
+        image.flip(0).permute(1, 2, 0).contiguous().cpu().numpy() for image in batch['inputs']
+    ]
+    return [
+        ImageClusters(image, tuple(stages), blocks, backbone.patch_size, selects)
+        for image, *stages in zip(images, *maps, strict=True)
+    ]
+
+
+def compare_clusters(
+    model: BaseDetector, batch: dict[str, Any], mergings: Mapping[str, dict | None]
+) -> list[dict[str, ImageClusters]]:
+    """:func:`predict_clusters` by several methods: of each image, by the names of ``mergings``."""
+    columns = [predict_clusters(model, batch, merging) for merging in mergings.values()]
+    return [dict(zip(mergings, images, strict=True)) for images in zip(*columns, strict=True)]
 
 
 @torch.no_grad()
@@ -159,32 +173,12 @@ def label_maps(model: BaseDetector, batch: dict[str, Any]) -> list[np.ndarray]:
     return [each.reshape(-1, height, width).cpu().numpy() for each in labels]
 
 
-def _of_images(
-    batch: dict[str, Any],
-    maps: Sequence[np.ndarray],
-    blocks: tuple[int, ...],
-    patch_size: int,
-    selects: bool = False,
-) -> list[ImageClusters]:
-    return [
-        ImageClusters(
-            np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()[..., ::-1]),
-            tuple(stage[index] for stage in maps),
-            blocks,
-            patch_size,
-            selects,
-        )
-        for index, image in enumerate(batch['inputs'])
-    ]
-
-
 @contextmanager
-def merging_by(backbone: ATCViTAdapter, merging: dict | None) -> Iterator[None]:
+def merging_by(backbone: ATCViTAdapter, merging: dict) -> Iterator[None]:
     """The backbone's own merger is back afterwards, also after an error."""
     own = backbone.merger, backbone.plan, backbone.padding_aware
     try:
-        if merging is not None:
-            backbone.set_merging(merging)
+        backbone.set_merging(merging)
         yield
     finally:
         backbone.merger, backbone.plan, backbone.padding_aware = own

@@ -105,19 +105,3 @@ def test_another_number_of_classes_is_named(states):
             rows = dict(fc_cls=21, fc_reg=80, conv_logits=20)[name.split('.')[1]]
             given[key] = torch.zeros(rows, *wanted[key].shape[1:], device='meta')
     assert 'the file knows 20 classes, the config 80' in explained(given, wanted)[-1]
-
-
-def test_old_files_without_counters_of_batch_norm_fit(states):
-    wanted = states('vit_adapter_t_global_3x')
-    given = {k: v for k, v in wanted.items() if not k.endswith('num_batches_tracked')}
-    assert len(given) < len(wanted)
-    assert not difference(given, wanted)
-
-
-def test_all_of_a_file_fits_or_none_is_given():
-    model = torch.nn.Linear(2, 2)
-    file = dict(state_dict={'weight': torch.ones(2, 2), 'bias': torch.ones(2)})
-    assert fitted(file, model.state_dict(), 'a.pth').keys() == {'weight', 'bias'}
-    del file['state_dict']['bias']
-    with pytest.raises(CheckpointError, match=r'a\.pth does not fit the model:\n  missing: bias'):
-        fitted(file, model.state_dict(), 'a.pth')

@@ -11,7 +11,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch.utils.data import TensorDataset
 
-from mmdet_atc.checkpoints import install
+from mmdet_atc.checkpoints import CheckpointError, install
 from mmdet_atc.classification.checkpoints import load_classifier
 from mmdet_atc.classification.evaluation import evaluate
 from mmdet_atc.classification.training import Recipe, Trainer
@@ -114,6 +114,46 @@ def test_learning_rate_rises_and_falls(tmp_path):
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(ValueError, match='batch_size 64 x accumulate 2'):
         trainer(Recipe(**{**vars(QUICK), 'batch_size': 64}))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(epochs=0), 'epochs must be at least 1, got 0'),
+        (dict(accumulate=0), 'accumulate must be at least 1, got 0'),
+        (dict(batch_size=7, mixup=0.8), 'batch_size must be even with mixup or cutmix, got 7'),
+    ],
+)
+def test_recipes_that_cannot_be_trained_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(Recipe(**{**vars(QUICK), **change}))
+
+
+def test_validation_of_other_classes_is_refused():
+    train_data, val_data = data(), data()
+    train_data.classes, val_data.classes = ['ant', 'bee', 'cat'], ['ant', 'cat']
+    with pytest.raises(ValueError, match=r"in one of them alone are \['bee'\]"):
+        Trainer(model(), train_data, val_data, 3, QUICK, workers=0)
+
+
+def test_another_file_is_not_resumed(tmp_path):
+    path, one = tmp_path / 'last.pth', trainer(Recipe(**{**vars(QUICK), 'ema': 0}))
+    torch.save(dict(model=one.model.state_dict()), path)
+    with pytest.raises(CheckpointError, match=r"lacks \['best', 'epoch', 'optimizer', 'scaler'\]"):
+        one.resume(path)
+    next(one.run(tmp_path, argparse.Namespace()))
+    with pytest.raises(CheckpointError, match='model_ema'):
+        trainer().resume(path)
+    one.model.head = torch.nn.Linear(32, 3)
+    with pytest.raises(CheckpointError, match='does not fit the model'):
+        one.resume(path)
+
+
+def test_a_kill_between_the_two_files_loses_nothing(tmp_path, monkeypatch):
+    one, written = trainer(), []
+    monkeypatch.setattr(one, '_save', lambda path, args: written.append(path.name))
+    next(one.run(tmp_path, argparse.Namespace()))
+    assert written == ['best.pth', 'last.pth']
 
 
 def test_evaluation_counts_and_times():

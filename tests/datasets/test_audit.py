@@ -7,7 +7,7 @@ import json
 import logging
 
 import pytest
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, METRICS
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
@@ -237,6 +237,7 @@ def test_what_is_neither_number_nor_name_is_named(make, kind, key, value, messag
     ('kind', 'key', 'name'),
     [
         ('images', 'id', 'image number 3'),
+        ('images', 'height', 'image 3'),
         ('categories', 'id', 'category number 2'),
         ('annotations', 'image_id', 'annotation 7'),
         ('annotations', 'category_id', 'annotation 7'),
@@ -248,6 +249,34 @@ def test_what_is_missing_is_named(make, kind, key, name):
     del file[kind][-1][key]
     with pytest.raises(DataError, match=f"a.json: {name} has no '{key}'"):
         make(file)
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('[]', 'annotation file format'),
+        ('{"annotations": []}', "no 'images'"),
+        ('{"images": [1]}', 'int'),
+    ],
+)
+def test_other_files_are_named_whoever_reads_them(make, tmp_path, text, reason):
+    make(content())
+    path = tmp_path / 'a.json'
+    path.write_text(text)
+    for config in (
+        dict(type='CheckedCocoDataset', metainfo=dict(classes=CLASSES), pipeline=[]),
+        dict(type='CheckedCocoMetric'),
+    ):
+        registry = METRICS if 'Metric' in config['type'] else DATASETS
+        with pytest.raises(DataError, match=rf'a\.json.* is no COCO annotation file: .*{reason}'):
+            registry.build(dict(config, ann_file=str(path)))
+
+
+def test_annotations_of_images_that_are_not_there_may_be_anything(make, log):
+    file = content()
+    file['annotations'][0].update(image_id=77, bbox=['x'], segmentation='mask')
+    make(file)
+    assert 'image_id of no image, for example annotation 2' in text(log)
 
 
 def strings(file: dict) -> None:

@@ -33,6 +33,14 @@ def annotation(**changes) -> dict:
     }  # fmt: skip
 
 
+def add(folder, **entries: dict) -> None:
+    """Append to the lists of ``a.json``."""
+    content = json.loads((folder / 'a.json').read_text())
+    for name, entry in entries.items():
+        content[name].append(entry)
+    (folder / 'a.json').write_text(json.dumps(content))
+
+
 @pytest.fixture
 def make(tmp_path):
     """Build a data set of one image, 32 high and 48 wide unless told otherwise."""
@@ -235,14 +243,13 @@ def test_evaluation_ignores_what_training_ignores(make, tmp_path, mask):
     ('classes', 'message'),
     [
         (('thing', 'other'), "no category 'other', which the classes name; it has thing, third"),
+        (('other',), "no category 'other'"),
         (('third', 'thing'), r"write metainfo\['classes'\] as \('thing', 'third'\)"),
     ],
 )
 def test_classes_are_categories_in_the_order_of_the_file(make, tmp_path, classes, message):
     dataset = make()
-    content = json.loads((tmp_path / 'a.json').read_text())
-    content['categories'].append(dict(id=2, name='third'))
-    (tmp_path / 'a.json').write_text(json.dumps(content))
+    add(tmp_path, categories=dict(id=2, name='third'))
     with pytest.raises(DataError, match=rf'a\.json: .*{message}'):
         type(dataset)(
             ann_file=str(tmp_path / 'a.json'), metainfo=dict(classes=classes), pipeline=[]
@@ -252,9 +259,7 @@ def test_classes_are_categories_in_the_order_of_the_file(make, tmp_path, classes
 @pytest.mark.parametrize('classes', [('other', 'thing'), ('thing', 'fourth')])
 def test_an_evaluator_of_other_classes_is_refused_before_the_first_image(make, tmp_path, classes):
     make()
-    content = json.loads((tmp_path / 'a.json').read_text())
-    content['categories'].append(dict(id=2, name='other'))
-    (tmp_path / 'a.json').write_text(json.dumps(content))
+    add(tmp_path, categories=dict(id=2, name='other'))
     metric = METRICS.build(dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json')))
     with pytest.raises(DataError, match=r'a\.json, which the evaluator reads: '):
         metric.dataset_meta = dict(classes=classes)
@@ -262,10 +267,8 @@ def test_an_evaluator_of_other_classes_is_refused_before_the_first_image(make, t
 
 def test_objects_of_images_that_were_not_run_are_not_missed(make, tmp_path):
     make()
-    content = json.loads((tmp_path / 'a.json').read_text())
-    content['images'].append({**content['images'][0], 'id': 4})
-    content['annotations'].append(annotation(id=9, image_id=4))
-    (tmp_path / 'a.json').write_text(json.dumps(content))
+    image = dict(id=4, file_name='b.png', height=32, width=48)
+    add(tmp_path, images=image, annotations=annotation(id=9, image_id=4))
     found = {3: ([[4, 4, 20, 20]], [0])}
     for images, ap in ((found, 1), ({**found, 4: ([], [])}, 0.505)):
         figures = evaluated(tmp_path / 'a.json', images, (32, 48), ('thing',))
@@ -274,11 +277,9 @@ def test_objects_of_images_that_were_not_run_are_not_missed(make, tmp_path):
 
 def test_categories_may_be_sorted_as_in_mmdetection(make, tmp_path):
     make()
-    content = json.loads((tmp_path / 'a.json').read_text())
-    content['categories'].insert(0, dict(id=2, name='other'))
-    (tmp_path / 'a.json').write_text(json.dumps(content))
+    add(tmp_path, categories=dict(id=0, name='other'))
     config = dict(type='CheckedCocoMetric', ann_file=str(tmp_path / 'a.json'))
     metric = METRICS.build(dict(config, sort_categories=True))
-    metric.dataset_meta = dict(classes=('thing', 'other'))
+    metric.dataset_meta = dict(classes=('other', 'thing'))
     with pytest.raises(DataError, match='another order'):
-        METRICS.build(config).dataset_meta = dict(classes=('thing', 'other'))
+        METRICS.build(config).dataset_meta = dict(classes=('other', 'thing'))

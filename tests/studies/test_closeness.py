@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
 from mmdet_atc.integrations.timm import apply_merging
@@ -51,3 +53,20 @@ def test_the_mean_is_over_patches():
 def test_random_clusters_are_never_empty():
     labels = build_merger(COMPARED['random']).assign(torch.randn(3, 20, 4), 7)
     assert all(len(row.unique()) == 7 for row in labels)
+
+
+@pytest.mark.parametrize(
+    ('name', 'weights', 'message'),
+    [
+        ('test_vitt', None, 'model test_vitt: Unknown model'),
+        ('test_resnet', None, 'model test_resnet: .* unexpected keyword'),
+        ('test_vit', 'missing.pth', 'no weights at .*missing.pth'),
+        ('test_vit', 'other.pth', 'other.pth does not fit test_vit'),
+    ],
+)
+def test_models_and_weights_that_are_none(tmp_path, run_tool, name, weights, message):
+    Image.new('RGB', (64, 64)).save(tmp_path / 'a.png')
+    torch.save(vit().state_dict(), tmp_path / 'other.pth')
+    options = ('--weights', tmp_path / weights) if weights else ()
+    with pytest.raises(SystemExit, match=f'^error: .*{message}'):
+        run_tool('tools/analysis_tools/feature_closeness.py', tmp_path, name, *options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -9,36 +10,58 @@ import pytest
 import torch
 from PIL import Image
 
-from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
+from mmdet_atc.studies.grids import paper_value, run_grid, with_paper
+
+
+def table_of(folder, settings, names, run, say=print) -> str:
+    """A grid of one row."""
+    columns = {name: name for name in names}
+    row = {'ours': 'ours'}
+    return run_grid(folder, settings, row, columns, lambda _, name: name, run, ['value'], say=say)
 
 
 def test_cells_with_a_file_are_not_run_again(tmp_path):
     ran, said = [], []
 
-    def run(cell):
+    def run(row, cell):
         ran.append(cell)
         if cell == 'b':
             raise OSError('no weights')
-        return dict(value=cell)
+        return dict(value=7)
 
-    assert run_cells(tmp_path, {}, ['a', 'b'], run, said.append) == dict(a=dict(value='a'))
+    table = table_of(tmp_path, {}, ['a', 'b'], run, said.append)
+    assert table.splitlines()[2] == '| ours | 7.0 | - |'
     assert 'b: left out: no weights' in said[1]
-    run_cells(tmp_path, {}, ['a', 'b', 'c'], run, said.append)
+    table_of(tmp_path, {}, ['a', 'b', 'c'], run, said.append)
     assert ran == ['a', 'b', 'b', 'c']
 
 
 def test_cells_of_other_settings_are_not_taken(tmp_path):
-    run_cells(tmp_path, dict(limit=10), ['a'], lambda cell: dict(value=1), print)
+    table_of(tmp_path, dict(limit=10), ['a'], lambda *cell: dict(value=1))
     with pytest.raises(ValueError, match='begun with other settings'):
-        run_cells(tmp_path, dict(limit=None), ['a'], lambda cell: dict(value=2), print)
-    found = run_cells(tmp_path, dict(limit=10), ['a'], lambda cell: dict(value=3), print)
-    assert found == dict(a=dict(value=1))
+        table_of(tmp_path, dict(limit=None), ['a'], lambda *cell: dict(value=2))
+    table = table_of(tmp_path, dict(limit=10), ['a'], lambda *cell: dict(value=3))
+    assert table.splitlines()[2] == '| ours | 1.0 |'
 
 
 def test_a_misspelt_row_of_table1_is_refused(tmp_path, run_tool, capsys):
     with pytest.raises(SystemExit):
         run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path, '--regimes', 'tuned')
     assert "invalid choice: 'tuned'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (('--sizes', 'tiny'), '--sizes of the mae study are base, large, huge'),
+        (('--study', 'deit', '--sizes', 'huge'), '--sizes of the deit study are tiny, small, base'),
+        (('--study', 'deit', '--methods', 'tome'), '--methods of the deit study are single,'),
+    ],
+)
+def test_a_table_without_a_cell_is_refused(tmp_path, run_tool, capsys, words, message):
+    with pytest.raises(SystemExit):
+        run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path, *words)
+    assert message in capsys.readouterr().err
 
 
 def test_papers_values():
@@ -70,6 +93,27 @@ def test_a_folder_of_other_settings_is_told_in_one_line(tmp_path, run_tool):
     (tmp_path / 'settings.txt').write_text('{}')
     with pytest.raises(SystemExit, match=r'^error: .* begun with other settings'):
         run_tool('tools/reproduce_table1.py', 'any', '--out-dir', tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (('--keep-rates', '1.5'), r'--keep-rates must be in \(0, 1\], got 1.5'),
+        (('--references', 'empty'), 'no images in empty'),
+    ],
+)
+def test_table2_refuses_before_it_makes_images(
+    tmp_path, run_tool, monkeypatch, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, 'cleanfid', ModuleType('cleanfid'))
+    sys.modules['cleanfid'].fid = None
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'classes.txt').write_text('tench\n')
+    with pytest.raises(SystemExit) as exit:
+        run_tool('tools/reproduce_table2.py', *words, '--classes', 'classes.txt', '--out-dir', 'o')
+    assert re.search(message, f'{exit.value} {capsys.readouterr().err}')
+    assert not (tmp_path / 'o').exists()
 
 
 def test_table2_makes_each_image_once(tmp_path, run_tool, monkeypatch):

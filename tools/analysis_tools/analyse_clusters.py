@@ -10,7 +10,6 @@ the first config's test set. A config may be followed by values that override it
 import mmdet_atc  # noqa: F401  # isort: skip; says at once that it loads
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -19,12 +18,7 @@ from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
-from mmdet_atc.engine import (
-    Variant,
-    faults_in_one_line,
-    positive_int,
-    usable_device,
-)
+from mmdet_atc.engine import Variant, faults_in_one_line, positive_int, usable_device
 from mmdet_atc.studies.agreement import (
     agreement_table,
     analyse,
@@ -35,6 +29,7 @@ from mmdet_atc.studies.agreement import (
     size_table,
     survival_table,
 )
+from mmdet_atc.studies.tables import write_results
 
 NOTE = (
     '{count} images of {ann_file}{random}. Agreement is the mean over images in per cent, in '
@@ -94,10 +89,7 @@ def main() -> None:
     tables = [agreement_table(analyses), survival_table(analyses), size_table(analyses)]
     text = '\n\n'.join([note, *tables])
     source = dict(annotations=dataset.ann_file, images=len(indices), checkpoints=args.checkpoints)
-    (args.out_dir / 'clusters.json').write_text(
-        json.dumps(dict(source=source, rows=as_json(analyses)), indent=1)
-    )
-    (args.out_dir / 'clusters.md').write_text(text + '\n')
+    write_results(args.out_dir / 'clusters', dict(source=source, rows=as_json(analyses)), text)
     plot_agreement(analyses, args.out_dir / 'agreement.png')
     plot_sizes(analyses, args.out_dir / 'sizes.png')
     plot_survival(analyses, args.out_dir / 'survival.png')

@@ -16,26 +16,19 @@ import mmdet_atc  # noqa: F401  # isort: skip; says at once that it loads
 
 import argparse
 import dataclasses
-import json
-import platform
 import sys
 from pathlib import Path
 
 import torch
 from mmengine.logging import MMLogger
-from mmengine.utils import ProgressBar
 
-from mmdet_atc.engine import (
-    Variant,
-    faults_in_one_line,
-    positive_int,
-    usable_device,
-)
-from mmdet_atc.studies.figures import append_figures
+from mmdet_atc.engine import Variant, faults_in_one_line, positive_int, usable_device
+from mmdet_atc.studies.figures import append_figures, measured_on
 from mmdet_atc.studies.speed import backbones, backbones_report
 from mmdet_atc.studies.speed.inputs import annotated_batch, default_batch_sizes
-from mmdet_atc.studies.speed.measure import AMP, KINDS, Comparison
+from mmdet_atc.studies.speed.measure import AMP, KINDS, compare
 from mmdet_atc.studies.speed.report import figures, plot, speed_table, stage_table
+from mmdet_atc.studies.tables import write_results
 
 RANDOM = 'random weights: keys are noise, which takes many times as long to cluster'
 
@@ -130,31 +123,16 @@ def compare_detectors(args: argparse.Namespace) -> None:
         for variant, checkpoint in zip(variants, checkpoints, strict=True)
     }
     compiled = [variant.name for variant in variants if variant.is_compiled]
-    optim_wrappers = {
-        variant.name: variant.cfg.optim_wrapper
-        for variant in variants
-        if 'optim_wrapper' in variant.cfg
-    }
-    comparison = Comparison(models, device, args.amp, compiled, optim_wrappers)
+    optimizers = {v.name: v.cfg.optim_wrapper for v in variants if 'optim_wrapper' in v.cfg}
     # Building an optimizer logs a line per parameter, across the progress bar.
     MMLogger.get_current_instance().setLevel('WARNING')
-    calls = comparison.num_calls(len(batches), args.repeats, args.measure)
-    progress = ProgressBar(calls, file=sys.stderr)
-    rows = comparison.measure(batches, args.repeats, args.measure, progress.update)
-
-    machine = dict(
-        device=torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine(),
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-        amp=args.amp,
-        shape=list(args.shape),
+    rows = compare(
+        models, batches, args.measure, args.repeats, device, args.amp, compiled, optimizers
     )
+    machine = dict(measured_on(device), amp=args.amp, shape=list(args.shape))
     tables = f'{speed_table(rows)}\n\n{stage_table(rows)}'
     records = [dataclasses.asdict(row) for row in rows]
-    (args.out_dir / 'benchmark.json').write_text(
-        json.dumps(dict(machine=machine, rows=records), indent=1)
-    )
-    (args.out_dir / 'benchmark.md').write_text(tables + '\n')
+    write_results(args.out_dir / 'benchmark', dict(machine=machine, rows=records), tables)
     plot(rows, args.out_dir / 'benchmark.png')
     if args.figures:
         append_figures(args.figures, 'benchmark', figures(rows, args.amp, args.shape), device)

@@ -2,21 +2,15 @@
 """Time clustering and its peers side by side: ``benchmark_clustering.py --help``."""
 
 import argparse
-import json
 import platform
 from pathlib import Path
 
-import torch
-
 from mmdet_atc.clustering.api import LINKAGES
-from mmdet_atc.engine import (
-    faults_in_one_line,
-    positive_int,
-    usable_device,
-)
-from mmdet_atc.studies.figures import append_figures
+from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
+from mmdet_atc.studies.figures import append_figures, measured_on
 from mmdet_atc.studies.speed.clustering import GRIDS, METHODS, measure
 from mmdet_atc.studies.speed.clustering_report import as_table, figures, growth_table, plot
+from mmdet_atc.studies.tables import write_results
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,18 +54,11 @@ def main() -> None:
         args.device,
         args.repeats,
     )
-    on_cuda = args.device.type == 'cuda'
-    machine = dict(
-        processor=platform.processor(),
-        device=torch.cuda.get_device_name() if on_cuda else 'cpu',
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-    )
-    (args.out_dir / 'times.json').write_text(json.dumps(dict(machine=machine, rows=rows), indent=1))
+    machine = dict(processor=platform.processor(), **measured_on(args.device))
     tables = as_table(rows)
     if len(set(args.sizes)) > 1:
         tables += '\n\n' + growth_table(rows)
-    (args.out_dir / 'times.md').write_text(tables + '\n')
+    write_results(args.out_dir / 'times', dict(machine=machine, rows=rows), tables)
     plot(rows, args.out_dir / 'times.png')
     if args.figures:
         append_figures(args.figures, 'benchmark_clustering', figures(rows), args.device)

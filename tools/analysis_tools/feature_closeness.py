@@ -10,17 +10,18 @@ closeness.json, closeness.md and closeness.png.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
-import timm
 from PIL import Image
 from timm.data import resolve_model_data_config
 from timm.models import load_checkpoint
 from torchvision.transforms import functional as T
 
+from mmdet_atc.classification.methods import build_vit
 from mmdet_atc.engine import faults_in_one_line, positive_int
 from mmdet_atc.studies.closeness import COMPARED, closeness, closeness_table, plot_closeness
+from mmdet_atc.studies.tables import write_results
+from mmdet_atc.visualization import find_images
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,16 +42,17 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    paths = sorted(
-        p for p in args.images.iterdir() if p.suffix.lower() in ('.jpg', '.jpeg', '.png')
-    )
-    if not paths:
-        raise ValueError(f'no images in {args.images}')
-    model = timm.create_model(
+    paths = find_images([str(args.images)])
+    if args.weights and not Path(args.weights).is_file():
+        raise ValueError(f'no weights at {args.weights}')
+    model = build_vit(
         args.model, pretrained=args.weights is None, dynamic_img_size=True, num_classes=0
     ).eval()
     if args.weights:
-        load_checkpoint(model, args.weights)
+        try:
+            load_checkpoint(model, args.weights)
+        except RuntimeError as error:
+            raise ValueError(f'{args.weights} does not fit {args.model}') from error
     data = resolve_model_data_config(model)
     side = model.patch_embed.patch_size[0]
     size = (args.grid[0] * side, args.grid[1] * side)
@@ -70,14 +72,12 @@ def main() -> None:
     ):
         rows.append(row)
         print(f'{row.method:10} r={row.keep_rate:<5} {row.mean:.4f}', flush=True)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
     records = [dataclasses.asdict(row) for row in rows]
-    content = json.dumps(dict(settings=settings, rows=records), indent=1)
-    (args.out_dir / 'closeness.json').write_text(content)
-    (args.out_dir / 'closeness.md').write_text(closeness_table(rows) + '\n')
+    table = closeness_table(rows)
+    write_results(args.out_dir / 'closeness', dict(settings=settings, rows=records), table)
     plot_closeness(rows, args.out_dir / 'closeness.png')
-    print(closeness_table(rows))
+    print(table)
 
 
 if __name__ == '__main__':

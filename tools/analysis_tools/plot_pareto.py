@@ -9,7 +9,6 @@ pareto.json, pareto.md and pareto.png.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 from mmdet_atc.engine import faults_in_one_line
@@ -22,6 +21,7 @@ from mmdet_atc.studies.pareto import (
     read_cells,
 )
 from mmdet_atc.studies.speed.measure import KINDS
+from mmdet_atc.studies.tables import write_results
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,13 +44,11 @@ def main() -> None:
     found = points(read_cells(args.sweep), speeds)
     speed = 'evaluation' if speeds is None else f'{args.measure}, {args.benchmark.name}'
     out_dir = args.out_dir or args.sweep
-    out_dir.mkdir(parents=True, exist_ok=True)
     text = pareto_table(found)
     fronts = {ap: [p.cell.name for p in pareto_front(found, ap)] for ap in ('box_ap', 'mask_ap')}
     records = [dict(name=point.cell.name, **dataclasses.asdict(point)) for point in found]
     content = dict(speed=speed, points=records, fronts=fronts)
-    (out_dir / 'pareto.json').write_text(json.dumps(content, indent=1))
-    (out_dir / 'pareto.md').write_text(text + '\n')
+    write_results(out_dir / 'pareto', content, text)
     plot_pareto(found, out_dir / 'pareto.png', speed)
     print(text)
 

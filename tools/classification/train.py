@@ -10,24 +10,28 @@ Writes last.pth, best.pth and log.jsonl; ``--resume`` goes on from last.pth.
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
-import timm
 import torch
-from timm.data import resolve_model_data_config
 from timm.utils import init_distributed_device
 
 from mmdet_atc.checkpoints import install
 from mmdet_atc.classification.checkpoints import load_classifier
-from mmdet_atc.classification.datasets import MULTI_LABEL, build_dataset, build_transform
-from mmdet_atc.classification.methods import add_model_options, merge_as_asked
+from mmdet_atc.classification.datasets import MULTI_LABEL, build_dataset
+from mmdet_atc.classification.methods import (
+    add_model_options,
+    build_model,
+    merge_as_asked,
+    transform_of,
+)
 from mmdet_atc.classification.training import Recipe, Trainer
+from mmdet_atc.engine import faults_in_one_line
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add_model_options(parser)
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--checkpoint', help="start; default: timm's pretrained weights")
     parser.add_argument('--scratch', action='store_true', help='start from random weights')
     parser.add_argument('--drop-path', type=float, default=0.1)
@@ -48,8 +52,6 @@ def main() -> None:
     device = init_distributed_device(args)
     try:
         run(args, device)
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f'error: {error}')
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -59,25 +61,21 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
     """Train as asked."""
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
     torch.manual_seed(recipe.seed)
-    options = {k: v for k in ('img_size', 'global_pool') if (v := getattr(args, k)) is not None}
     train_data, val_data = (
         build_dataset(args.dataset, args.root, split) for split in ('train', 'val')
     )
-    model = timm.create_model(
-        args.model,
+    model = build_model(
+        args,
         pretrained=args.checkpoint is None and not args.scratch,
         num_classes=train_data.num_classes,
         drop_path_rate=args.drop_path,
-        **options,
     )
     if args.checkpoint:
         load_classifier(model, args.checkpoint, new_head=True)
     model.to(device)
     what = merge_as_asked(model, args)
-    config = resolve_model_data_config(model)
-    size, mean, std = config['input_size'][-1], config['mean'], config['std']
     for data, training in ((train_data, True), (val_data, False)):
-        data.transform = build_transform(args.dataset, size, training, mean, std)
+        data.transform = transform_of(model, args, training)
     args.out_dir.mkdir(parents=True, exist_ok=True)
     main_process = args.rank == 0
     kept = argparse.Namespace(
@@ -102,4 +100,5 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line(mistakes=True):
+        main()

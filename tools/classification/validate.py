@@ -15,20 +15,25 @@ Without ``--checkpoint`` the model has timm's pretrained weights.
 
 import argparse
 import json
-import sys
 from pathlib import Path
+
+import torch
 
 from mmdet_atc.checkpoints import install
 from mmdet_atc.classification.methods import add_model_options
 from mmdet_atc.classification.validation import validate
+from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add_model_options(parser)
+    parser.add_argument(
+        '--device', type=usable_device, default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     parser.add_argument('--checkpoint', help='local file, URL or hf://ORG/REPO/FILE')
-    parser.add_argument('--batch-size', type=int, default=128)
-    parser.add_argument('--limit', type=int, help='number of images; default: all')
+    parser.add_argument('--batch-size', type=positive_int, default=128)
+    parser.add_argument('--limit', type=positive_int, help='number of images; default: all')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument('--out', type=Path, help='JSON file of the results')
     return parser.parse_args()
@@ -37,16 +42,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     install()
-    try:
-        if args.out:
-            args.out.parent.mkdir(parents=True, exist_ok=True)  # fails before anything runs
-        result = validate(args)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)  # fails before anything runs
+    result = validate(args)
     print(json.dumps(result))
     if args.out:
         args.out.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line(mistakes=True):
+        main()

@@ -65,11 +65,8 @@ class _PutOff:
         self._backend = backend
         self._outdated = outdated
 
-    def remove(self, path: str) -> None:
-        self._outdated.append((self._backend.remove, path))
-
-    def rmtree(self, path: str) -> None:
-        self._outdated.append((self._backend.rmtree, path))
-
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
+        attribute = getattr(self._backend, name)
+        if name in ('remove', 'rmtree'):
+            return lambda path: self._outdated.append((attribute, path))
+        return attribute

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS, HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
-from .orphans import end_with_parent
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @HOOKS.register_module()
@@ -58,9 +61,17 @@ def seed_worker(worker_id: int) -> None:
     """Seed a data loader worker's generators from torch's seed, which differs by worker.
 
     Torch draws that seed from the main process when the worker starts, that is after
-    :class:`EpochSeedHook`. The worker ends with the main process.
+    :class:`EpochSeedHook`. The worker ends soon after the main process has, however that came
+    about: torch's workers look after it too, but wait for ever to hand over the samples they have
+    already made, if these fill the pipe.
     """
-    end_with_parent()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
     np.random.seed(seed)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    os._exit(1)

@@ -42,7 +42,9 @@ class FiniteCheckHook(Hook):
         self._image_names: Sequence[str] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        self._watch(runner)
+        backbone = getattr(unwrapped(runner), 'backbone', None)
+        if self._handle is None and isinstance(backbone, ViTAdapter):
+            self._handle = backbone.register_forward_hook(self._check, always_call=True)
 
     before_val = before_test = before_train
 
@@ -54,19 +56,14 @@ class FiniteCheckHook(Hook):
     after_test = after_train
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        self._start(runner, data_batch, self.every_n_train_iters(runner, self.interval))
+        self._start(data_batch, self.every_n_train_iters(runner, self.interval))
 
     def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        self._start(runner, data_batch, True)
+        self._start(data_batch, True)
 
     before_test_iter = before_val_iter
 
-    def _watch(self, runner: Runner) -> None:
-        backbone = _backbone(runner)
-        if self._handle is None and isinstance(backbone, ViTAdapter):
-            self._handle = backbone.register_forward_hook(self._check, always_call=True)
-
-    def _start(self, runner: Runner, data_batch: Any, checking: bool) -> None:
+    def _start(self, data_batch: Any, checking: bool) -> None:
         self._checking = checking
         if self._handle is None or not isinstance(data_batch, dict):
             return
@@ -88,7 +85,3 @@ class FiniteCheckHook(Hook):
             refused.args = found.args
         elif found:
             raise found
-
-
-def _backbone(runner: Runner) -> Any:
-    return getattr(unwrapped(runner), 'backbone', None)

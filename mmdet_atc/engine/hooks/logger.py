@@ -5,7 +5,6 @@ from __future__ import annotations
 from mmengine.dist import master_only
 from mmengine.hooks import LoggerHook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
 
 
 @HOOKS.register_module()
@@ -17,6 +16,4 @@ class MainProcessLoggerHook(LoggerHook):
     file is no JSON any more. Arguments are those of ``LoggerHook``.
     """
 
-    @master_only
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        super().after_test_epoch(runner, metrics)
+    after_test_epoch = master_only(LoggerHook.after_test_epoch)

@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.io import decode_jpeg, read_file
+from torchvision.transforms import functional as transforms
 
 from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.backbones.blocks_of_pass import BlocksOfPass
@@ -26,6 +29,7 @@ from .launches import Launches, kernels_started
 from .memory import PeakMemory
 from .stages import StageTimes
 from .timing import as_graph, interleaved_times
+from .training import trained
 
 #: What is compared, the dense model first: arguments of a merger.
 METHODS: dict[str, dict | None] = {
@@ -146,20 +150,15 @@ class Study:
         for name, model in self.models.items():
             if distributed and name != 'dense':
                 continue
-            saved = {key: value.clone() for key, value in model.state_dict().items()}
             device = self.images.device
-            try:
+            with trained(model):
                 step = self._step(model, precision, batch, distributed)
                 if captured:
                     step = as_graph(step)
                 with PeakMemory(device) as memory:
-                    times = interleaved_times({name: step}, self.repeats, device, warm_up=3)
+                    (times,) = interleaved_times({'': step}, self.repeats, device, 3).values()
                 del step
-            finally:
-                model.zero_grad(set_to_none=True)
-                model.load_state_dict(saved)
-                model.eval()
-            self._add(name, setting, 'ms a step', 1e3 * statistics.median(times[name]))
+            self._add(name, setting, 'ms a step', 1e3 * statistics.median(times))
             if not captured:
                 self._add(name, setting, 'peak MiB', memory.mebibytes or 0)
 
@@ -167,12 +166,9 @@ class Study:
         """One call with scikit-learn inside, image by image on the host, as the authors do it."""
         merger = self.models['average r=0.5'].merger
         assert isinstance(merger, AgglomerativeMerging)
-        backend, merger.backend = merger.backend, 'sklearn'
-        try:
-            call = self._call('average r=0.5', precision, batch)
+        call = self._call('average r=0.5', precision, batch)
+        with mock.patch.object(merger, 'backend', 'sklearn'):
             (seconds,) = interleaved_times({'': call}, 1, self.images.device, warm_up=0)['']
-        finally:
-            merger.backend = backend
         setting = f'{precision}, batch {batch}, scikit-learn inside'
         self._add('average r=0.5', setting, 'ms an image', 1e3 * seconds / batch)
 
@@ -217,7 +213,6 @@ class Study:
         self, model: nn.Module, precision: str, batch: int, distributed: bool
     ) -> Callable[[], None]:
         images, device = self.images[:batch], self.images.device
-        model.train()
         if distributed:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
             model = nn.parallel.DistributedDataParallel(model, device_ids=[device.index or 0])
@@ -285,17 +280,10 @@ def images_of(folder: Path | None, height: int, width: int) -> Tensor:
     if folder is None:
         images = 255 * torch.rand(8, 3, height, width, generator=torch.Generator().manual_seed(0))
     else:
-        from torchvision.io import decode_jpeg, read_file
-
         files = sorted(folder.glob('*.jpg'))[:8]
         if len(files) < 8:
             raise ValueError(f'{folder}: eight .jpg files are wanted, found {len(files)}')
-        decoded = [decode_jpeg(read_file(str(file)))[None].float() for file in files]
-        images = torch.cat(
-            [
-                F.interpolate(image, (height, width), mode='bilinear', antialias=True)
-                for image in decoded
-            ]
-        )
-    mean, std = (torch.tensor(x)[:, None, None] for x in _NORMALISATION)
-    return F.pad((images - mean) / std, (0, -width % 32, 0, -height % 32))
+        decoded = [decode_jpeg(read_file(str(file))).float() for file in files]
+        images = torch.stack([transforms.resize(image, [height, width]) for image in decoded])
+    images = transforms.normalize(images, *_NORMALISATION)
+    return F.pad(images, (0, -width % 32, 0, -height % 32))

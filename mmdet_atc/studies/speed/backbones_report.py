@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mmdet_atc.studies.figures import Figure as CsvFigure
 from mmdet_atc.studies.tables import markdown_table
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One measured number.
+class Figure(NamedTuple):
+    """One measured number."""
 
-    Args:
-        model (str): Its name; ``'dense'`` is what the others are compared with.
-        setting (str): Precision, batch size and how it ran.
-        what (str): What was measured, with its unit.
-        value (float): The number.
-    """
-
-    model: str
-    setting: str
-    what: str
+    model: str  #: ``'dense'`` is what the others are compared with
+    setting: str  #: precision, batch size and how it ran
+    what: str  #: what was measured, with its unit
     value: float
 
 

@@ -8,6 +8,7 @@ the methods take turns within a repeat, so that drifts of the machine hit all of
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import logging
 import os
@@ -23,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.utils import track_iter_progress
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mmdet_atc.clustering import agglomerative_clustering
 from mmdet_atc.clustering.forms import cpp
+from mmdet_atc.visualization import find_images
 
 from .memory import PeakMemory
 from .timing import interleaved_times
@@ -80,22 +81,16 @@ def with_sklearn(features: torch.Tensor, num_clusters: int, linkage: str) -> Non
         AgglomerativeClustering(num_clusters, metric='precomputed', linkage=linkage).fit(matrix)
 
 
-def with_scipy(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
+def with_tree(
+    features: torch.Tensor, num_clusters: int, linkage: str, module: str, **options: bool
+) -> None:
+    """By the whole tree of a module that has SciPy's function."""
     from scipy.cluster import hierarchy
 
-    for matrix in distances_of(features).cpu().numpy():
-        tree = hierarchy.linkage(matrix[np.triu_indices(len(matrix), k=1)], linkage)
-        hierarchy.fcluster(tree, num_clusters, 'maxclust')
-
-
-def with_fastcluster(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
-    import fastcluster
-    from scipy.cluster import hierarchy
-
+    linkage_of = importlib.import_module(module).linkage
     for matrix in distances_of(features).cpu().numpy():
         upper = matrix[np.triu_indices(len(matrix), k=1)].astype(np.float64)
-        tree = fastcluster.linkage(upper, linkage, preserve_input=False)
-        hierarchy.fcluster(tree, num_clusters, 'maxclust')
+        hierarchy.fcluster(linkage_of(upper, linkage, **options), num_clusters, 'maxclust')
 
 
 def ours_of_cuda(
@@ -132,8 +127,8 @@ METHODS: dict[str, Callable] = {
     'ours, torch': functools.partial(ours_of_cuda, backend='cuda', triton='0'),
     'ours, C++ on the host': functools.partial(ours_of_cuda, backend='cpu'),
     'scikit-learn': with_sklearn,
-    'SciPy': with_scipy,
-    'fastcluster': with_fastcluster,
+    'SciPy': functools.partial(with_tree, module='scipy.cluster.hierarchy'),
+    'fastcluster': functools.partial(with_tree, module='fastcluster', preserve_input=False),
     'cuML': with_cuml,
     'cuhc': with_cuhc,
 }
@@ -170,12 +165,11 @@ def measure(
         tokens that C++ looks at, of each image.
 
     Raises:
-        OSError: If the source cannot be read.
+        OSError, ValueError: If the source cannot be read.
         ValueError: If it has too few images or tokens, or none of the methods can run.
     """
     if block is None:
-        files = sorted(Path(source).iterdir())
-        paths = [path for path in files if path.suffix.lower() in IMG_EXTENSIONS]
+        paths = find_images([str(source)])
         if len(paths) < max(batches):
             raise ValueError(f'{source} has {len(paths)} images, a batch {max(batches)}')
     names = _available(methods, device)
@@ -221,9 +215,7 @@ def _available(names: Sequence[str], device: torch.device) -> list[str]:
         try:
             METHODS[name](torch.randn(1, 8, 4, device=device), 4, 'single')
             found.append(name)
-        except ImportError:
-            print_log(f'{name}: not installed, left out', 'current', logging.WARNING)
-        except ValueError as error:
+        except (ImportError, ValueError) as error:
             print_log(f'{name}: left out: {error}', 'current', logging.WARNING)
     if not found:
         raise ValueError(f'none of {", ".join(names)} can be run here')

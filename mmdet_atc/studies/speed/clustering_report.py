@@ -73,23 +73,15 @@ def plot(rows: list[dict], path: Path) -> None:
     settings = list(dict.fromkeys((row['batch'], row['keep_rate']) for row in rows))
     figure = Figure(figsize=(4.5 * len(linkages), 4 * len(settings)), layout='constrained')
     grid = figure.subplots(len(settings), len(linkages), squeeze=False)
-    for axes, (setting, linkage) in zip(grid.flat, itertools.product(settings, linkages)):
-        batch, rate = setting
-        for name in dict.fromkeys(row['method'] for row in rows):
-            chosen = [
-                row
-                for row in rows
-                if (row['method'], row['linkage']) == (name, linkage)
-                and (row['batch'], row['keep_rate']) == setting
-            ]
-            axes.loglog(
-                [r['tokens'] for r in chosen], [r['median_s'] for r in chosen], 'o-', label=name
-            )
-        axes.set(
-            title=f'{linkage} linkage, batch {batch}, keep rate {rate}',
-            xlabel='tokens',
-            ylabel='seconds (median)',
-        )
+    for axes, ((batch, rate), linkage) in zip(grid.flat, itertools.product(settings, linkages)):
+        lines: dict[str, list[tuple]] = {}
+        for row in rows:
+            if (row['batch'], row['keep_rate'], row['linkage']) == (batch, rate, linkage):
+                lines.setdefault(row['method'], []).append((row['tokens'], row['median_s']))
+        for method, points in lines.items():
+            axes.loglog(*zip(*points, strict=True), 'o-', label=method)
+        axes.set_title(f'{linkage} linkage, batch {batch}, keep rate {rate}')
+        axes.set(xlabel='tokens', ylabel='seconds (median)')
         axes.grid(True, which='both', alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=120)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +56,7 @@ def count_macs(model: BaseDetector, inputs: dict) -> dict[str, float]:
         and ``total``.
     """
     with _masks_of_detections(getattr(model, 'roi_head', None)):
-        counter, _ = _counted(model, **inputs, mode='tensor')
+        counter = _counted(model, **inputs, mode='tensor')
     by_module = counter.get_flop_counts()
     parts = {
         part: sum(by_module.get(f'{type(model).__name__}.{part}', {}).values()) / 2
@@ -65,8 +66,8 @@ def count_macs(model: BaseDetector, inputs: dict) -> dict[str, float]:
     return {**parts, 'heads': total - sum(parts.values()), 'total': total}
 
 
-def _counted(call: Callable, *args, **kwargs) -> tuple[FlopCounterMode, Any]:
-    """What counted the operations of a call, and what it returns."""
+def _counted(call: Callable, *args, **kwargs) -> FlopCounterMode:
+    """What counted the operations of a call."""
     mapping: dict[Any, Any] = {
         torch.ops.mmdet_atc.agglomerative_clustering: _clustering,
         torch.ops.mmdet_atc.deformable_attention: _deformable_attention,
@@ -75,16 +76,14 @@ def _counted(call: Callable, *args, **kwargs) -> tuple[FlopCounterMode, Any]:
     }
     counter = FlopCounterMode(display=False, custom_mapping=mapping)
     with counter:
-        result = call(*args, **kwargs)
-    return counter, result
+        call(*args, **kwargs)
+    return counter
 
 
-@contextmanager
-def _masks_of_detections(roi_head: Any) -> Iterator[None]:
+def _masks_of_detections(roi_head: Any) -> AbstractContextManager:
     """In mode tensor mmdet's cascades predict masks of all regions, in inference of detections."""
     if not isinstance(roi_head, CascadeRoIHead) or not roi_head.with_mask:
-        yield
-        return
+        return nullcontext()
     forward = roi_head._mask_forward
 
     def of_the_first(stage: int, x: tuple, rois: torch.Tensor) -> dict:
@@ -92,8 +91,4 @@ def _masks_of_detections(roi_head: Any) -> Iterator[None]:
         masks = results['mask_preds']
         return dict(mask_preds=F.pad(masks, (0, 0, 0, 0, 0, 0, 0, len(rois) - len(masks))))
 
-    roi_head._mask_forward = of_the_first
-    try:
-        yield
-    finally:
-        del roi_head._mask_forward
+    return mock.patch.object(roi_head, '_mask_forward', of_the_first)

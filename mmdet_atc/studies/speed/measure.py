@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import statistics
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from mmdet.models.detectors import BaseDetector
+from mmengine.utils import ProgressBar
 from torch import Tensor
 
 from mmdet_atc.backbones import ATCViTAdapter, SViTAdapter, ViTAdapter
@@ -50,9 +53,6 @@ class Row:
     peak_mib: dict[str, float | None] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
 
-    def median(self, what: str) -> float:
-        return statistics.median(self.seconds[what])
-
     def speed_up(self, base: Row, what: str) -> float:
         """How many times faster than another row: the median over rounds of both rows' calls.
 
@@ -63,155 +63,127 @@ class Row:
         return statistics.median(theirs / ours for theirs, ours in pairs)
 
 
-class Comparison:
-    """Detectors, one device and one precision.
+def compare(
+    models: Mapping[str, BaseDetector],
+    batches: Sequence[dict],
+    kinds: Sequence[str],
+    repeats: int,
+    device: torch.device,
+    amp: str = 'off',
+    compiled: Collection[str] = (),
+    optim_wrappers: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Row]:
+    """Measure detectors, which take turns call by call; a bar on stderr counts the calls.
 
     Args:
-        models (dict[str, BaseDetector]): Detectors in evaluation mode, on ``device``.
+        models (Mapping[str, BaseDetector]): Detectors in evaluation mode, on ``device``.
+        batches (Sequence[dict]): What the data preprocessors take.
+        kinds (Sequence[str]): Some of :data:`KINDS`.
+        repeats (int): Measured calls of each.
         device (torch.device): The device.
-        amp (str): ``'off'``, ``'fp16'`` or ``'bf16'``. Default: ``'off'``.
+        amp (str): A name of :data:`AMP`. Default: ``'off'``.
         compiled (Collection[str]): Detectors whose backbones are compiled; they have no times of
             stages. Default: none.
         optim_wrappers (Mapping[str, Mapping], optional): The configs' ``optim_wrapper``, which
             ``'training'`` needs. On a CUDA device with ``amp`` the loss is scaled as they say.
             Default: None.
+
+    Returns:
+        list[Row]: Batch by batch, in the order of the detectors.
+
+    Raises:
+        ValueError: If training is to be measured of a detector without an optimizer wrapper.
     """
+    optim_wrappers = optim_wrappers or {}
+    if 'training' in kinds and (lacking := models.keys() - optim_wrappers.keys()):
+        raise ValueError(f'training needs optim_wrappers for all, got none for {lacking}')
+    for name in compiled:
+        models[name].backbone.compile()
+    groups = [
+        [
+            _Subject(name, model, batch, device, AMP[amp], optim_wrappers.get(name))
+            for name, model in models.items()
+        ]
+        for batch in batches
+    ]
+    # A kind has one call more for memory.
+    calls = len(models) * len(kinds) * (_WARM_UP_CALLS + repeats + 1)
+    calls += (len(models) - len(compiled)) * _STAGE_CALLS
+    on_call = ProgressBar(len(batches) * calls, file=sys.stderr).update
+    for group in groups:
+        for kind in kinds:
+            with ExitStack() as stack:
+                functions = {each.row.name: stack.enter_context(each.call(kind)) for each in group}
+                times = interleaved_times(functions, repeats, device, _WARM_UP_CALLS, on_call)
+            for each in group:
+                each.row.seconds[kind] = times[each.row.name]
+        for each in group:
+            if each.row.name not in compiled:
+                each.measure_stages('detector' if 'detector' in kinds else 'backbone', on_call)
+    subjects = list(itertools.chain.from_iterable(groups))
+    for each in subjects:
+        for kind in kinds:
+            each.measure_peak(kind)
+            on_call()
+    return [each.row for each in subjects]
+
+
+class _Subject:
+    """A detector with a batch that it is measured on."""
 
     def __init__(
         self,
-        models: dict[str, BaseDetector],
+        name: str,
+        model: BaseDetector,
+        batch: dict,
         device: torch.device,
-        amp: str = 'off',
-        compiled: Collection[str] = (),
-        optim_wrappers: Mapping[str, Mapping[str, Any]] | None = None,
+        dtype: torch.dtype | None,
+        optim_wrapper: Mapping[str, Any] | None,
     ) -> None:
-        self.models = models
+        self.model = model
+        self.inputs = model.data_preprocessor(batch, training=True)
         self.device = device
-        self.amp = amp
-        self.compiled = compiled
-        self.optim_wrappers = optim_wrappers or {}
-        for name in compiled:
-            models[name].backbone.compile()
+        self.dtype = dtype
+        self.optim_wrapper = optim_wrapper
+        images = self.inputs['inputs']
+        self.row = Row(name, len(images), tokens_per_block(model.backbone, images))
 
-    def num_calls(self, batches: int, repeats: int, kinds: Sequence[str]) -> int:
-        """How often :meth:`measure` calls ``on_call``."""
-        per_model = len(kinds) * (_WARM_UP_CALLS + repeats + 1)  # the last one for memory
-        staged = sum(name not in self.compiled for name in self.models)
-        return batches * (len(self.models) * per_model + _STAGE_CALLS * staged)
-
-    def measure(
-        self,
-        batches: Sequence[dict],
-        repeats: int,
-        kinds: Sequence[str],
-        on_call: Callable[[], object] = lambda: None,
-    ) -> list[Row]:
-        """One row per batch and detector; the detectors take turns, call by call.
-
-        Args:
-            batches (Sequence[dict]): What the data preprocessors take.
-            repeats (int): Measured calls of each.
-            kinds (Sequence[str]): Some of :data:`KINDS`.
-            on_call (Callable): Called after every call of a detector. Default: nothing.
-
-        Returns:
-            list[Row]: Batch by batch, in the order of the detectors.
-
-        Raises:
-            ValueError: If training is to be measured of a detector without an optimizer wrapper.
-        """
-        if 'training' in kinds and (lacking := self.models.keys() - self.optim_wrappers.keys()):
-            raise ValueError(f'training needs optim_wrappers for all, got none for {lacking}')
-        measured = [self._times(batch, repeats, kinds, on_call) for batch in batches]
-        for batch, rows in zip(batches, measured, strict=True):
-            self._peaks(batch, rows, kinds, on_call)
-        return [row for rows in measured for row in rows]
-
-    def _times(
-        self, batch: dict, repeats: int, kinds: Sequence[str], on_call: Callable[[], object]
-    ) -> list[Row]:
-        inputs = self._prepared(batch)
-        size = len(batch['inputs'])
-        rows = {
-            name: Row(name, size, tokens_per_block(model.backbone, inputs[name]['inputs']))
-            for name, model in self.models.items()
-        }
-        for kind in kinds:
-            with contextlib.ExitStack() as stack:
-                calls = {
-                    name: stack.enter_context(self._call(kind, name, inputs[name]))
-                    for name in self.models
-                }
-                times = interleaved_times(calls, repeats, self.device, _WARM_UP_CALLS, on_call)
-            for name, row in rows.items():
-                row.seconds[kind] = times[name]
-        kind = 'detector' if 'detector' in kinds else 'backbone'
-        for name, model in self.models.items():
-            if name in self.compiled:
-                continue
-            with (
-                self._call(kind, name, inputs[name]) as call,
-                StageTimes(model, self.device) as stages,
-            ):
-                for _ in range(_STAGE_CALLS):
-                    call()
-                    on_call()
-            rows[name].stages = {
-                stage: seconds / _STAGE_CALLS for stage, seconds in stages.seconds.items()
-            }
-        return list(rows.values())
-
-    def _peaks(
-        self, batch: dict, rows: list[Row], kinds: Sequence[str], on_call: Callable[[], object]
-    ) -> None:
-        inputs = self._prepared(batch)
-        for kind in kinds:
-            for row in rows:
-                with (
-                    self._call(kind, row.name, inputs[row.name]) as call,
-                    PeakMemory(self.device) as memory,
-                ):
-                    call()
-                    if kind == 'training':
-                        call()  # beside the optimizer's state, which the first step made
-                row.peak_mib[kind] = memory.mebibytes
-                on_call()
-
-    def _prepared(self, batch: dict) -> dict[str, dict]:
-        return {
-            name: model.data_preprocessor(batch, training=True)
-            for name, model in self.models.items()
-        }
-
-    @contextlib.contextmanager
-    def _call(self, kind: str, name: str, inputs: dict) -> Iterator[Callable[[], None]]:
-        """A call of a detector; inside, it may be set up for it."""
-        model = self.models[name]
+    @contextmanager
+    def call(self, kind: str) -> Iterator[Callable[[], None]]:
+        """A call of the detector; inside, it may be set up for it."""
         if kind == 'training':
-            scales_loss = self.device.type == 'cuda' and AMP[self.amp] is not None
-            with training_step(
-                model, self.optim_wrappers[name], self._precision, scales_loss
-            ) as step:
-                yield lambda: step(inputs)
+            assert self.optim_wrapper is not None
+            scales_loss = self.device.type == 'cuda' and self.dtype is not None
+            with training_step(self.model, self.optim_wrapper, self.autocast, scales_loss) as step:
+                yield lambda: step(self.inputs)
         else:
-            run = self._backbone if kind == 'backbone' else self._detector
-            yield lambda: run(model, inputs)
+            yield lambda: self.infer(kind)
 
-    @contextlib.contextmanager
-    def _precision(self) -> Iterator[None]:
-        dtype = AMP[self.amp]
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            yield
+    def autocast(self) -> torch.autocast:
+        enabled = self.dtype is not None
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=enabled)
 
     @torch.inference_mode()
-    def _backbone(self, model: BaseDetector, inputs: dict) -> None:
-        with self._precision():
-            model.backbone(inputs['inputs'])
+    def infer(self, kind: str) -> None:
+        with self.autocast():
+            if kind == 'backbone':
+                self.model.backbone(self.inputs['inputs'])
+            else:
+                self.model(**self.inputs, mode='tensor')
 
-    @torch.inference_mode()
-    def _detector(self, model: BaseDetector, inputs: dict) -> None:
-        with self._precision():
-            model(**inputs, mode='tensor')
+    def measure_stages(self, kind: str, on_call: Callable[[], object]) -> None:
+        with self.call(kind) as call, StageTimes(self.model, self.device) as stages:
+            for _ in range(_STAGE_CALLS):
+                call()
+                on_call()
+        self.row.stages = {name: total / _STAGE_CALLS for name, total in stages.seconds.items()}
+
+    def measure_peak(self, kind: str) -> None:
+        with self.call(kind) as call, PeakMemory(self.device) as memory:
+            call()
+            if kind == 'training':
+                call()  # beside the optimizer's state, which the first step made
+        self.row.peak_mib[kind] = memory.mebibytes
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def speed_table(rows: Sequence[Row]) -> str:
         base = _base(rows, row)
         cells = [row.name, row.batch, f'{row.tokens[0]}, {row.tokens[-1]}']
         for kind in kinds:
-            images = row.batch / row.median(kind)
+            images = row.batch / statistics.median(row.seconds[kind])
             cells.append(f'{images:.2f} ({row.speed_up(base, kind):.2f}x)')
         for kind in kinds:
             peak = row.peak_mib[kind]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
+from unittest import mock
 
 import torch
 from mmdet.models.detectors import BaseDetector
 from timm.layers import Mlp
 from torch import nn
 
-from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.layers import Attention, Block, Extractor, Injector, SpatialPriorModule
 from mmdet_atc.layers.selective import SelectiveModule
 from mmdet_atc.merging import TokenClusters
@@ -21,45 +23,32 @@ from .timing import synchronize
 
 #: Norms, residuals and whatever else no stage holds.
 OTHER = 'other'
-#: All stages, in the order of a forward pass.
-STAGES = (
-    'spatial prior',
-    'patch embedding',
-    'Injector',
-    'attention',
-    'received attention',
-    'MLP',
-    'token selection',
-    'selective blocks',
-    'Extractor',
-    'clustering',
-    'merge and back-project',
-    'output maps',
-    'neck',
-    'RPN',
-    'RoI heads',
-    OTHER,
-)
-
-_BY_TYPE: dict[type[nn.Module], tuple[str, str]] = {
-    SpatialPriorModule: ('forward', 'spatial prior'),
-    Attention: ('forward', 'attention'),
+#: What is timed, in the order of a forward pass: modules of the backbone by their type, another
+#: class, or a part of the detector by its name; the method; the stage that it is.
+_TIMED: tuple[tuple[type | str, str, str], ...] = (
+    (SpatialPriorModule, 'forward', 'spatial prior'),
+    ('backbone', '_patch_tokens', 'patch embedding'),
+    (Injector, 'forward', 'Injector'),
+    (Attention, 'forward', 'attention'),
     # The second pass over the attention of mergers that rank tokens by it.
-    Block: ('received_attention', 'received attention'),
-    Mlp: ('forward', 'MLP'),
-    SelectiveModule: ('forward', 'token selection'),
+    (Block, 'received_attention', 'received attention'),
+    (Mlp, 'forward', 'MLP'),
+    (SelectiveModule, 'forward', 'token selection'),
     # PyTorch may run its attention and MLP as one kernel.
-    nn.TransformerEncoderLayer: ('forward', 'selective blocks'),
-    Injector: ('forward', 'Injector'),
-    Extractor: ('forward', 'Extractor'),
-}
-
-
-_AFTER_THE_BACKBONE = (
+    (nn.TransformerEncoderLayer, 'forward', 'selective blocks'),
+    (Extractor, 'forward', 'Extractor'),
+    ('backbone.merger', 'assign', 'clustering'),
+    (TokenClusters, 'merge', 'merge and back-project'),
+    (TokenClusters, 'unmerge', 'merge and back-project'),
+    (TokenClusters, 'merge_tokens', 'merge and back-project'),
+    ('backbone', '_finest_output', 'output maps'),
+    ('backbone', '_coarser_outputs', 'output maps'),
     ('neck', 'forward', 'neck'),
     ('rpn_head', 'predict', 'RPN'),
     ('roi_head', 'forward', 'RoI heads'),
 )
+#: All stages, in the order of a forward pass.
+STAGES = (*dict.fromkeys(stage for *_, stage in _TIMED), OTHER)
 
 
 class StageTimes:
@@ -82,35 +71,15 @@ class StageTimes:
     def __init__(self, model: BaseDetector, device: torch.device) -> None:
         self.device = device
         self.seconds: dict[str, float] = defaultdict(float)
-        self._targets: list[tuple[Any, str, str]] = [
-            (module, name, stage)
-            for module in model.backbone.modules()
-            for kind, (name, stage) in _BY_TYPE.items()
-            if isinstance(module, kind)
-        ]
-        self._targets += [
-            (model.backbone, '_patch_tokens', 'patch embedding'),
-            (model.backbone, '_finest_output', 'output maps'),
-            (model.backbone, '_coarser_outputs', 'output maps'),
-        ]
-        if isinstance(model.backbone, ATCViTAdapter) and model.backbone.merger is not None:
-            self._targets.append((model.backbone.merger, 'assign', 'clustering'))
-            self._targets += [
-                (TokenClusters, name, 'merge and back-project')
-                for name in ('merge', 'unmerge', 'merge_tokens')
-            ]
-        self._targets += [
-            (getattr(model, part), name, stage)
-            for part, name, stage in _AFTER_THE_BACKBONE
-            if hasattr(model, part)
-        ]
-        self._running: list[str] = []
-        self._originals: list[tuple[Any, str, Any]] = []
+        self._model = model
+        self._stage = OTHER
+        self._patches = ExitStack()
 
     def __enter__(self) -> StageTimes:
-        for owner, name, stage in self._targets:
-            self._originals.append((owner, name, vars(owner).get(name)))
-            setattr(owner, name, self._timed(getattr(owner, name), stage))
+        for what, name, stage in _TIMED:
+            for owner in _owners(self._model, what):
+                timed = self._timed(getattr(owner, name), stage)
+                self._patches.enter_context(mock.patch.object(owner, name, timed))
         synchronize(self.device)
         self._start = time.perf_counter()
         return self
@@ -119,28 +88,35 @@ class StageTimes:
         synchronize(self.device)
         whole = time.perf_counter() - self._start
         self.seconds[OTHER] = whole - sum(self.seconds.values())
-        for owner, name, original in self._originals:
-            if original is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, original)
-        self._originals.clear()
+        self._patches.close()
 
     def stage(self) -> str:
         """The stage that runs now."""
-        return self._running[-1] if self._running else OTHER
+        return self._stage
 
     def _timed(self, function: Callable, stage: str) -> Callable:
         def run(*args, **kwargs):
-            if self._running:  # a part of another stage
+            if self._stage != OTHER:  # a part of another stage
                 return function(*args, **kwargs)
             synchronize(self.device)
             start = time.perf_counter()
-            self._running.append(stage)
+            self._stage = stage
             result = function(*args, **kwargs)
-            self._running.pop()
+            self._stage = OTHER
             synchronize(self.device)
             self.seconds[stage] += time.perf_counter() - start
             return result
 
         return run
+
+
+def _owners(model: BaseDetector, what: type | str) -> list[Any]:
+    """The objects of a detector that :data:`_TIMED` means."""
+    if isinstance(what, str):
+        found = functools.reduce(
+            lambda owner, name: getattr(owner, name, None), what.split('.'), model
+        )
+        return [] if found is None else [found]
+    if not issubclass(what, nn.Module):
+        return [what]
+    return [module for module in model.backbone.modules() if isinstance(module, what)]

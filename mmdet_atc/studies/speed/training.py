@@ -8,9 +8,23 @@ from typing import Any
 
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
+from torch import nn
 
 #: What a config says of its optimizer; the precision is the comparison's, and every step counts.
 _OPTIMIZER_KEYS = ('constructor', 'optimizer', 'paramwise_cfg', 'clip_grad')
+
+
+@contextlib.contextmanager
+def trained(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in training mode; its weights and buffers are restored afterwards."""
+    saved = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    try:
+        yield
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.load_state_dict(saved)
+        model.eval()
 
 
 @contextlib.contextmanager
@@ -23,7 +37,7 @@ def training_step(
     """Inside, a function that takes one step: forward, backward, clipping, optimizer.
 
     Args:
-        model (BaseModel): The detector; its weights and buffers are restored afterwards.
+        model (BaseModel): The detector, which is :func:`trained`.
         optim_wrapper (Mapping): A config's ``optim_wrapper``.
         autocast (Callable): Makes the context of the forward pass.
         scales_loss (bool): Whether the loss is scaled, as the config says or dynamically; needs
@@ -32,7 +46,6 @@ def training_step(
     Yields:
         Callable: Takes what the data preprocessor returned.
     """
-    saved = {name: value.clone() for name, value in model.state_dict().items()}
     wrapper = build_optim_wrapper(model, _in_precision(optim_wrapper, scales_loss))
 
     def step(inputs: dict) -> None:
@@ -41,12 +54,8 @@ def training_step(
             total, _ = model.parse_losses(losses)
         wrapper.update_params(total)
 
-    model.train()
-    try:
+    with trained(model):
         yield step
-    finally:
-        model.load_state_dict(saved)
-        model.eval()
 
 
 def _in_precision(optim_wrapper: Mapping[str, Any], scales_loss: bool) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_counter_writes_parameters_and_multiply_adds(tmp_path: Path):
             1,
             "did you mean 'linkage'",
         ),
-        (['benchmark_clustering.py', 'no/where'], 1, 'No such file'),
+        (['benchmark_clustering.py', 'no/where'], 1, 'no such image: no/where'),
         (['benchmark.py', CONFIG, '--repeats', '0'], 2, '--repeats: must be a whole number'),
     ],
 )

@@ -9,7 +9,7 @@ from mmdet_atc.backbones import SViTAdapter
 from mmdet_atc.datasets import generate_shapes_dataset
 from mmdet_atc.engine import Variant, load_config
 from mmdet_atc.studies.speed.inputs import annotated_batch
-from mmdet_atc.studies.speed.measure import KINDS, Comparison, tokens_per_block
+from mmdet_atc.studies.speed.measure import KINDS, compare, tokens_per_block
 
 from ...conftest import ROOT
 
@@ -23,18 +23,15 @@ def variant(tmp_path) -> Variant:
     return Variant('micro', load_config(str(path), dict(data_root=str(data))))
 
 
-def test_every_call_is_told_of_and_the_detector_is_as_before(variant):
+def test_every_call_is_counted_and_the_detector_is_as_before(variant, capsys):
     model = variant.build(CPU)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     batches = [annotated_batch(variant.cfg, size, 64, 96) for size in (1, 2)]
-    comparison = Comparison(
-        {'micro': model}, CPU, optim_wrappers=dict(micro=variant.cfg.optim_wrapper)
-    )
-    told = []
-    rows = comparison.measure(batches, 1, KINDS, lambda: told.append(None))
+    optimizer = variant.cfg.optim_wrapper
+    rows = compare(dict(micro=model), batches, KINDS, 1, CPU, optim_wrappers=dict(micro=optimizer))
 
     # Of each batch and kind a warm-up, a repeat and one for memory; then three for stages.
-    assert comparison.num_calls(2, 1, KINDS) == len(told) == 2 * (3 * 3 + 3)
+    assert capsys.readouterr().err.rpartition('] ')[2].startswith(f'{2 * (3 * 3 + 3)}/24, ')
     assert [row.batch for row in rows] == [1, 2]
     for row in rows:
         assert row.seconds.keys() == row.peak_mib.keys() == set(KINDS)
@@ -54,6 +51,5 @@ def test_tokens_of_svit_are_those_that_its_blocks_select():
 
 
 def test_training_without_an_optimizer_is_refused(variant):
-    comparison = Comparison({'micro': variant.build(CPU)}, CPU)
     with pytest.raises(ValueError, match=r"training needs optim_wrappers .* none for \{'micro'\}"):
-        comparison.measure([], 1, ['training'])
+        compare(dict(micro=variant.build(CPU)), [], ['training'], 1, CPU)
