@@ -37,7 +37,11 @@ class HubServer:
         self.asked: list[dict[str, str]] = []
         self.fetched: list[dict[str, str]] = []
         self._servers = [_started(_HubHandler, self), _started(_CdnHandler, self)]
-        self.endpoint, self.cdn = (f'http://127.0.0.1:{s.server_port}' for s in self._servers)
+        # Two hosts, for huggingface_hub 1.33 tells origins apart by that alone.
+        self.endpoint, self.cdn = (
+            f'http://{host}:{server.server_port}'
+            for host, server in zip(('127.0.0.1', 'localhost'), self._servers)
+        )
 
     def publish(
         self, repo: str, filename: str, content: bytes, ref: str = 'main', commit: str = MAIN
