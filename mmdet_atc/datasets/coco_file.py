@@ -236,6 +236,11 @@ def _check_annotation(annotation: dict, image: dict) -> None:
     """Raise where later code would fail, or silently go wrong, on an annotation."""
     box: Any = annotation.get('bbox')
     area, mask = annotation.get('area'), annotation['segmentation']
+    try:  # nearly all are good, which sums tell in one step: COCO has 860,000
+        if len(box) == 4 and isfinite(sum(box) + (area or 0) + sum(map(sum, mask))):
+            return
+    except (TypeError, OverflowError):
+        pass
     name, fault = name_of(annotation), None
     if 'bbox' not in annotation:
         fault = f"{name} has no 'bbox'"
@@ -254,7 +259,7 @@ def _check_annotation(annotation: dict, image: dict) -> None:
 
 
 def _finite(values: Any) -> bool:
-    try:  # a sum is finite if its terms are, and quick: COCO has tens of millions of coordinates
+    try:  # a sum is finite if its terms are
         return isinstance(values, (list, tuple)) and isfinite(sum(values))
     except (TypeError, OverflowError):
         return False
