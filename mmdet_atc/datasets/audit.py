@@ -143,6 +143,6 @@ def _rule(annotation: dict, image: dict | None, is_class: bool, with_mask: bool)
     if annotation['iscrowd']:
         return 'crowd'
     mask = annotation['segmentation']
-    if with_mask and not (isinstance(mask, dict) or any(map(is_polygon, mask))):
-        return NO_MASK if mask == [[]] else 'polygon of less than three points'
-    return None
+    if not with_mask or isinstance(mask, dict) or is_polygon(mask[0]) or any(map(is_polygon, mask)):
+        return None
+    return NO_MASK if mask == [[]] else 'polygon of less than three points'
