@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
 from mmdet_atc.studies.table3 import Cell, all_cells
 from mmdet_atc.studies.table3.cells import ALL_METHODS
 from mmdet_atc.studies.tables import markdown_table
@@ -151,9 +154,6 @@ def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
         path (Path): Picture to write.
         speed (str): What the speed is of, for the axis.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     figure = Figure(figsize=(12, 6), layout='constrained')
     methods = list(dict.fromkeys(point.cell.method for point in found))
     colours = {m: 'black' if m == 'dense' else f'C{i}' for i, m in enumerate(methods)}
