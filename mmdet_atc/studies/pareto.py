@@ -76,9 +76,12 @@ def benchmarked_speeds(path: Path, measure: str, batch: int | None = None) -> di
         dict[str, float]: By the name of the config.
 
     Raises:
-        ValueError: If the file has no such measurement or batch.
+        ValueError: If the file is no benchmark, or has no such measurement or batch.
     """
-    rows = json.loads(path.read_text())['rows']
+    content = json.loads(path.read_text())
+    rows = content.get('rows') if isinstance(content, dict) else None
+    if not rows or 'seconds' not in rows[0]:
+        raise ValueError(f'{path} is no benchmark.json of tools/analysis_tools/benchmark.py')
     batch = rows[0]['batch'] if batch is None else batch
     chosen = [row for row in rows if row['batch'] == batch]
     if not chosen:
