@@ -19,8 +19,7 @@ import torch
 from mmdet_atc.checkpoints import install
 from mmdet_atc.classification.validation import validate
 from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
-from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
-from mmdet_atc.studies.tables import markdown_table
+from mmdet_atc.studies.grids import paper_value, run_grid
 
 #: Size: name in timm, t of the paper.
 MAE = dict(
@@ -82,20 +81,17 @@ def asked(args: argparse.Namespace, **changes) -> argparse.Namespace:
 
 def mae(args: argparse.Namespace) -> str:
     """Runs Table 1; the table."""
-    columns = [
-        (size, schedule)
-        for size, schedule in itertools.product(MAE, ('constant', 'linear'))
-        if size in args.sizes
-    ]
-    rows = [('dense', None), *itertools.product(args.regimes, args.methods)]
-    cells = {}
-    for (regime, method), (size, schedule) in itertools.product(rows, columns):
-        name = '_'.join(filter(None, (size, None if regime == 'dense' else schedule)))
-        name = f'{name}_{regime}' + (f'_{method}' if method else '')
-        cells[name] = (regime, method, size, schedule)
+    sizes = [size for size in MAE if size in args.sizes]
+    rows = {('dense', None): 'dense'}
+    rows |= {place: ' '.join(place) for place in itertools.product(args.regimes, args.methods)}
+    columns = {place: ' '.join(place) for place in itertools.product(sizes, ('constant', 'linear'))}
 
-    def run(cell: str) -> dict:
-        regime, method, size, schedule = cells[cell]
+    def cell_of(row: tuple, column: tuple) -> str:
+        (regime, method), (size, schedule) = row, column
+        return f'{size}_dense' if method is None else f'{size}_{schedule}_{regime}_{method}'
+
+    def run(row: tuple, column: tuple) -> dict:
+        (regime, method), (size, schedule) = row, column
         model, t = MAE[size]
         tuned = f'{size}_{schedule}_{method}.pth'
         file = tuned if regime == 'fine-tuned' else f'mae_finetuned_vit_{size}.pth'
@@ -105,55 +101,39 @@ def mae(args: argparse.Namespace) -> str:
             options |= {'method': method, schedule: t, 'no_proportional_attn': True}
         return validate(asked(args, **options))
 
-    found = run_cells(args.out_dir, settings(args), list(cells), run, print)
-    by_place = {place: found.get(name) for name, place in cells.items()}
-    by_place |= {
-        ('dense', None, size, schedule): found.get(f'{size}_dense') for size, schedule in columns
-    }
-    lines = []
-    for regime, method in rows:
-        row = regime if method is None else f'{regime} {method}'
-        values = []
-        for size, schedule in columns:
-            result = by_place[regime, method, size, schedule]
-            column = f'{size} {schedule} {MAE[size][1]}'
-            paper = paper_value('table1', row, column)
-            values.append(with_paper(result and result['top-1'], paper))
-        lines.append([row, *values])
-    return markdown_table(['', *(f'{size} {schedule}' for size, schedule in columns)], lines)
+    def paper(row: tuple, column: tuple) -> float | None:
+        return paper_value('table1', rows[row], f'{columns[column]} {MAE[column[0]][1]}')
+
+    where = args.out_dir, settings(args)
+    return run_grid(*where, rows, columns, cell_of, run, ['top-1'], paper, say=print)
 
 
 def deit(args: argparse.Namespace) -> str:
     """Runs the DeiT study, whose values the paper only plots; the table."""
     short = DATASETS[args.dataset]
     methods = [method for method in args.methods if method in LINKAGES]
-    cells = {
-        f'{size}_{method}_r{file}': (size, method, rate, file)
-        for size, method, (rate, file) in itertools.product(args.sizes, methods, RATES.items())
-    }
+    rows = {place: ' '.join(place) for place in itertools.product(args.sizes, methods)}
 
-    def run(cell: str) -> dict:
-        size, method, rate, file = cells[cell]
+    def cell_of(row: tuple, rate: float) -> str:
+        size, method = row
+        return f'{size}_{method}_r{RATES[rate]}'
+
+    def run(row: tuple, rate: float) -> dict:
+        size, method = row
         repository = f'atc_{size}-{short}-{method}'
-        path = f'hf://joakimbh/{repository}/atc_{size}-{short}-{file}-{method}.pth'
+        path = f'hf://joakimbh/{repository}/atc_{size}-{short}-{RATES[rate]}-{method}.pth'
         options = dict(model=f'deit_{size}_patch16_224', method=method, keep_rate=rate)
         return validate(asked(args, checkpoint=path, **options))
 
-    found = run_cells(args.out_dir, settings(args), list(cells), run, print)
-    lines = []
-    for size, method in itertools.product(args.sizes, methods):
-        results = [found.get(f'{size}_{method}_r{file}') for file in RATES.values()]
-        values = [r and r.get('top-1', r.get('mAP')) for r in results]
-        lines.append([f'{size} {method}', *(with_paper(v, None) for v in values)])
-    return markdown_table(['', *(f'r={rate}' for rate in RATES)], lines)
+    columns = {rate: f'r={rate}' for rate in RATES}
+    where = args.out_dir, settings(args)
+    return run_grid(*where, rows, columns, cell_of, run, ['top-1', 'mAP'], say=print)
 
 
 def main() -> None:
     args = parse_args()
     install()
-    table = mae(args) if args.study == 'mae' else deit(args)
-    (args.out_dir / 'table.md').write_text(table + '\n')
-    print(table)
+    print(mae(args) if args.study == 'mae' else deit(args))
 
 
 if __name__ == '__main__':

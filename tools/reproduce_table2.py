@@ -13,7 +13,7 @@ table.md.
 """
 
 import argparse
-import itertools
+import functools
 import sys
 from pathlib import Path
 
@@ -22,8 +22,7 @@ import torch
 from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
 from mmdet_atc.integrations.diffusers import apply_merging, remove_merging
 from mmdet_atc.merging import METHODS
-from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
-from mmdet_atc.studies.tables import markdown_table
+from mmdet_atc.studies.grids import paper_value, run_grid
 
 PROMPT = 'A high quality photograph of a {}.'
 #: Options that images and results depend on, besides those that the cells differ by.
@@ -80,21 +79,14 @@ def main() -> None:
 
         if not any(args.references.iterdir()):
             raise ValueError(f'no images in {args.references}')
-    cells = {
-        cell_of(method, rate): (method, rate)
-        for method, rate in itertools.product(args.methods, args.keep_rates)
-    }
-    pipe = None
+    pipeline = functools.cache(lambda: load(args))
 
-    def run(cell: str) -> dict:
-        nonlocal pipe
-        if pipe is None:
-            pipe = load(args)
-        method, rate = cells[cell]
+    def run(method: str, rate: float) -> dict:
+        pipe = pipeline()
         remove_merging(pipe)
         if rate < 1:
             apply_merging(pipe, METHODS[method].merging, rate, args.max_downsample)
-        folder = args.out_dir / 'images' / cell
+        folder = args.out_dir / 'images' / cell_of(method, rate)
         make_images(pipe, names, folder, args)
         if not args.references:
             raise ValueError('its images are made, --references gives their FID')
@@ -105,17 +97,11 @@ def main() -> None:
         return dict(method=method, keep_rate=rate, images=images, fid=found)
 
     settings = {name: getattr(args, name) for name in SETTINGS}
-    found = run_cells(args.out_dir, settings, list(cells), run, print)
-    lines = []
-    for method in args.methods:
-        values = []
-        for rate in args.keep_rates:
-            result = found.get(cell_of(method, rate), {})
-            values.append(with_paper(result.get('fid'), paper_value('table2', method, rate), 2))
-        lines.append([method, *values])
-    table = markdown_table(['FID', *(f'{100 * rate:g}%' for rate in args.keep_rates)], lines)
-    (args.out_dir / 'table.md').write_text(table + '\n')
-    print(table)
+    rows = {method: method for method in args.methods}
+    columns = {rate: f'{100 * rate:g}%' for rate in args.keep_rates}
+    paper = functools.partial(paper_value, 'table2')
+    grid = rows, columns, cell_of, run
+    print(run_grid(args.out_dir, settings, *grid, ['fid'], paper, 2, 'FID', say=print))
 
 
 def load(args: argparse.Namespace):

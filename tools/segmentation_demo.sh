@@ -33,5 +33,5 @@ python "$tools/train.py" "$atc" --work-dir "$work_dir/atc" --cfg-options load_fr
 step "5/5 evaluate it"
 python "$tools/test.py" "$atc" "$(cat "$work_dir/atc/last_checkpoint")" --work-dir "$work_dir/atc-tuned-test"
 
-python tools/misc/print_miou_table.py dense="$work_dir/dense-test" \
+python tools/misc/print_ap_table.py dense="$work_dir/dense-test" \
     "ATC r=.5, off the shelf=$work_dir/atc-test" "ATC r=.5, fine-tuned=$work_dir/atc-tuned-test"

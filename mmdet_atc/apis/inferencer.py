@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os.path as osp
+from collections import Counter
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from mmdet import apis
 from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.visualization import Visualizer
 
@@ -37,7 +40,8 @@ class DetInferencer(apis.DetInferencer):
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If there is no such model, or it has no published weights and none are given.
+        ValueError: If there is no such model, or it has no published weights and none are given;
+            in a call, if two of several files have one name and there is an ``out_dir``.
         CheckpointError: If the checkpoint does not fit the model, or is none.
 
     Examples:
@@ -55,12 +59,20 @@ class DetInferencer(apis.DetInferencer):
         super().__init__(model, weights, **kwargs)
 
     def __call__(self, inputs: Any, *args: Any, out_dir: str = '', **kwargs: Any) -> dict:
+        inputs = self._inputs_to_list(inputs)
+        if out_dir:
+            _check_names(inputs)
         return super().__call__(inputs, *args, out_dir=osp.expanduser(out_dir), **kwargs)
 
     def _inputs_to_list(self, inputs: Any) -> list:
-        if isinstance(inputs, str):
+        if isinstance(inputs, str | PathLike):
             inputs = osp.expanduser(inputs)
         return [_image(x) for x in super()._inputs_to_list(inputs)]
+
+    def pred2dict(self, data_sample: DetDataSample, pred_out_dir: str = '') -> dict:
+        if data_sample.get('img_path', '') is None:  # of an array: the base names files by it
+            del data_sample.img_path
+        return super().pred2dict(data_sample, pred_out_dir)
 
     def _load_weights_to_model(self, model: Any, checkpoint: dict | None, cfg: Config) -> None:
         classes = ()
@@ -87,7 +99,21 @@ def _image(given: Any) -> Any:
     """An array as a file would be read, or the path of a file."""
     if isinstance(given, np.ndarray):
         return as_8_bit_colour(given)
-    return osp.expanduser(given) if isinstance(given, str) else given
+    if isinstance(given, str | PathLike):
+        return osp.expanduser(given)
+    if isinstance(given, dict):  # of MMDetection's loader
+        return given
+    raise TypeError(f'an image must be a path or a NumPy array, got {type(given).__name__}')
+
+
+def _check_names(inputs: list) -> None:
+    """What is written is called as the file: refuse to write one picture over another."""
+    names = Counter(osp.basename(one) for one in inputs if isinstance(one, str))
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ValueError(
+            f'out_dir gets a picture by the name of each file, and several are called '
+            f'{", ".join(twice[:5])}: call once for each folder, or use demo/image_demo.py'
+        )
 
 
 def _resolved(model: str, weights: str | None) -> tuple[Config, str | None]:

@@ -170,6 +170,12 @@ class ViTAdapter(BaseModule):
         frozen_blocks: int = 0,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        pretrained = isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained'
+        if init_cfg is not None and not (pretrained and 'checkpoint' in init_cfg):
+            raise ValueError(
+                "init_cfg of a ViT-Adapter must be dict(type='Pretrained', checkpoint=...) "
+                f'or None, got {init_cfg!r}'
+            )
         super().__init__(init_cfg)
         check_counts(
             img_size=img_size,
@@ -341,15 +347,10 @@ class ViTAdapter(BaseModule):
         """Load ``init_cfg``'s pretrained ViT, if any, into the patch embedding and the blocks.
 
         Raises:
-            ValueError: If ``init_cfg`` is of another type, or the file does not fit the ViT.
+            ValueError: If the file does not fit the ViT.
         """
         if self.is_init or self.init_cfg is None:
             return
-        if not isinstance(self.init_cfg, dict) or self.init_cfg.get('type') != 'Pretrained':
-            raise ValueError(
-                "init_cfg of a ViT-Adapter must be dict(type='Pretrained', checkpoint=...) "
-                f'or None, got {self.init_cfg!r}'
-            )
         load_pretrained_vit(self, self.init_cfg['checkpoint'])
         self._is_init = True
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmdet_atc.checkpoints import replaced
+from mmdet_atc.studies.tables import markdown_table
 
 _TABLES = json.loads(Path(__file__).with_name('paper_tables.json').read_text())
 
@@ -19,26 +22,38 @@ def paper_value(table: str, row: str, column: str | float) -> float | None:
     return content['rows'][row][content['columns'].index(column)]
 
 
-def run_cells(
+def run_grid(
     out_dir: Path,
     settings: dict,
-    cells: Sequence[str],
-    run: Callable[[str], dict],
-    say: Callable[[str], None],
-) -> dict[str, dict]:
-    """Run the cells that have no file yet.
+    rows: Mapping[Any, str],
+    columns: Mapping[Any, str],
+    cell_of: Callable[[Any, Any], str],
+    run: Callable[[Any, Any], dict],
+    figures: Sequence[str],
+    paper: Callable[[Any, Any], float | None] = lambda row, column: None,
+    digits: int = 1,
+    head: str = '',
+    say: Callable[[str], None] = lambda line: None,
+) -> str:
+    """Run the cells of a grid that have no file yet; the table of all goes to ``table.md`` too.
 
     A cell whose weights or data are missing does not stop the others; it is named and has no file.
 
     Args:
         out_dir (Path): Made if missing; ``CELL.json`` in it are the results.
         settings (dict): What all cells have in common, such as the number of images.
-        cells (Sequence[str]): Names of files without an ending.
-        run (Callable[[str], dict]): Result of a cell.
-        say (Callable[[str], None]): Called with a line per cell.
+        rows (Mapping[Any, str]): Titles of the rows, by what they are.
+        columns (Mapping[Any, str]): Titles of the columns likewise.
+        cell_of (Callable): Name of a row and column's file; several may share one.
+        run (Callable): Result of a row and a column.
+        figures (Sequence[str]): What is shown of a result: the first of these that it has.
+        paper (Callable): The paper's value of a row and a column. Default: none.
+        digits (int): Decimals. Default: 1.
+        head (str): Title of the rows' titles. Default: ``''``.
+        say (Callable[[str], None]): Called with a line per cell. Default: nothing.
 
     Returns:
-        dict[str, dict]: Results of the cells that have one.
+        str: The table.
 
     Raises:
         ValueError: If the folder was begun with other settings.
@@ -48,20 +63,31 @@ def run_cells(
     if begun.exists() and begun.read_text() != text:
         raise ValueError(f'{out_dir} was begun with other settings ({begun}): name another folder')
     begun.write_text(text)
+    places = {cell_of(*place): place for place in itertools.product(rows, columns)}
     results = {}
-    for number, cell in enumerate(cells, start=1):
+    for number, (cell, place) in enumerate(places.items(), start=1):
         path = out_dir / f'{cell}.json'
         if not path.exists():
             try:
-                content = json.dumps(run(cell), indent=1)
+                content = json.dumps(run(*place), indent=1)
             except (ValueError, OSError) as error:
-                say(f'[{number}/{len(cells)}] {cell}: left out: {error}')
+                say(f'[{number}/{len(places)}] {cell}: left out: {error}')
                 continue
             with replaced(path) as file:
                 file.write(content.encode())
         results[cell] = json.loads(path.read_text())
-        say(f'[{number}/{len(cells)}] {cell}: {results[cell]}')
-    return results
+        say(f'[{number}/{len(places)}] {cell}: {results[cell]}')
+    lines = []
+    for row, title in rows.items():
+        line = [title]
+        for column in columns:
+            result = results.get(cell_of(row, column), {})
+            value = next((result[name] for name in figures if name in result), None)
+            line.append(with_paper(value, paper(row, column), digits))
+        lines.append(line)
+    table = markdown_table([head, *columns.values()], lines)
+    (out_dir / 'table.md').write_text(table + '\n')
+    return table
 
 
 def with_paper(value: float | None, paper: float | None, digits: int = 1) -> str:

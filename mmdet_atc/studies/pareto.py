@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mmdet_atc.studies.table3 import Cell, all_cells
 from mmdet_atc.studies.table3.cells import ALL_METHODS
 from mmdet_atc.studies.tables import markdown_table
 
 APS = ('box_ap', 'mask_ap')
+_MARKERS = dict(tiny='o', small='s')
+_FRONT: dict[str, Any] = dict(color='0.75', linewidth=6)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Point:
     """A model with its AP in per cent and its speed."""
 
@@ -39,27 +44,23 @@ def read_cells(folder: Path) -> dict[Cell, dict]:
         FileNotFoundError: If there is no finished cell.
         ValueError: If a file is not one of a sweep's cells.
     """
-    files = {path.stem: path for path in (folder / 'cells').glob('*.json')}
-    files = files or {path.stem: path for path in folder.glob('*.json')}
+    files = list((folder / 'cells').glob('*.json')) or list(folder.glob('*.json'))
     if not files:
         raise FileNotFoundError(
             f'{folder}: no cells/*.json; give the --out-dir of tools/reproduce_table3.py'
         )
-    cells = {
-        cell: files.pop(cell.name) for cell in all_cells(methods=ALL_METHODS) if cell.name in files
-    }
-    if files:
-        raise ValueError(f'{next(iter(files.values()))}: not named as a cell of Table 3')
+    cells = {cell.name: cell for cell in all_cells(methods=ALL_METHODS)}
     found = {}
-    for cell, path in cells.items():
+    for path in files:
+        if path.stem not in cells:
+            raise ValueError(f'{path}: not named as a cell of Table 3')
         try:
-            found[cell] = json.loads(path.read_text())
-            missing = {*APS, 'images_per_s'} - set(found[cell])
+            found[path.stem] = figures = json.loads(path.read_text())
         except json.JSONDecodeError as error:
             raise ValueError(f'{path}: no JSON ({error})') from error
-        if missing:
+        if missing := {*APS, 'images_per_s'} - set(figures):
             raise ValueError(f'{path}: lacks {", ".join(sorted(missing))}')
-    return found
+    return {cell: found[name] for name, cell in cells.items() if name in found}
 
 
 def benchmarked_speeds(path: Path, measure: str, batch: int | None = None) -> dict[str, float]:
@@ -75,9 +76,12 @@ def benchmarked_speeds(path: Path, measure: str, batch: int | None = None) -> di
         dict[str, float]: By the name of the config.
 
     Raises:
-        ValueError: If the file has no such measurement or batch.
+        ValueError: If the file is no benchmark, or has no such measurement or batch.
     """
-    rows = json.loads(path.read_text())['rows']
+    content = json.loads(path.read_text())
+    rows = content.get('rows') if isinstance(content, dict) else None
+    if not rows or 'seconds' not in rows[0]:
+        raise ValueError(f'{path} is no benchmark.json of tools/analysis_tools/benchmark.py')
     batch = rows[0]['batch'] if batch is None else batch
     chosen = [row for row in rows if row['batch'] == batch]
     if not chosen:
@@ -117,22 +121,18 @@ def points(figures: Mapping[Cell, dict], speeds: Mapping[str, float] | None = No
     return joined
 
 
-def pareto_front(candidates: Iterable[Point], ap: str) -> list[Point]:
+def pareto_front(candidates: Sequence[Point], ap: str) -> list[Point]:
     """Points that no other one beats: at least as good in both, better in one.
 
     ``ap`` is ``'box_ap'`` or ``'mask_ap'``. The fastest is first; equal points are all there.
     """
-    front: list[Point] = []
-    order = sorted(candidates, key=lambda p: (-p.images_per_s, -getattr(p, ap)))
-    for point in order:
-        last = front[-1] if front else None
-        equal = last is not None and (last.images_per_s, getattr(last, ap)) == (
-            point.images_per_s,
-            getattr(point, ap),
-        )
-        if last is None or equal or getattr(point, ap) > getattr(last, ap):
-            front.append(point)
-    return front
+    values = [(point.images_per_s, getattr(point, ap)) for point in candidates]
+
+    def is_beaten(speed: float, accuracy: float) -> bool:
+        return any(s >= speed and a >= accuracy and (s, a) != (speed, accuracy) for s, a in values)
+
+    front = [p for p, value in zip(candidates, values, strict=True) if not is_beaten(*value)]
+    return sorted(front, key=lambda point: -point.images_per_s)
 
 
 def pareto_table(found: Sequence[Point]) -> str:
@@ -142,10 +142,8 @@ def pareto_table(found: Sequence[Point]) -> str:
     rows = []
     for point in found:
         on = [ap.split('_')[0] for ap in APS if point in fronts[ap]]
-        cell = point.cell
-        figures = (point.images_per_s, point.box_ap, point.mask_ap)
-        names = (cell.size, cell.regime, cell.method, cell.keep_rate)
-        rows.append([*names, *map(float, figures), ', '.join(on) or None])
+        figures = map(float, (point.images_per_s, point.box_ap, point.mask_ap))
+        rows.append([*dataclasses.astuple(point.cell), *figures, ', '.join(on) or None])
     return markdown_table(head, rows)
 
 
@@ -159,9 +157,6 @@ def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
         path (Path): Picture to write.
         speed (str): What the speed is of, for the axis.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     figure = Figure(figsize=(12, 6), layout='constrained')
     methods = list(dict.fromkeys(point.cell.method for point in found))
     colours = {m: 'black' if m == 'dense' else f'C{i}' for i, m in enumerate(methods)}
@@ -170,14 +165,8 @@ def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
         groups.setdefault((point.cell.size, point.cell.regime, point.cell.method), []).append(point)
     for axes, ap in zip(figure.subplots(1, 2), APS, strict=True):
         front = pareto_front(found, ap)
-        axes.plot(
-            [p.images_per_s for p in front],
-            [getattr(p, ap) for p in front],
-            color='0.75',
-            linewidth=6,
-            drawstyle='steps-post',
-            zorder=0,
-        )
+        x, y = [p.images_per_s for p in front], [getattr(p, ap) for p in front]
+        axes.plot(x, y, drawstyle='steps-post', zorder=0, **_FRONT)
         for (size, regime, method), line in groups.items():
             line = sorted(line, key=lambda p: p.cell.keep_rate)
             x, y = [p.images_per_s for p in line], [getattr(p, ap) for p in line]
@@ -186,31 +175,23 @@ def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
                 x,
                 y,
                 s=[_area(p.cell.keep_rate) for p in line],
-                marker='o' if size == 'tiny' else 's',
+                marker=_MARKERS[size],
                 edgecolors=colours[method],
                 facecolors='white' if regime == 'off-the-shelf' else colours[method],
                 zorder=2,
             )
         axes.set(xlabel=f'images/s, {speed}', ylabel=ap.replace('_ap', ' AP, %'))
         axes.grid(alpha=0.3)
-    handles = [Line2D([], [], color=colours[m], label=m) for m in methods]
-    grey: dict[str, Any] = dict(color='0.3', linestyle='none')
-    handles += [
-        Line2D([], [], marker='o', label='T', **grey),
-        Line2D([], [], marker='s', label='S', **grey),
-        Line2D([], [], marker='o', markerfacecolor='white', label='off-the-shelf', **grey),
-        *(
-            Line2D(
-                [],
-                [],
-                marker='o',
-                markersize=_area(rate) ** 0.5,
-                label=f'keep rate .{rate}',
-                **grey,
-            )
-            for rate in sorted({p.cell.keep_rate for p in found if p.cell.method != 'dense'})
-        ),
-        Line2D([], [], color='0.75', linewidth=6, label='Pareto front'),
+    rates = sorted({p.cell.keep_rate for p in found if p.cell.method != 'dense'})
+    dots = [
+        *(dict(marker=marker, label=size[0].upper()) for size, marker in _MARKERS.items()),
+        dict(marker='o', markerfacecolor='white', label='off-the-shelf'),
+        *(dict(marker='o', markersize=_area(r) ** 0.5, label=f'keep rate .{r}') for r in rates),
+    ]
+    handles = [
+        *(Line2D([], [], color=colours[method], label=method) for method in methods),
+        *(Line2D([], [], color='0.3', linestyle='none', **dot) for dot in dots),
+        Line2D([], [], label='Pareto front', **_FRONT),
     ]
     figure.legend(handles=handles, loc='outside lower center', ncols=6)
     figure.savefig(path, dpi=120)

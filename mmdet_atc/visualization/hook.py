@@ -15,10 +15,11 @@ from mmengine.runner.amp import autocast
 from mmdet_atc.arguments import check_bools, check_counts
 from mmdet_atc.backbones import ATCViTAdapter, SViTAdapter
 from mmdet_atc.engine import unwrapped
+from mmdet_atc.merging import build_merger
 
 from .grid import draw_cluster_grid
 from .methods import KeepRate, mergings_to_compare
-from .predict import merging_by, predict_clusters
+from .predict import compare_clusters, merging_by
 
 
 @HOOKS.register_module()
@@ -42,8 +43,8 @@ class ClusterVisualizationHook(Hook):
 
     Raises:
         ValueError: If ``draw`` is no bool, ``num_images`` not positive or ``cell`` below 4; with
-            ``draw``, before the run starts, also if the model merges no tokens, a method is unknown
-            or a keep rate out of range.
+            ``draw``, also if a method is unknown or a keep rate out of range, and before the run
+            starts if the model merges no tokens or at another number of blocks.
     """
 
     priority = 'LOW'
@@ -60,6 +61,10 @@ class ClusterVisualizationHook(Hook):
         check_counts(num_images=num_images)
         if cell is not None:
             check_counts(4, cell=cell)
+        if draw:  # what no model takes is told before one is built
+            columns = mergings_to_compare({'keep_rate': 1.0}, methods, keep_rates)
+            for merging in filter(None, columns.values()):
+                build_merger(merging)
         self.draw = draw
         self.num_images = num_images
         self.methods = methods
@@ -106,14 +111,10 @@ class ClusterVisualizationHook(Hook):
             return
         model = unwrapped(runner)
         with autocast(enabled=fp16):
-            columns = {
-                title: predict_clusters(model, batch, merging)
-                for title, merging in self._columns.items()
-            }
-        for index, sample in enumerate(batch['data_samples'][: self.num_images - self._drawn]):
-            picture = draw_cluster_grid(
-                {title: images[index] for title, images in columns.items()}, self.cell
-            )
+            columns = compare_clusters(model, batch, self._columns)
+        samples = batch['data_samples'][: self.num_images - self._drawn]
+        for sample, clusters in zip(samples, columns):
+            picture = draw_cluster_grid(clusters, self.cell)
             name = f'clusters_{self._drawn}_{Path(sample.get("img_path") or "").stem}'
             runner.visualizer.add_image(name, picture, runner.iter)
             self._drawn += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +137,14 @@ def predict_clusters(
         ImageClusters(image, tuple(stages), blocks, backbone.patch_size, selects)
         for image, *stages in zip(images, *maps, strict=True)
     ]
+
+
+def compare_clusters(
+    model: BaseDetector, batch: dict[str, Any], mergings: Mapping[str, dict | None]
+) -> list[dict[str, ImageClusters]]:
+    """:func:`predict_clusters` by several methods: of each image, by the names of ``mergings``."""
+    columns = [predict_clusters(model, batch, merging) for merging in mergings.values()]
+    return [dict(zip(mergings, images, strict=True)) for images in zip(*columns, strict=True)]
 
 
 @torch.no_grad()

@@ -126,3 +126,19 @@ def test_the_home_folder_is_followed(config, checkpoint, image, tmp_path, monkey
     for given in ('~/a.png', ['~/a.png']):
         assert inferencer(given, out_dir='~/out', no_save_pred=False)['predictions'] == wanted
     assert sorted(path.name for path in (tmp_path / 'out').rglob('a.*')) == ['a.json', 'a.png']
+
+
+def test_what_is_no_image_and_what_would_be_overwritten(config, checkpoint, image, tmp_path):
+    inferencer = DetInferencer(config, checkpoint, device='cpu', show_progress=False)
+    one, other = tmp_path / 'a' / '1.png', tmp_path / 'b' / '1.png'
+    for path in (one, other):
+        mmcv.imwrite(image, str(path))
+    assert found(inferencer, one) == found(inferencer, str(one)) == found(inferencer, [one])
+    with pytest.raises(TypeError, match='must be a path or a NumPy array, got Tensor'):
+        inferencer(torch.from_numpy(image))
+    with pytest.raises(ValueError, match=r'several are called 1\.png'):
+        inferencer([one, other], out_dir=str(tmp_path / 'out'))
+    inferencer([one, image], out_dir=str(tmp_path / 'out'), no_save_pred=False)
+    assert {p.name for p in (tmp_path / 'out').glob('*/*')} == {
+        '1.png', '00000001.jpg', '1.json', '0.json',
+    }  # fmt: skip

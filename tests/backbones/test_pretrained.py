@@ -27,11 +27,14 @@ def test_a_file_without_a_vit_is_refused(tmp_path):
         ViTAdapter(**TINY, init_cfg=init_cfg).init_weights()
 
 
-def test_other_init_types_are_refused():
+@pytest.mark.parametrize(
+    'init_cfg', [dict(type='Xavier', layer='Linear'), dict(checkpoint='a.pth')], ids=['type', 'no']
+)
+def test_other_init_types_are_refused_at_construction(init_cfg):
     with pytest.raises(
         ValueError, match="init_cfg of a ViT-Adapter must be dict\\(type='Pretrained'"
     ):
-        ViTAdapter(**TINY, init_cfg=dict(type='Xavier', layer='Linear')).init_weights()
+        ViTAdapter(**TINY, init_cfg=init_cfg)
 
 
 def test_unknown_timm_model_is_refused():

@@ -10,30 +10,38 @@ import pytest
 import torch
 from PIL import Image
 
-from mmdet_atc.studies.grids import paper_value, run_cells, with_paper
+from mmdet_atc.studies.grids import paper_value, run_grid, with_paper
+
+
+def table_of(folder, settings, names, run, say=print) -> str:
+    """A grid of one row."""
+    columns = {name: name for name in names}
+    row = {'ours': 'ours'}
+    return run_grid(folder, settings, row, columns, lambda _, name: name, run, ['value'], say=say)
 
 
 def test_cells_with_a_file_are_not_run_again(tmp_path):
     ran, said = [], []
 
-    def run(cell):
+    def run(row, cell):
         ran.append(cell)
         if cell == 'b':
             raise OSError('no weights')
-        return dict(value=cell)
+        return dict(value=7)
 
-    assert run_cells(tmp_path, {}, ['a', 'b'], run, said.append) == dict(a=dict(value='a'))
+    table = table_of(tmp_path, {}, ['a', 'b'], run, said.append)
+    assert table.splitlines()[2] == '| ours | 7.0 | - |'
     assert 'b: left out: no weights' in said[1]
-    run_cells(tmp_path, {}, ['a', 'b', 'c'], run, said.append)
+    table_of(tmp_path, {}, ['a', 'b', 'c'], run, said.append)
     assert ran == ['a', 'b', 'b', 'c']
 
 
 def test_cells_of_other_settings_are_not_taken(tmp_path):
-    run_cells(tmp_path, dict(limit=10), ['a'], lambda cell: dict(value=1), print)
+    table_of(tmp_path, dict(limit=10), ['a'], lambda *cell: dict(value=1))
     with pytest.raises(ValueError, match='begun with other settings'):
-        run_cells(tmp_path, dict(limit=None), ['a'], lambda cell: dict(value=2), print)
-    found = run_cells(tmp_path, dict(limit=10), ['a'], lambda cell: dict(value=3), print)
-    assert found == dict(a=dict(value=1))
+        table_of(tmp_path, dict(limit=None), ['a'], lambda *cell: dict(value=2))
+    table = table_of(tmp_path, dict(limit=10), ['a'], lambda *cell: dict(value=3))
+    assert table.splitlines()[2] == '| ours | 1.0 |'
 
 
 def test_a_misspelt_row_of_table1_is_refused(tmp_path, run_tool, capsys):
@@ -145,7 +153,8 @@ def test_table2_makes_each_image_once(tmp_path, run_tool, monkeypatch):
         ('A high quality photograph of a goldfish.', 10),
         ('A high quality photograph of a goldfish.', 11),
     ]
-    assert '| complete | - (paper 33.56) |' in (tmp_path / 'out/table.md').read_text()
+    table = (tmp_path / 'out/table.md').read_text().splitlines()
+    assert (table[0], table[2]) == ('| FID | 50% |', '| complete | - (paper 33.56) |')
     # Images that were made before there were any to compare with.
     (tmp_path / 'out/images/complete_r50/0001_0.png').unlink()
     clean = ModuleType('cleanfid')

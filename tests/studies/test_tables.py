@@ -1,6 +1,8 @@
-"""Tables that Markdown shows as they are meant."""
+"""Tables that Markdown shows as they are meant, and those of evaluations."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 
@@ -15,3 +17,22 @@ def test_a_table_has_a_line_per_row():
 def test_a_row_of_another_length_is_refused():
     with pytest.raises(ValueError, match='2 columns, but a row of 1 cells'):
         markdown_table(['name', 'AP'], [['a']])
+
+
+def evaluated(work_dir, **figures):
+    """Where an evaluation left figures."""
+    (work_dir / 'time').mkdir()
+    (work_dir / 'time' / 'time.json').write_text(json.dumps(figures) + '\n')
+    return work_dir
+
+
+def test_detectors_of_boxes_have_no_line_of_masks(tmp_path, run_tool, capsys):
+    metrics = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+    evaluated(tmp_path, **{f'coco/bbox_{metric}': 0.25 for metric in metrics})
+    run_tool('tools/misc/print_ap_table.py', tmp_path)
+    assert capsys.readouterr().out.splitlines()[3:] == ['| boxes |' + ' 0.250 |' * 6]
+
+
+def test_evaluations_of_another_task_are_named(tmp_path, run_tool):
+    with pytest.raises(SystemExit, match=f'^error: neither AP nor mIoU in {tmp_path}'):
+        run_tool('tools/misc/print_ap_table.py', evaluated(tmp_path, acc=1))

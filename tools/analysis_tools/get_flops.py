@@ -39,15 +39,11 @@ def main() -> None:
     if args.out:
         args.out.write_text(json.dumps(dict(shape=list(args.shape), rows=rows), indent=1))
     print(f'\nGiga multiply-adds (what papers call GFLOPs) at {args.shape[0]}x{args.shape[1]}:\n')
-    cells = [
-        [
-            row['name'],
-            row['parameters'] / 1e6,
-            *(f'{row["macs"][part] / 1e9:.1f}' for part in PARTS),
-        ]
-        for row in rows
-    ]
-    print(markdown_table(['model', 'parameters, M', *PARTS], cells))
+    lines = []
+    for row in rows:
+        macs = (f'{row["macs"][part] / 1e9:.1f}' for part in PARTS)
+        lines.append([row['name'], row['parameters'] / 1e6, *macs])
+    print(markdown_table(['model', 'parameters, M', *PARTS], lines))
 
 
 if __name__ == '__main__':

@@ -31,8 +31,8 @@ from mmdet_atc.visualization import (
     load_batch,
     mergings_to_compare,
     picture_names,
-    predict_clusters,
 )
+from mmdet_atc.visualization.predict import compare_clusters
 
 
 def keep_rate(text: str) -> float | list[float]:
@@ -94,11 +94,8 @@ def draw(args: argparse.Namespace) -> list[str]:
         if not names:
             continue
         batch = {key: [sample[key][0] for sample in samples] for key in samples[0]}
-        columns = {title: predict_clusters(model, batch, m) for title, m in mergings.items()}
-        for index, name in enumerate(names):
-            picture = draw_cluster_grid(
-                {t: images[index] for t, images in columns.items()}, args.cell
-            )
+        for name, columns in zip(names, compare_clusters(model, batch, mergings), strict=True):
+            picture = draw_cluster_grid(columns, args.cell)
             file = Path(args.out_dir, name.with_name(f'{name.name}_clusters.png'))
             mmcv.imwrite(picture[..., ::-1], str(file))
     return unreadable

@@ -102,23 +102,19 @@ def models(flops: dict) -> list[dict]:
     measured of average linkage holds for single and complete, where there are such configs.
     """
     height, width = flops['shape']
-    rows = []
+    entries = []
     for row in flops['rows']:
+        figures = {
+            'Parameters': row['parameters'],
+            'FLOPs': round(row['macs']['total']),
+            'Backbone FLOPs': round(row['macs']['backbone']),
+            'FLOPs are': f'multiply-adds at {height}x{width}, measured by get_flops.py',
+        }
         linkages = ('average', 'single', 'complete') if '_average_' in row['name'] else ('average',)
-        same = [{**row, 'name': row['name'].replace('average', one)} for one in linkages]
-        rows += [one for one in same if (ROOT / 'configs' / f'{one["name"]}.py').is_file()]
-    return [
-        entry_of(
-            row['name'],
-            {
-                'Parameters': row['parameters'],
-                'FLOPs': round(row['macs']['total']),
-                'Backbone FLOPs': round(row['macs']['backbone']),
-                'FLOPs are': f'multiply-adds at {height}x{width}, measured by get_flops.py',
-            },
-        )
-        for row in rows
-    ]
+        for name in (row['name'].replace('average', linkage) for linkage in linkages):
+            if (ROOT / 'configs' / f'{name}.py').is_file():
+                entries.append(entry_of(name, dict(figures)))
+    return entries
 
 
 def counted(names: list[str]) -> list[dict]:

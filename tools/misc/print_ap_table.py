@@ -1,28 +1,47 @@
 #!/usr/bin/env python
-"""Print the last evaluation of a run as a table: ``tools/misc/print_ap_table.py WORK_DIR``."""
+"""Print the last evaluation of runs as a table: ``print_ap_table.py [NAME=]WORK_DIR ...``.
+
+Runs of ``tools/test.py`` or of MMSegmentation's, all of one kind.
+"""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-METRICS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-TITLES = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
+from mmdet_atc.studies.tables import markdown_table
+
+#: Titles, and the names of the values, of detectors and of segmentation.
+AP = dict(AP='mAP', AP50='mAP_50', AP75='mAP_75', APs='mAP_s', APm='mAP_m', APl='mAP_l')
+MIOU = ('mIoU', 'mAcc', 'aAcc')
+
+
+def last_evaluation(work_dir: Path) -> dict:
+    logs = sorted(work_dir.glob('*/*.json'))
+    if not logs:
+        sys.exit(f'error: no evaluation in {work_dir}')
+    # One line of JSON per evaluation.
+    return json.loads(logs[-1].read_text().splitlines()[-1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Print the last evaluation of a run as a table')
-    parser.add_argument('work_dir', type=Path, help='work dir of tools/test.py')
-    args = parser.parse_args()
-    logs = sorted(args.work_dir.glob('*/*.json'))
-    if not logs:
-        sys.exit(f'error: no evaluation in {args.work_dir}')
-    # One line of JSON per evaluation.
-    figures = json.loads(logs[-1].read_text().splitlines()[-1])
-    print(f'\n{"":6}' + ''.join(f'{title:>7}' for title in TITLES))
-    for kind, name in (('bbox', 'boxes'), ('segm', 'masks')):
-        values = (figures[f'coco/{kind}_{metric}'] for metric in METRICS)
-        print(f'{name:6}' + ''.join(f'{value:7.3f}' for value in values))
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('runs', nargs='+', help='[NAME=]WORK_DIR of an evaluation')
+    rows = []
+    for run in parser.parse_args().runs:
+        name, _, work_dir = run.rpartition('=')
+        figures = last_evaluation(Path(work_dir))
+        if segments := 'mIoU' in figures:
+            rows.append([name, *(f'{figures[metric]:.1f}' for metric in MIOU)])
+            continue
+        kinds = dict(bbox='boxes', segm='masks')  # some detectors have boxes alone
+        kinds = {kind: what for kind, what in kinds.items() if f'coco/{kind}_mAP' in figures}
+        if not kinds:
+            sys.exit(f'error: neither AP nor mIoU in {work_dir}')
+        for kind, what in kinds.items():
+            values = (figures[f'coco/{kind}_{metric}'] for metric in AP.values())
+            rows.append([f'{name} {what}'.strip(), *(f'{value:.3f}' for value in values)])
+    print('\n' + markdown_table(['', *(MIOU if segments else AP)], rows))
 
 
 if __name__ == '__main__':

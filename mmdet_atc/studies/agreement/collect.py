@@ -70,10 +70,9 @@ class Partition:
             self.agreement[name].append(measure(without_void))
         self.regions += tokens_per_region(shares, labels)
         sizes, padding = cluster_sizes(shares, labels)
-        total = np.zeros(max(len(sizes), len(self.sizes)), dtype=np.int64)
-        total[: len(sizes)] += sizes
-        total[: len(self.sizes)] += self.sizes
-        self.sizes = total
+        bins = max(len(sizes), len(self.sizes))
+        sizes, before = (np.pad(each, (0, bins - len(each))) for each in (sizes, self.sizes))
+        self.sizes = sizes + before
         self.padding_clusters += padding
 
     def mean(self, name: str) -> float:

@@ -56,7 +56,7 @@ def count_macs(model: BaseDetector, inputs: dict) -> dict[str, float]:
         and ``total``.
     """
     with _masks_of_detections(getattr(model, 'roi_head', None)):
-        counter, _ = _counted(model, **inputs, mode='tensor')
+        counter = _counted(model, **inputs, mode='tensor')
     by_module = counter.get_flop_counts()
     parts = {
         part: sum(by_module.get(f'{type(model).__name__}.{part}', {}).values()) / 2
@@ -66,8 +66,8 @@ def count_macs(model: BaseDetector, inputs: dict) -> dict[str, float]:
     return {**parts, 'heads': total - sum(parts.values()), 'total': total}
 
 
-def _counted(call: Callable, *args, **kwargs) -> tuple[FlopCounterMode, Any]:
-    """What counted the operations of a call, and what it returns."""
+def _counted(call: Callable, *args, **kwargs) -> FlopCounterMode:
+    """What counted the operations of a call."""
     mapping: dict[Any, Any] = {
         torch.ops.mmdet_atc.agglomerative_clustering: _clustering,
         torch.ops.mmdet_atc.deformable_attention: _deformable_attention,
@@ -76,8 +76,8 @@ def _counted(call: Callable, *args, **kwargs) -> tuple[FlopCounterMode, Any]:
     }
     counter = FlopCounterMode(display=False, custom_mapping=mapping)
     with counter:
-        result = call(*args, **kwargs)
-    return counter, result
+        call(*args, **kwargs)
+    return counter
 
 
 def _masks_of_detections(roi_head: Any) -> AbstractContextManager:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import re
 from pathlib import Path
 
 import torch
@@ -75,9 +76,6 @@ def memory_in_use(device: torch.device) -> float | None:
 
 def _resident(field: str) -> float | None:
     """A field of ``/proc/self/status`` in MiB."""
-    if not _STATUS.exists():
-        return None
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    return None
+    text = _STATUS.read_text() if _STATUS.exists() else ''
+    found = re.search(rf'^{field}:\s*(\d+)', text, re.M)
+    return int(found[1]) / 1024 if found else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 from unittest import mock
@@ -14,7 +15,6 @@ from mmdet.models.detectors import BaseDetector
 from timm.layers import Mlp
 from torch import nn
 
-from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.layers import Attention, Block, Extractor, Injector, SpatialPriorModule
 from mmdet_atc.layers.selective import SelectiveModule
 from mmdet_atc.merging import TokenClusters
@@ -23,29 +23,12 @@ from .timing import synchronize
 
 #: Norms, residuals and whatever else no stage holds.
 OTHER = 'other'
-#: All stages, in the order of a forward pass.
-STAGES = (
-    'spatial prior',
-    'patch embedding',
-    'Injector',
-    'attention',
-    'received attention',
-    'MLP',
-    'token selection',
-    'selective blocks',
-    'Extractor',
-    'clustering',
-    'merge and back-project',
-    'output maps',
-    'neck',
-    'RPN',
-    'RoI heads',
-    OTHER,
-)
-
-#: What is timed of the backbone's modules of a type: a method, and the stage that it is.
-_BY_TYPE: tuple[tuple[type[nn.Module], str, str], ...] = (
+#: What is timed, in the order of a forward pass: modules of the backbone by their type, another
+#: class, or a part of the detector by its name; the method; the stage that it is.
+_TIMED: tuple[tuple[type | str, str, str], ...] = (
     (SpatialPriorModule, 'forward', 'spatial prior'),
+    ('backbone', '_patch_tokens', 'patch embedding'),
+    (Injector, 'forward', 'Injector'),
     (Attention, 'forward', 'attention'),
     # The second pass over the attention of mergers that rank tokens by it.
     (Block, 'received_attention', 'received attention'),
@@ -53,19 +36,19 @@ _BY_TYPE: tuple[tuple[type[nn.Module], str, str], ...] = (
     (SelectiveModule, 'forward', 'token selection'),
     # PyTorch may run its attention and MLP as one kernel.
     (nn.TransformerEncoderLayer, 'forward', 'selective blocks'),
-    (Injector, 'forward', 'Injector'),
     (Extractor, 'forward', 'Extractor'),
-)
-_OF_THE_BACKBONE = (
-    ('_patch_tokens', 'patch embedding'),
-    ('_finest_output', 'output maps'),
-    ('_coarser_outputs', 'output maps'),
-)
-_AFTER_THE_BACKBONE = (
+    ('backbone.merger', 'assign', 'clustering'),
+    (TokenClusters, 'merge', 'merge and back-project'),
+    (TokenClusters, 'unmerge', 'merge and back-project'),
+    (TokenClusters, 'merge_tokens', 'merge and back-project'),
+    ('backbone', '_finest_output', 'output maps'),
+    ('backbone', '_coarser_outputs', 'output maps'),
     ('neck', 'forward', 'neck'),
     ('rpn_head', 'predict', 'RPN'),
     ('roi_head', 'forward', 'RoI heads'),
 )
+#: All stages, in the order of a forward pass.
+STAGES = (*dict.fromkeys(stage for *_, stage in _TIMED), OTHER)
 
 
 class StageTimes:
@@ -93,9 +76,10 @@ class StageTimes:
         self._patches = ExitStack()
 
     def __enter__(self) -> StageTimes:
-        for owner, name, stage in _targets(self._model):
-            timed = self._timed(getattr(owner, name), stage)
-            self._patches.enter_context(mock.patch.object(owner, name, timed))
+        for what, name, stage in _TIMED:
+            for owner in _owners(self._model, what):
+                timed = self._timed(getattr(owner, name), stage)
+                self._patches.enter_context(mock.patch.object(owner, name, timed))
         synchronize(self.device)
         self._start = time.perf_counter()
         return self
@@ -126,19 +110,13 @@ class StageTimes:
         return run
 
 
-def _targets(model: BaseDetector) -> Iterator[tuple[Any, str, str]]:
-    """What is timed: an object, the name of its method, the stage."""
-    backbone = model.backbone
-    for module in backbone.modules():
-        for kind, name, stage in _BY_TYPE:
-            if isinstance(module, kind):
-                yield module, name, stage
-    for name, stage in _OF_THE_BACKBONE:
-        yield backbone, name, stage
-    if isinstance(backbone, ATCViTAdapter) and backbone.merger is not None:
-        yield backbone.merger, 'assign', 'clustering'
-        for name in ('merge', 'unmerge', 'merge_tokens'):
-            yield TokenClusters, name, 'merge and back-project'
-    for part, name, stage in _AFTER_THE_BACKBONE:
-        if hasattr(model, part):
-            yield getattr(model, part), name, stage
+def _owners(model: BaseDetector, what: type | str) -> list[Any]:
+    """The objects of a detector that :data:`_TIMED` means."""
+    if isinstance(what, str):
+        found = functools.reduce(
+            lambda owner, name: getattr(owner, name, None), what.split('.'), model
+        )
+        return [] if found is None else [found]
+    if not issubclass(what, nn.Module):
+        return [what]
+    return [module for module in model.backbone.modules() if isinstance(module, what)]

@@ -64,17 +64,18 @@ class Sweep:
         if '://' not in checkpoint:
             # Called from another folder, the same relative path is another file.
             checkpoint = str(Path(checkpoint).resolve())
+        cfg_options = list(self.cfg_options)
         source: dict[str, Any] = dict(
-            checkpoint=checkpoint,
-            cfg_options=list(self.cfg_options),
-            processes=self.processes,
+            checkpoint=checkpoint, cfg_options=cfg_options, processes=self.processes
         )
-        if self.limit_images is not None:
-            source['limit_images'] = self.limit_images
-        config, cfg_options = str(self.root / cell.config), list(self.cfg_options)
+        config, options = str(self.root / cell.config), cfg_options
         if self.dense_config is not None:
             source['config'] = config = str(Path(self.dense_config).resolve())
-            cfg_options += cell.merging_options
+            options = cfg_options + cell.merging_options
+        options = ['--cfg-options', *options] if options else []
+        if self.limit_images is not None:
+            source['limit_images'] = self.limit_images
+            options = ['--limit-images', str(self.limit_images), *options]
         path = self.out_dir / 'cells' / f'{cell.name}.json'
         if path.exists():
             figures = json.loads(path.read_text())
@@ -86,23 +87,17 @@ class Sweep:
             return figures
         work_dir = self.out_dir / 'runs' / cell.name
         work_dir.mkdir(parents=True, exist_ok=True)
-        options = ['--work-dir', str(work_dir.resolve())]
-        if self.limit_images is not None:
-            options += ['--limit-images', str(self.limit_images)]
-        if cfg_options:
-            options += ['--cfg-options', *cfg_options]
         if self.processes > 1:
             tool = ['bash', str(self.root / 'tools/dist_test.sh')]
             command = [*tool, config, checkpoint, str(self.processes)]
         else:
             command = [sys.executable, str(self.root / 'tools/test.py'), config, checkpoint]
+        command += ['--work-dir', str(work_dir.resolve()), *options]
+        environment = {**os.environ, 'PYTHON': sys.executable}
         log = work_dir / 'output.log'
         with log.open('w') as stream:
             result = subprocess.run(
-                [*command, *options],
-                env={**os.environ, 'PYTHON': sys.executable},
-                stdout=stream,
-                stderr=subprocess.STDOUT,
+                command, env=environment, stdout=stream, stderr=subprocess.STDOUT
             )
         text = log.read_text()
         if result.returncode:

@@ -12,6 +12,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from mmdet_atc.studies.tables import markdown_table
 
 from .cells import Cell
@@ -73,8 +75,6 @@ def plot(
     path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs], quantity: str = 'AP'
 ) -> None:
     """Box and mask AP over keep rate, one panel per size and regime; the paper's dashed."""
-    from matplotlib.figure import Figure
-
     merging = [cell for cell in figures if cell.method != 'dense']
     groups = list(dict.fromkeys((cell.size, cell.regime) for cell in merging))
     if not groups:
@@ -86,13 +86,10 @@ def plot(
         for row, what in enumerate(('box', 'mask')):
             axes = panels[row][column]
             for index, method in enumerate(dict.fromkeys(cell.method for cell in cells)):
-                line = sorted(
-                    (c for c in cells if c.method == method), key=lambda cell: cell.keep_rate
-                )
-                rates = [cell.keep_rate for cell in line]
-                found = [figures[cell][f'{what}_ap'] for cell in line]
-                axes.plot(rates, found, 'o-', color=f'C{index}', label=method)
-                theirs = [(cell.keep_rate, _of_paper(cell, paper)[row]) for cell in line]
+                line = {cell.keep_rate: cell for cell in cells if cell.method == method}
+                found = [(rate, figures[line[rate]][f'{what}_ap']) for rate in sorted(line)]
+                axes.plot(*zip(*found, strict=True), 'o-', color=f'C{index}', label=method)
+                theirs = [(rate, _of_paper(line[rate], paper)[row]) for rate in sorted(line)]
                 theirs = [(rate, ap) for rate, ap in theirs if ap is not None]
                 if theirs:
                     label = f'{method} (paper)'

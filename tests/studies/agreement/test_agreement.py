@@ -52,37 +52,6 @@ def test_an_object_that_loses_its_majority_is_lost():
     assert object_under_segmentation_error(overlap) == pytest.approx((4 + 3 + 3) / 10)
 
 
-def test_clusters_that_follow_the_segments_are_perfect():
-    segments = np.array([[0, 0, 1, 1], [2, 2, 1, 1]])
-    overlap = table(segments, np.array([[0, 1, 2, 2], [3, 4, 5, 5]]))
-    assert purity(overlap) == object_purity(overlap) == 1
-    assert under_segmentation_error(overlap) == object_under_segmentation_error(overlap) == 0
-
-
-def test_one_cluster_for_all_has_the_purity_of_the_largest_segment():
-    segments = np.array([[0, 0, 0, 1], [0, 0, 2, 2]])
-    overlap = table(segments, np.zeros((2, 4), dtype=int))
-    assert purity(overlap) == pytest.approx(5 / 8)
-    assert object_purity(overlap) == 0
-
-
-def test_void_counts_nowhere():
-    segments = np.array([[0, 0, -1, -1], [1, 1, -1, -1]])
-    clusters = np.array([[0, 0, 0, 0], [1, 1, 1, 2]])
-    overlap = table(segments, clusters)
-    assert overlap.tolist() == [[2, 0], [0, 2], [0, 0]]
-    assert purity(overlap) == 1
-    assert under_segmentation_error(overlap) == 0
-
-
-def test_without_objects_the_measures_of_objects_are_nan():
-    overlap = np.array([[5], [2]])
-    assert purity(overlap) == 1
-    assert math.isnan(object_purity(overlap))
-    assert math.isnan(object_under_segmentation_error(overlap))
-    assert math.isnan(purity(np.zeros((2, 1), dtype=int)))
-
-
 @st.composite
 def pictures(draw) -> tuple[np.ndarray, np.ndarray]:
     shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
@@ -102,34 +71,3 @@ def test_measures_are_their_definitions(picture):
             assert math.isnan(measure(overlap)), name
         else:
             assert measure(overlap) == pytest.approx(float(expected[name]), abs=1e-12), name
-
-
-@given(pictures())
-@settings(max_examples=100)
-def test_merging_can_only_lower_purity_and_raise_the_errors(picture):
-    segments, clusters = picture
-    before, after = table(segments, clusters), table(segments, clusters // 2)
-    slack = 1e-12
-    if before.sum():
-        assert purity(after) <= purity(before) + slack
-        assert under_segmentation_error(after) >= under_segmentation_error(before) - slack
-    if before[:, 1:].sum():
-        error = object_under_segmentation_error
-        assert error(after) >= error(before) - slack
-
-
-def test_an_object_can_win_the_patches_at_its_border():
-    apart, merged = np.array([[6, 4], [0, 10]]), np.array([[6, 14]])
-    assert object_purity(apart) == pytest.approx(10 / 14)
-    assert object_purity(merged) == 1
-
-
-@given(pictures(), st.permutations(range(4)))
-@settings(max_examples=50)
-def test_measures_do_not_depend_on_the_order_of_the_objects(picture, order):
-    segments, clusters = picture
-    others = [place + 1 for place in order if place < 3]
-    renamed = np.array([0, *others, -1])[segments]
-    before, after = table(segments, clusters), table(renamed, clusters)
-    for name, measure in MEASURES.items():
-        assert measure(before) == pytest.approx(measure(after), nan_ok=True), name

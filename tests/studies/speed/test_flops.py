@@ -19,7 +19,7 @@ def test_deformable_attention():
     target = DeformableTarget.between(((4, 6),), ((2, 3),), torch.device('cpu'))
     query, feature = torch.randn(2, queries, dim), torch.randn(2, values, dim)
     with torch.inference_mode():
-        counter, _ = _counted(attention, query, feature, target)
+        counter = _counted(attention, query, feature, target)
     linears = values * dim * dim + queries * dim * (heads * points * 3 + dim)
     # Four corners and one weight for each of the dim / heads channels of a head's samples.
     sampling = queries * heads * points * 5 * dim // heads
@@ -30,7 +30,7 @@ def test_merging_saves_what_the_merged_blocks_no_longer_do():
     image = torch.randn(1, 3, 64, 96)
     dense, merged = micro().eval(), micro(dict(keep_rate=0.5)).eval()
     with torch.inference_mode():
-        counted = [_counted(model, image)[0].get_total_flops() for model in (dense, merged)]
+        counted = [_counted(model, image).get_total_flops() for model in (dense, merged)]
     dim = 48
 
     def attention(tokens):
@@ -54,7 +54,7 @@ def test_any_detector_has_a_backbone_and_heads(head):
     model = built(tiny(f'{head}_atc_vit_adapter_s_average_r50')).eval()
     macs = count_macs(model, model.data_preprocessor(noise_batch(96, 128), training=False))
     with torch.inference_mode():
-        counter, _ = _counted(model.backbone, torch.randn(1, 3, 96, 128))
+        counter = _counted(model.backbone, torch.randn(1, 3, 96, 128))
     assert macs['backbone'] == counter.get_total_flops() / 2
     assert (macs['neck'] > 0) == (head != 'mask2former')
     assert macs['heads'] > macs['backbone']
