@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -125,8 +126,6 @@ def closeness_table(rows: Sequence[Closeness]) -> str:
 
 def plot_closeness(rows: Sequence[Closeness], path: Path) -> None:
     """Mean cosine over keep rate, a line per method."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(6, 4), layout='constrained')
     axes = figure.subplots()
     for method in dict.fromkeys(row.method for row in rows):

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
 from mmdet_atc.studies.table3 import Cell, all_cells
 from mmdet_atc.studies.table3.cells import ALL_METHODS
 from mmdet_atc.studies.tables import markdown_table
@@ -73,9 +76,12 @@ def benchmarked_speeds(path: Path, measure: str, batch: int | None = None) -> di
         dict[str, float]: By the name of the config.
 
     Raises:
-        ValueError: If the file has no such measurement or batch.
+        ValueError: If the file is no benchmark, or has no such measurement or batch.
     """
-    rows = json.loads(path.read_text())['rows']
+    content = json.loads(path.read_text())
+    rows = content.get('rows') if isinstance(content, dict) else None
+    if not rows or 'seconds' not in rows[0]:
+        raise ValueError(f'{path} is no benchmark.json of tools/analysis_tools/benchmark.py')
     batch = rows[0]['batch'] if batch is None else batch
     chosen = [row for row in rows if row['batch'] == batch]
     if not chosen:
@@ -151,9 +157,6 @@ def plot_pareto(found: Sequence[Point], path: Path, speed: str) -> None:
         path (Path): Picture to write.
         speed (str): What the speed is of, for the axis.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     figure = Figure(figsize=(12, 6), layout='constrained')
     methods = list(dict.fromkeys(point.cell.method for point in found))
     colours = {m: 'black' if m == 'dense' else f'C{i}' for i, m in enumerate(methods)}

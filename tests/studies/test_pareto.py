@@ -89,6 +89,10 @@ def test_what_does_not_fit_is_named(sweep, benchmark, tmp_path):
         benchmarked_speeds(benchmark, 'detector')
     with pytest.raises(ValueError, match=r'batch must be one of \[2, 4\], got 3'):
         benchmarked_speeds(benchmark, 'backbone', batch=3)
+    for content in ('{"points": []}', '{"rows": [{"name": "flops"}]}', '[]'):
+        (tmp_path / 'other.json').write_text(content)
+        with pytest.raises(ValueError, match=r'other\.json is no benchmark\.json of'):
+            benchmarked_speeds(tmp_path / 'other.json', 'backbone')
     with pytest.raises(ValueError, match='no cell of the sweep has its config'):
         points(read_cells(sweep), {'other': 1.0})
     with pytest.raises(FileNotFoundError, match='no cells'):

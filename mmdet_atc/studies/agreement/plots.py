@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .agreement import MEASURES
 from .collect import Analysis, Partition
@@ -27,9 +29,6 @@ def plot_agreement(analyses: Mapping[str, Analysis], path: Path) -> None:
     Dashed: as many regular blocks. Dotted: single patches, which merging can better in
     object purity alone.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     figure = Figure(figsize=(11, 8.5 + 0.18 * len(analyses)), layout='constrained')
     panels = figure.subplots(2, 2).ravel()
     every = list(analyses.values())
@@ -99,8 +98,6 @@ def _panels_of_blocks(
     **options: Any,
 ) -> tuple[Any, Any]:
     """A figure with a panel per merge block, in which each detector has a line."""
-    from matplotlib.figure import Figure
-
     blocks = sorted({stage.block for analysis in analyses.values() for stage in analysis.stages})
     figure = Figure(
         figsize=(1.5 + 4 * len(blocks), 4.5 + 0.18 * len(analyses)), layout='constrained'

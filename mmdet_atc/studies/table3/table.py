@@ -12,6 +12,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from mmdet_atc.studies.tables import markdown_table
 
 from .cells import Cell
@@ -73,8 +75,6 @@ def plot(
     path: Path, figures: Mapping[Cell, dict], paper: Mapping[str, APs], quantity: str = 'AP'
 ) -> None:
     """Box and mask AP over keep rate, one panel per size and regime; the paper's dashed."""
-    from matplotlib.figure import Figure
-
     merging = [cell for cell in figures if cell.method != 'dense']
     groups = list(dict.fromkeys((cell.size, cell.regime) for cell in merging))
     if not groups:
