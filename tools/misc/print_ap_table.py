@@ -9,8 +9,6 @@ import json
 import sys
 from pathlib import Path
 
-from mmdet_atc.studies.tables import markdown_table
-
 #: Titles, and the names of the values, of detectors and of segmentation.
 AP = dict(AP='mAP', AP50='mAP_50', AP75='mAP_75', APs='mAP_s', APm='mAP_m', APl='mAP_l')
 MIOU = ('mIoU', 'mAcc', 'aAcc')
@@ -32,7 +30,7 @@ def main() -> None:
         name, _, work_dir = run.rpartition('=')
         figures = last_evaluation(Path(work_dir))
         if segments := 'mIoU' in figures:
-            rows.append([name, *(f'{figures[metric]:.1f}' for metric in MIOU)])
+            rows.append([name, *(f'{figures[metric]:7.1f}' for metric in MIOU)])
             continue
         kinds = dict(bbox='boxes', segm='masks')  # some detectors have boxes alone
         kinds = {kind: what for kind, what in kinds.items() if f'coco/{kind}_mAP' in figures}
@@ -40,8 +38,10 @@ def main() -> None:
             sys.exit(f'error: neither AP nor mIoU in {work_dir}')
         for kind, what in kinds.items():
             values = (figures[f'coco/{kind}_{metric}'] for metric in AP.values())
-            rows.append([f'{name} {what}'.strip(), *(f'{value:.3f}' for value in values)])
-    print('\n' + markdown_table(['', *(MIOU if segments else AP)], rows))
+            rows.append([f'{name} {what}'.strip(), *(f'{value:7.3f}' for value in values)])
+    rows.insert(0, ['', *(f'{title:>7}' for title in (MIOU if segments else AP))])
+    width = max(6, *(len(name) for name, *_ in rows))
+    print('\n' + '\n'.join(f'{name:{width}}' + ''.join(cells) for name, *cells in rows))
 
 
 if __name__ == '__main__':
