@@ -40,8 +40,6 @@ class Audit:
     ) -> None:
         self.name = file.name
         self.classes = classes
-        self.num_objects: Counter[str] = Counter()
-        self.num_used: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
         self.num_images = self.num_images_left = len(file.imgs)
@@ -50,17 +48,19 @@ class Audit:
 
         min_size = (filter_cfg or {}).get('min_size', 0)
         of_classes = {c['id']: c['name'] for c in file.cats.values() if c['name'] in classes}
-        with_objects = set()
+        images_of = {name: file.catToImgs.get(number, ()) for number, name in of_classes.items()}
+        self.num_objects = Counter({name: len(images) for name, images in images_of.items()})
+        self.num_used = self.num_objects.copy()
+        # COCO has 860,000 objects: only those that are left out are counted here.
         for annotation in file.anns.values():
             image = file.imgs.get(annotation['image_id'])
             name = of_classes.get(annotation['category_id'])
             rule = _rule(annotation, image, name is not None, with_mask)
-            if name is not None:
-                self.num_objects[name] += 1
-                self.num_used[name] += rule is None
-                with_objects.add(annotation['image_id'])
             if rule is not None:
                 self._leave_out(rule, name_of(annotation))
+                if name is not None:
+                    self.num_used[name] -= 1
+        with_objects = set().union(*images_of.values())
         for image in file.imgs.values():
             rule = None
             if self._filters_empty and image['id'] not in with_objects:
@@ -143,6 +143,6 @@ def _rule(annotation: dict, image: dict | None, is_class: bool, with_mask: bool)
     if annotation['iscrowd']:
         return 'crowd'
     mask = annotation['segmentation']
-    if with_mask and isinstance(mask, list) and not any(map(is_polygon, mask)):
-        return NO_MASK if mask == [[]] else 'polygon of less than three points'
-    return None
+    if not with_mask or isinstance(mask, dict) or is_polygon(mask[0]) or any(map(is_polygon, mask)):
+        return None
+    return NO_MASK if mask == [[]] else 'polygon of less than three points'

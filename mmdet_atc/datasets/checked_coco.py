@@ -107,9 +107,10 @@ class CheckedCocoDataset(CocoDataset):
                 raise DataError(
                     f'{self.ann_file}: image {image["id"]}: file_name must be a path, got {name!r}'
                 )
+            if self.allow_outside_root or not (osp.isabs(name) or '..' in name or '://' in name):
+                continue
             path = osp.abspath(osp.join(folder, name))
-            is_inside = any(osp.commonpath([path, root]) == root for root in roots)
-            if not self.allow_outside_root and ('://' in name or not is_inside):
+            if '://' in name or all(osp.commonpath([path, root]) != root for root in roots):
                 raise DataError(
                     f'{self.ann_file}: image {image["id"]}: file_name {name!r} leads out of the '
                     f'data root {self.data_root or folder!r}; set allow_outside_root=True in the '

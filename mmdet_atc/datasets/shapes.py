@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,25 +100,21 @@ def _write_split(
     path.write_text(json.dumps(content))
 
 
-def _annotations(objects: Sequence[ShapeObject]) -> list[dict[str, Any]]:
+def _annotations(objects: Sequence[ShapeObject]) -> Iterator[dict[str, Any]]:
     """COCO annotations (without ids) of visible objects."""
-    annotations = []
     for thing in objects:
-        segmentation = (_uncompressed_rle if thing.is_crowd else _polygons)(thing.mask)
+        segmentation: Any = (_uncompressed_rle if thing.is_crowd else _polygons)(thing.mask)
         if not segmentation:
             continue
         rles = coco_mask.frPyObjects(segmentation, *thing.mask.shape)
         rle = rles if thing.is_crowd else coco_mask.merge(rles)
-        annotations.append(
-            dict(
-                category_id=SHAPES_CLASSES.index(thing.name) + 1,
-                segmentation=segmentation,
-                area=float(coco_mask.area(rle)),
-                bbox=[float(v) for v in coco_mask.toBbox(rle)],
-                iscrowd=int(thing.is_crowd),
-            )
+        yield dict(
+            category_id=SHAPES_CLASSES.index(thing.name) + 1,
+            segmentation=segmentation,
+            area=float(coco_mask.area(rle)),
+            bbox=[float(v) for v in coco_mask.toBbox(rle)],
+            iscrowd=int(thing.is_crowd),
         )
-    return annotations
 
 
 def _polygons(mask: np.ndarray) -> list[list[float]]:

@@ -17,8 +17,7 @@ def adapt_to_device(cfg: Config) -> None:
     The running statistics of batch norm are averaged over the processes after each epoch.
 
     Call it before the runner is built, with ``cfg.launcher`` and torchrun's environment variables
-    set. MMEngine's ``AmpOptimWrapper``,
-    ``nn.SyncBatchNorm`` and nccl refuse to run on a CPU.
+    set. MMEngine's ``AmpOptimWrapper``, ``nn.SyncBatchNorm`` and nccl refuse to run on a CPU.
 
     Args:
         cfg (Config): Config of a run, changed in place.

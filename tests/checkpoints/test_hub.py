@@ -245,6 +245,16 @@ def test_a_refused_class_is_named_with_a_way_out(hub):
     assert 'write the weights alone' in message
 
 
+def test_code_in_a_file_of_the_hub_does_not_run(hub, tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'owned'),)
+
+    path = hub.publish(REPO, FILE, packed(dict(state_dict=Malicious())))
+    assert f'{path}: the checkpoint holds' in refusal(path, CheckpointError)
+    assert not (tmp_path / 'owned').exists()
+
+
 @pytest.mark.parametrize('content', [b'<html>a proxy says hello</html>', CONTENT[:3000], b''])
 def test_a_file_that_is_no_checkpoint_is_refused(hub, content):
     path = hub.publish(REPO, FILE, content)

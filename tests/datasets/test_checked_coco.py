@@ -170,6 +170,7 @@ def test_crowds_in_run_lengths_are_ignored_regions(make, compressed):
     ('changes', 'message'),
     [
         (dict(bbox=[4, 4, float('nan'), 4]), 'bbox of annotation 7 must be four finite numbers'),
+        (dict(bbox=[4, 4, 'x', 4]), 'bbox of annotation 7 must be four finite numbers'),
         (dict(bbox=[4, 4, 16]), 'bbox of annotation 7 must be four finite numbers'),
         (dict(bbox=None), 'bbox of annotation 7 must be four finite numbers'),
         (dict(segmentation=[[4, 4, 20, 4, 20, float('inf')]]), 'segmentation of annotation 7'),
