@@ -65,3 +65,16 @@ def test_pretrained_weights_of_other_classes_are_not_evaluated(folder, monkeypat
 def test_models_that_are_none(words, message):
     with pytest.raises(ValueError, match=message):
         build_model(options('any', *words))
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (('--keep-rates', '1.5'), r'keep_rate must be in \(0, 1\], got 1.5'),
+        (('--images', '10'), 'batch_size 64 x accumulate 1 must be at most'),
+        (('--out-dir', '/dev/null/here'), '/dev/null/here'),
+    ],
+)
+def test_the_demo_says_what_it_cannot_do_before_it_trains(tmp_path, run_tool, words, message):
+    with pytest.raises(SystemExit, match=f'^error: .*{message}'):
+        run_tool('tools/classification/demo.py', '--out-dir', tmp_path, *words)

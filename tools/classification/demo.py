@@ -19,6 +19,7 @@ from mmdet_atc.checkpoints import install
 from mmdet_atc.classification.datasets import Textures, build_transform
 from mmdet_atc.classification.methods import CLASSIFIER_METHODS
 from mmdet_atc.classification.training import Recipe, Trainer
+from mmdet_atc.engine import faults_in_one_line, positive_int
 from mmdet_atc.integrations.timm import apply_merging
 from mmdet_atc.merging import keep_rate_plan
 from mmdet_atc.studies.tables import markdown_table
@@ -28,9 +29,9 @@ BLOCKS = (1, 2, 3)
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--epochs', type=int, default=8, help='epochs of the dense model')
-    parser.add_argument('--finetune-epochs', type=int, default=2)
-    parser.add_argument('--images', type=int, default=2000, help='to learn from')
+    parser.add_argument('--epochs', type=positive_int, default=8, help='epochs of the dense model')
+    parser.add_argument('--finetune-epochs', type=positive_int, default=2)
+    parser.add_argument('--images', type=positive_int, default=2000, help='to learn from')
     parser.add_argument(
         '--methods', nargs='+', choices=CLASSIFIER_METHODS, default=['average', 'tome']
     )
@@ -73,6 +74,8 @@ def train(model: VisionTransformer, args, name: str, epochs: int, lr: float) -> 
 def main() -> None:
     args = parse_args()
     install()
+    plans = [(rate, keep_rate_plan(rate, BLOCKS, of='initial')) for rate in args.keep_rates]
+    args.out_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     dense = VisionTransformer(
         img_size=64, patch_size=8, embed_dim=64, depth=5, num_heads=4, num_classes=4
@@ -80,8 +83,7 @@ def main() -> None:
     _, accuracy = train(dense, args, 'dense', args.epochs, lr=0.016)
     lines = [['dense', 64, f'{accuracy:.1f}', '']]
     for method in args.methods:
-        for keep_rate in args.keep_rates:
-            plan = keep_rate_plan(keep_rate, BLOCKS, of='initial')
+        for keep_rate, plan in plans:
             model = apply_merging(copy.deepcopy(dense), CLASSIFIER_METHODS[method], plan)
             name = f'{method}_r{keep_rate:g}'
             before, after = train(model, args, name, args.finetune_epochs, lr=0.004)
@@ -93,4 +95,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line(mistakes=True):
+        main()
