@@ -7,14 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from . import aoti, onnx, pt2
 from .detector import Detections, TraceableDetector
 from .spec import Spec
 
-#: The function that writes each format, and how its files end.
-FORMATS = {'pt2': (pt2.save, '.pt2'), 'aoti': (aoti.save, '.pt2'), 'onnx': (onnx.save, '.onnx')}
+#: The function that writes each format, how its files end, and the oldest torch that can.
+FORMATS = {
+    'pt2': (pt2.save, '.pt2', '2.10'),
+    'aoti': (aoti.save, '.pt2', '2.10'),
+    'onnx': (onnx.save, '.onnx', '2.11'),
+}
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,16 @@ def save(detector: TraceableDetector, spec: Spec, path: Path, format: str) -> No
 
     Raises:
         ValueError: If there is no such format, or the file is not named as it asks for.
-        ImportError: If the format needs a package that is not installed; the message names it.
+        ImportError: If the format needs a package that is not installed, or a newer torch; the
+            message names it.
     """
     if format not in FORMATS:
         raise ValueError(f'format must be one of {tuple(FORMATS)}, got {format!r}')
-    write, suffix = FORMATS[format]
+    write, suffix, oldest = FORMATS[format]
+    if torch.__version__ < oldest:
+        raise ImportError(
+            f'format {format!r} needs torch {oldest} or later, this is {torch.__version__}'
+        )
     if path.suffix != suffix:
         raise ValueError(f'a file of format {format!r} must end in {suffix}, got {path.name}')
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmdet_atc.deployment import Spec, open_program
+from mmdet_atc.deployment import Spec, open_program, save
 
 FIXED = Spec(96, 128, batch=2)
 DYNAMIC = Spec(96, 128, dynamic=True)
@@ -91,3 +91,12 @@ def test_other_files_are_refused(tmp_path):
     for name in ('weights.pth', 'text.pt2'):
         with pytest.raises(ValueError, match=rf'{name} is no file of tools/deployment'):
             open_program(tmp_path / name)
+
+
+def test_an_older_torch_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, '__version__', type(torch.__version__)('2.9.1'))
+    for format, file, oldest in (('pt2', 'a.pt2', '2.10'), ('onnx', 'a.onnx', '2.11')):
+        with pytest.raises(
+            ImportError, match=f"'{format}' needs torch {oldest} or later, .* 2.9.1"
+        ):
+            save(None, FIXED, tmp_path / file, format)
