@@ -51,7 +51,8 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
                 | {name: f'{least} {most}' for name, (least, most) in spec.limits.items()},
                 # Weights are constants: products and convolutions are oneDNN's, on packed weights
                 # and channels last, with what follows them; MKL's are slower but for Intel's own.
-                'freezing': True,
+                # torch 2.15 loses constants there, the ones between were not tried.
+                'freezing': torch.__version__ < '2.12',
                 # torch 2.11 compiles convolutions wrongly where the batch depends on the data, as
                 # that of the mask head does, once it has chosen another layout for them.
                 'layout_optimization': False,
