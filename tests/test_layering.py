@@ -147,3 +147,15 @@ def test_all_operators_are_registered_without_openmmlab():
         f'for name in {sorted(names)}:\n'
         '    assert hasattr(torch.ops.mmdet_atc, name), name\n'
     )
+
+
+def test_classifiers_merge_by_options_without_mmdetection():
+    run_without_openmmlab(
+        """
+from argparse import ArgumentParser
+from mmdet_atc.classification.methods import add_model_options, build_model
+parser = ArgumentParser()
+add_model_options(parser)
+build_model(parser.parse_args(['/data', '--model', 'vit_tiny_patch16_224']))
+"""
+    )

@@ -59,8 +59,8 @@ class DetInferencer(apis.DetInferencer):
         super().__init__(model, weights, **kwargs)
 
     def __call__(self, inputs: Any, *args: Any, out_dir: str = '', **kwargs: Any) -> dict:
-        inputs = self._inputs_to_list(inputs)
         if out_dir:
+            inputs = self._inputs_to_list(inputs)
             _check_names(inputs)
         return super().__call__(inputs, *args, out_dir=osp.expanduser(out_dir), **kwargs)
 

@@ -9,7 +9,7 @@ import timm
 from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 
-from mmdet_atc.engine import positive_int
+from mmdet_atc.arguments import check_counts
 from mmdet_atc.integrations.timm import apply_merging
 from mmdet_atc.merging import (
     METHODS,
@@ -36,7 +36,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dataset', choices=NAMES, default='imagenet')
     parser.add_argument('--model', default='deit_small_patch16_224', help="a timm model's name")
     parser.add_argument('--global-pool', help="'avg' for MAE's classifiers; default: the model's")
-    parser.add_argument('--img-size', type=positive_int, help="default: the model's")
+    parser.add_argument('--img-size', type=int, help="default: the model's")
     parser.add_argument('--workers', type=int, default=4)
     group = parser.add_argument_group('token merging')
     group.add_argument(
@@ -64,6 +64,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def build_model(args: argparse.Namespace, **options: Any) -> VisionTransformer:
     """The timm model of :func:`add_model_options`, dense; see :func:`build_vit`."""
     options |= {k: v for k in ('img_size', 'global_pool') if (v := getattr(args, k)) is not None}
+    if args.img_size is not None:
+        check_counts(img_size=args.img_size)
     return build_vit(args.model, **options)
 
 

@@ -75,7 +75,10 @@ def older(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(torch.__version__ < (2, 10), reason='losses of torch 2.6 differ by .25 %')
+@pytest.mark.skipif(
+    torch.__version__ < (2, 10),
+    reason='torch 2.6 rounds otherwise and takes other regions, whose box loss differs by 1 %',
+)
 def test_an_older_run_resumes_to_the_same_losses(older):
     work_dir, data = older
     run(

@@ -34,6 +34,16 @@ def test_detectors_of_boxes_have_no_line_of_masks(tmp_path, run_tool, capsys):
     assert capsys.readouterr().out.splitlines() == ['', titles, 'boxes ' + '  0.250' * 6]
 
 
+def test_evaluations_of_two_kinds_make_no_table(tmp_path, run_tool):
+    for name in ('boxes', 'segments'):
+        (tmp_path / name).mkdir()
+    metrics = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+    boxes = evaluated(tmp_path / 'boxes', **{f'coco/bbox_{metric}': 0.25 for metric in metrics})
+    segments = evaluated(tmp_path / 'segments', mIoU=1, mAcc=2, aAcc=3)
+    with pytest.raises(SystemExit, match=f'^error: not of one kind: {boxes} and {segments}'):
+        run_tool('tools/misc/print_ap_table.py', boxes, segments)
+
+
 def test_evaluations_of_another_task_are_named(tmp_path, run_tool):
     with pytest.raises(SystemExit, match=f'^error: neither AP nor mIoU in {tmp_path}'):
         run_tool('tools/misc/print_ap_table.py', evaluated(tmp_path, acc=1))

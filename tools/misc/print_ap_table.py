@@ -25,21 +25,25 @@ def last_evaluation(work_dir: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('runs', nargs='+', help='[NAME=]WORK_DIR of an evaluation')
-    rows = []
+    rows, titles = [], {}
     for run in parser.parse_args().runs:
         name, _, work_dir = run.rpartition('=')
         figures = last_evaluation(Path(work_dir))
-        if segments := 'mIoU' in figures:
+        if 'mIoU' in figures:
+            titles[tuple(MIOU)] = work_dir
             rows.append([name, *(f'{figures[metric]:7.1f}' for metric in MIOU)])
             continue
         kinds = dict(bbox='boxes', segm='masks')  # some detectors have boxes alone
         kinds = {kind: what for kind, what in kinds.items() if f'coco/{kind}_mAP' in figures}
+        titles[tuple(AP)] = work_dir
         if not kinds:
             sys.exit(f'error: neither AP nor mIoU in {work_dir}')
         for kind, what in kinds.items():
             values = (figures[f'coco/{kind}_{metric}'] for metric in AP.values())
             rows.append([f'{name} {what}'.strip(), *(f'{value:7.3f}' for value in values)])
-    rows.insert(0, ['', *(f'{title:>7}' for title in (MIOU if segments else AP))])
+    if len(titles) > 1:
+        sys.exit(f'error: not of one kind: {" and ".join(titles.values())}')
+    rows.insert(0, ['', *(f'{title:>7}' for title in next(iter(titles)))])
     width = max(6, *(len(name) for name, *_ in rows))
     print('\n' + '\n'.join(f'{name:{width}}' + ''.join(cells) for name, *cells in rows))
 

@@ -30,7 +30,7 @@ at::Tensor Read(const char* path) {
 int64_t Fitting(const std::string& limits, int64_t wanted, int64_t unit, const char* of) {
     long least, greatest;
     TORCH_CHECK(std::sscanf(limits.c_str(), "%ld %ld", &least, &greatest) == 2,
-                "this is no package of tools/deployment/export.py");
+                "the package holds no limits: export it anew with tools/deployment/export.py");
     TORCH_CHECK(wanted <= greatest, of, ": the package takes at most ", greatest, ", got ", wanted);
     return std::max<int64_t>(least, (wanted + unit - 1) / unit * unit);
 }
