@@ -36,8 +36,9 @@ die() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
     die "MMDET_ATC_TORCH and MMDET_ATC_LOCKED=1 exclude each other: the lock file names torch"
 [ "$locked" != 1 ] || [ "$kind" != onedl ] || die "MMCV=onedl has no lock file: leave MMDET_ATC_LOCKED away"
 command -v "$python" >/dev/null || die "no '$python' on PATH; install Python >= 3.10 or set PYTHON"
+version=$("$python" --version 2>&1) || die "'$python' does not run: ${version%%$'\n'*}; install Python >= 3.10 or set PYTHON"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    die "$("$python" --version) is too old: Python >= 3.10 is needed (set PYTHON)"
+    die "$version is too old: Python >= 3.10 is needed (set PYTHON)"
 
 [ -x "$venv/bin/python" ] || { say "creating $venv"; "$python" -m venv "$venv"; }
 py=$venv/bin/python

@@ -41,7 +41,8 @@ class DetInferencer(apis.DetInferencer):
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If there is no such model, or it has no published weights and none are given;
-            in a call, if two of several files have one name and there is an ``out_dir``.
+            in a call, if two of several files have one name and there is an ``out_dir``, or
+            ``batch_size`` is below 1.
         CheckpointError: If the checkpoint does not fit the model, or is none.
 
     Examples:
@@ -68,6 +69,11 @@ class DetInferencer(apis.DetInferencer):
         if isinstance(inputs, str | PathLike):
             inputs = osp.expanduser(inputs)
         return [_image(x) for x in super()._inputs_to_list(inputs)]
+
+    def _get_chunk_data(self, inputs: Any, chunk_size: int) -> Any:
+        if chunk_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {chunk_size}')
+        return super()._get_chunk_data(inputs, chunk_size)
 
     def pred2dict(self, data_sample: DetDataSample, pred_out_dir: str = '') -> dict:
         if data_sample.get('img_path', '') is None:  # of an array: the base names files by it

@@ -136,6 +136,8 @@ def test_what_is_no_image_and_what_would_be_overwritten(config, checkpoint, imag
     assert found(inferencer, one) == found(inferencer, str(one)) == found(inferencer, [one])
     with pytest.raises(TypeError, match='must be a path or a NumPy array, got Tensor'):
         inferencer(torch.from_numpy(image))
+    with pytest.raises(ValueError, match='batch_size must be at least 1, got 0'):
+        inferencer(one, batch_size=0)
     with pytest.raises(ValueError, match=r'several are called 1\.png'):
         inferencer([one, other], out_dir=str(tmp_path / 'out'))
     inferencer([one, image], out_dir=str(tmp_path / 'out'), no_save_pred=False)

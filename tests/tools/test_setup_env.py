@@ -35,6 +35,17 @@ def test_what_cannot_be_set_up_is_refused_in_one_line(tmp_path, environment, mes
     assert not list(tmp_path.iterdir())
 
 
+def test_a_python_that_does_not_run_is_not_called_too_old(tmp_path):
+    shim = tmp_path / 'python3'
+    shim.write_text("#!/bin/sh\necho 'pyenv: python3: command not found' >&2\necho >&2\nexit 127\n")
+    shim.chmod(0o755)
+    run = _set_up(tmp_path, PYTHON=str(shim))
+    assert run.stderr == (
+        f"[setup] error: '{shim}' does not run: pyenv: python3: command not found; "
+        'install Python >= 3.10 or set PYTHON\n'
+    )
+
+
 def test_mmcv_is_built_anew_for_each_torch(tmp_path):
     """pip's cache of wheels knows no torch, and once gave one that was built for another."""
     python = _stub_python(tmp_path, abi='an-abi')

@@ -8,13 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from mmdet_atc.clustering import agglomerative_clustering
 from mmdet_atc.clustering.api import LINKAGES
 from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
 from mmdet_atc.studies.figures import append_figures
+from mmdet_atc.studies.speed.clustering import load_keys
 from mmdet_atc.studies.speed.gpu_clustering import Answer, compared, times
 from mmdet_atc.studies.tables import markdown_table
 
@@ -43,8 +41,7 @@ def told(answers: Iterator[Answer], linkage: str, limit: int) -> Iterator[Answer
 
 def main() -> None:
     args = parse_args()
-    with np.load(args.features) as arrays:
-        keys = torch.from_numpy(arrays['keys'][:8]).float()
+    keys = load_keys(args.features)[:8].float()
     agglomerative_clustering(keys[:1, 0], 2, backend='cpu')  # compiles, which is no case's time
     answers, right = [], []
     for linkage in args.linkages:

@@ -9,11 +9,12 @@ low, and how many pairs of tokens lie within it.
 
 import argparse
 
-import numpy as np
 import torch
 
 from mmdet_atc.clustering.distances import fixed_point, token_distances
 from mmdet_atc.clustering.forms import cpp
+from mmdet_atc.engine import faults_in_one_line, positive_int
+from mmdet_atc.studies.speed.clustering import load_keys
 from mmdet_atc.studies.tables import markdown_table
 
 
@@ -28,9 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('features', help='npz with keys (images, blocks, tokens, channels)')
     parser.add_argument('--keep-rates', type=float, nargs='+', default=[0.25, 0.5, 0.7, 0.9])
-    parser.add_argument('--images', type=int, default=8)
+    parser.add_argument('--images', type=positive_int, default=8)
     args = parser.parse_args()
-    keys = torch.from_numpy(np.load(args.features)['keys'][: args.images])
+    keys = load_keys(args.features)[: args.images]
     # A third block that merges sees a quarter of the tokens, or so.
     images = [image[block, :: 2**block] for image in keys for block in range(keys.shape[1])]
     nearest = [nearest_distances(image) for image in images]
@@ -54,4 +55,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line(mistakes=True):
+        main()

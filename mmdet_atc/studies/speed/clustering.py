@@ -14,6 +14,7 @@ import logging
 import os
 import statistics
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
@@ -52,16 +53,29 @@ def patch_features(paths: list[Path], grid: tuple[int, int]) -> torch.Tensor:
     return patches @ projection
 
 
-def key_features(path: Path, block: int, batch: int, size: int) -> torch.Tensor:
-    """Every so many of a block's keys, ``(B, size, channels)`` float32.
+def load_keys(path: str | Path) -> torch.Tensor:
+    """The array ``keys`` of an npz, ``(images, blocks, tokens, channels)``.
 
-    The file is an npz with an array ``keys``, images x blocks x tokens x channels.
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If it has no such array.
     """
-    with np.load(path) as arrays:
-        keys = torch.from_numpy(arrays['keys'])[:, block]
+    try:
+        keys = np.load(path)['keys']
+    except (ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no npz with an array 'keys'") from error
+    if keys.ndim != 4:
+        raise ValueError(
+            f'keys in {path} must be images x blocks x tokens x channels, got {keys.shape}'
+        )
+    return torch.from_numpy(keys)
+
+
+def key_features(keys: torch.Tensor, batch: int, size: int) -> torch.Tensor:
+    """Every so many of the keys of a block, ``(B, size, channels)`` float32."""
     if batch > len(keys) or size > keys.shape[1]:
         raise ValueError(
-            f'{path} has {len(keys)} images of {keys.shape[1]} tokens, {batch} of {size} are wanted'
+            f'keys are of {len(keys)} images, {keys.shape[1]} tokens; {batch} of {size} are wanted'
         )
     return keys[:batch, :: keys.shape[1] // size][:, :size].float()
 
@@ -148,7 +162,7 @@ def measure(
     """Time every method on every case.
 
     Args:
-        source (str | Path): Folder of images, or file of keys (see :func:`key_features`).
+        source (str | Path): Folder of images, or file of keys (see :func:`load_keys`).
         block (int | None): Block of the file; None for images.
         sizes (Sequence[int]): Numbers of tokens; for images of :data:`GRIDS`.
         batches (Sequence[int]): Numbers of images.
@@ -172,6 +186,10 @@ def measure(
         paths = find_images([str(source)])
         if len(paths) < max(batches):
             raise ValueError(f'{source} has {len(paths)} images, a batch {max(batches)}')
+    else:
+        keys = load_keys(source)
+        if not 0 <= block < keys.shape[1]:
+            raise ValueError(f'{source} has {keys.shape[1]} blocks, counted from 0, and no {block}')
     names = _available(methods, device)
     cases = list(itertools.product(sizes, batches, linkages, keep_rates))
     rows = []
@@ -179,7 +197,7 @@ def measure(
         if block is None:
             features = patch_features(paths[:batch], GRIDS[size]).to(device)
         else:
-            features = key_features(Path(source), block, batch, size).to(device)
+            features = key_features(keys[:, block], batch, size).to(device)
         near_pairs = None
         if cpp.is_available():
             near_pairs = cpp.near_pairs(features, int(rate * size), linkage)[:, 1].tolist()

@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from mmdet_atc.datasets import generate_shapes_dataset
 from mmdet_atc.engine import Variant
 from mmdet_atc.studies.speed import clustering_report
+from mmdet_atc.studies.speed.clustering import load_keys
 
 from ...tools.processes import run, run_afresh
 
@@ -95,6 +97,7 @@ def test_counter_writes_parameters_and_multiply_adds(tmp_path: Path):
             "did you mean 'linkage'",
         ),
         (['benchmark_clustering.py', 'no/where'], 1, 'no such image: no/where'),
+        (['../misc/tune_near.py', 'no/where.npz'], 1, "No such file or directory: 'no/where.npz'"),
         (['benchmark.py', CONFIG, '--repeats', '0'], 2, '--repeats: must be a whole number'),
     ],
 )
@@ -105,6 +108,21 @@ def test_mistakes_end_a_tool_in_one_line(tmp_path, arguments, status, message):
     assert 'error: ' in last
     assert message in last
     assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ('write', 'message'),
+    [
+        (lambda path: path.write_text('no keys'), "is no npz with an array 'keys'"),
+        (lambda path: path.write_bytes(b'PK\3\4'), "is no npz with an array 'keys'"),
+        (lambda path: np.savez(path, values=np.ones(3)), "is no npz with an array 'keys'"),
+        (lambda path: np.savez(path, keys=np.ones(3)), r'tokens x channels, got \(3,\)'),
+    ],
+)
+def test_a_file_without_keys_is_refused(tmp_path, write, message):
+    write(tmp_path / 'keys.npz')
+    with pytest.raises(ValueError, match=rf'keys\.npz.* {message}'):
+        load_keys(tmp_path / 'keys.npz')
 
 
 @pytest.mark.parametrize(
