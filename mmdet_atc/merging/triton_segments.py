@@ -31,7 +31,8 @@ def segment_sum(
     ``options`` are ``MEMBERS`` that a program adds up at a time (a power of two) and ``num_warps``.
     """
     batch, num_rows, channels = x.shape
-    is_wide = (num_labels + 1) * num_rows >= 2**31
+    # The last block of rows reaches beyond them.
+    is_wide = num_labels * num_rows + num_rows + _ORDER['BLOCK'] >= 2**31
     keys = labels.new_empty(batch, num_rows, dtype=torch.int64 if is_wide else torch.int32)
     starts = labels.new_empty(batch, num_labels, dtype=torch.int32)
     out = x.new_empty(batch, num_labels, channels)

@@ -43,29 +43,23 @@ void Detect(const std::string& package, int64_t count, char** paths) {
     auto limits = Loader::load_metadata_from_package(package, "model");
     const int64_t batch = Fitting(limits["batch"], count, 1, "pictures");
     TORCH_CHECK(batch == count, "pictures: the package takes ", batch, ", got ", count);
-    const at::Tensor sizes = at::empty({count, 2}, at::kLong);
-    std::vector<at::Tensor> pictures;
+    std::vector<at::Tensor> pictures, sizes;
     for (int64_t i = 0; i < count; ++i) {
         pictures.push_back(Read(paths[i]));
-        sizes[i].copy_(at::tensor(pictures[i].sizes().slice(1)));
+        sizes.push_back(at::tensor(pictures[i].sizes().slice(1)));
     }
-    const auto largest = sizes.amax(0);
+    const at::Tensor largest = at::stack(sizes).amax(0);
     const auto height = Fitting(limits["height"], largest[0].item<int64_t>(), 32, "rows");
     const auto width = Fitting(limits["width"], largest[1].item<int64_t>(), 32, "columns");
-    const at::Tensor pixels = at::zeros({count, 3, height, width}, at::kByte);
-    for (int64_t i = 0; i < count; ++i) {
-        const at::Tensor& picture = pictures[i];
-        pixels[i].slice(1, 0, picture.size(1)).slice(2, 0, picture.size(2)).copy_(picture);
-    }
+    for (auto& x : pictures) x = at::pad(x, {0, width - x.size(2), 0, height - x.size(1)});
 
-    const std::vector<at::Tensor> found = Loader(package).run({pixels, sizes});
+    const auto found = Loader(package).run({at::stack(pictures), at::stack(sizes)});
     const at::Tensor boxes = found[0], scores = found[1], labels = found[2], masks = found[3];
     for (int64_t i = 0; i < boxes.size(0); ++i) {
         std::printf("%s %d %.6f", paths[found[4][i].item<int>()], labels[i].item<int>(),
                     scores[i].item<float>());
         for (int64_t side = 0; side < 4; ++side) std::printf(" %.3f", boxes[i][side].item<float>());
-        if (masks.numel())
-            std::printf(" %.3f", masks[i].ge(0.5).to(at::kFloat).mean().item<float>());
+        if (masks.numel()) std::printf(" %.3f", masks[i].ge(0.5).mean(at::kFloat).item<float>());
         std::printf("\n");
     }
 }
