@@ -38,11 +38,14 @@ CLUSTERING_MAY_IMPORT = {'torch', 'numpy', 'sklearn', 'triton', 'mmdet_atc'}
 
 
 def imported_modules(path):
+    """Full names, also of what is imported from a module by its place or is a module itself."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            package = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            module = '.'.join([*package, *filter(None, [node.module])])
+            yield from (f'{module}.{alias.name}' for alias in node.names)
 
 
 @pytest.mark.parametrize('layer', LAYERS)

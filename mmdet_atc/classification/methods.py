@@ -19,6 +19,7 @@ from mmdet_atc.merging import (
     keep_rate_plan,
     linear_plan,
 )
+from mmdet_atc.merging.plan import tokens_left
 
 from .datasets import NAMES, build_transform
 
@@ -108,7 +109,7 @@ def merge_as_asked(model: VisionTransformer, args: argparse.Namespace) -> str:
     """
     plan, text = _plan(args)
     if (args.method is None) != (plan is None):
-        raise ValueError('--method needs one of --keep-rate, --constant, --linear, and they it')
+        raise ValueError('--method and one of --keep-rate, --constant, --linear go together')
     if plan is None:
         return 'dense'
     apply_merging(model, CLASSIFIER_METHODS[args.method], plan, not args.no_proportional_attn)
@@ -117,16 +118,9 @@ def merge_as_asked(model: VisionTransformer, args: argparse.Namespace) -> str:
 
 def tokens_per_block(model: VisionTransformer, args: argparse.Namespace) -> list[int]:
     """How many tokens each block leaves, class token and registers included."""
-    depth, patches = len(model.blocks), model.patch_embed.num_patches
-    plan = _plan(args)[0]
-    counts: list[int | None] = [None] * depth
-    if plan is not None:
-        counts = list(plan(depth, patches, build_merger(CLASSIFIER_METHODS[args.method])))
-    tokens = []
-    for count in counts:
-        patches = patches if count is None else count
-        tokens.append(patches + model.num_prefix_tokens)
-    return tokens
+    merger = args.method and build_merger(CLASSIFIER_METHODS[args.method])
+    left = tokens_left(_plan(args)[0], len(model.blocks), model.patch_embed.num_patches, merger)
+    return [count + model.num_prefix_tokens for count in left]
 
 
 def _plan(args: argparse.Namespace) -> tuple[TokenPlan | None, str]:

@@ -78,6 +78,16 @@ def _refuse(finite: Tensor, name: str, limit: float, hint: str = '') -> None:
         )
 
 
+def _to_host(flags: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+    """Where flags on a device are copied to behind its queued work, and when they are there."""
+    with torch.cuda.device(flags.device):
+        copy = torch.empty(len(flags), dtype=torch.bool, pin_memory=True)
+        copy.copy_(flags, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+    return copy, arrived
+
+
 @dataclass(frozen=True, eq=False)
 class _Answer:
     """Flags ``(B,)`` in host memory, valid once the event has passed."""
@@ -96,11 +106,7 @@ class _Answers:
         self._lock = threading.Lock()
 
     def ask(self, x: Tensor, name: str, limit: float) -> None:
-        with torch.cuda.device(x.device):
-            finite = torch.empty(len(x), dtype=torch.bool, pin_memory=True)
-            finite.copy_(_finite_images(x, limit), non_blocking=True)
-            arrived = torch.cuda.Event()
-            arrived.record()
+        finite, arrived = _to_host(_finite_images(x, limit))
         with self._lock:
             self._waiting.append(_Answer(finite, name, limit, arrived))
 

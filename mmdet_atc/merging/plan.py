@@ -21,6 +21,7 @@ from mmdet_atc.arguments import check_choice, check_counts, check_increasing, ch
 
 from .base import TokenMerger
 from .bipartite import BipartiteMerging
+from .evit import EViTMerging
 
 
 class TokenPlan(Protocol):
@@ -71,6 +72,29 @@ def build_plan(plan: TokenPlan | dict) -> TokenPlan:
         return maker(**arguments)
     except TypeError as error:
         raise ValueError(f'plan={plan!r} is no token plan: {error}') from error
+
+
+def tokens_left(
+    plan: TokenPlan | None, depth: int, num_patches: int, merger: TokenMerger | None
+) -> list[int]:
+    """How many patch tokens each block hands on.
+
+    Args:
+        plan (TokenPlan, optional): None merges nothing.
+        depth (int): Number of blocks of the ViT.
+        num_patches (int): Number of patches.
+        merger (TokenMerger, optional): What merges: EViT leaves its fused token beside the clusters
+            of the plan.
+
+    Returns:
+        list[int]: One number per block, class token and registers not counted.
+    """
+    tokens, left = [], num_patches
+    for count in plan(depth, num_patches, merger) if plan else (None,) * depth:
+        if count is not None and count != left:
+            left = count + isinstance(merger, EViTMerging)
+        tokens.append(left)
+    return tokens
 
 
 def keep_rate_plan(

@@ -30,6 +30,7 @@ class ClusterVisualizationHook(Hook):
     ``clusters_0_<file name>``, ``clusters_1_...``, at the current training iteration. Only the main
     process draws, images of its own share. The images' batch runs through the backbone once more
     for each method; the evaluation is not touched.
+    With test-time augmentation the last view is drawn.
 
     Args:
         draw (bool): Whether to draw at all. Default: False.
@@ -85,7 +86,9 @@ class ClusterVisualizationHook(Hook):
         selects = isinstance(backbone, SViTAdapter)
         if selects and (self.methods or self.keep_rates):
             raise ValueError('ClusterVisualizationHook: an SViTAdapter has no methods, keep_rates')
-        own = runner.cfg.model.backbone.get('merging')
+        detector = runner.cfg.model
+        detector = detector.get('module', detector)  # of a model for test-time augmentation
+        own = detector.backbone.get('merging')
         self._columns = mergings_to_compare(own, self.methods, self.keep_rates, selects)
         for merging in filter(None, self._columns.values()):
             with merging_by(backbone, merging):
@@ -109,6 +112,9 @@ class ClusterVisualizationHook(Hook):
     def _draw_batch(self, runner: Runner, batch: dict[str, Any], fp16: bool) -> None:
         if not self.draw or self._drawn >= self.num_images or not is_main_process():
             return
+        if isinstance(batch['data_samples'][0], (list, tuple)):
+            # Test-time augmentation: mirrored views come first.
+            batch = {key: views[-1] for key, views in batch.items()}
         model = unwrapped(runner)
         with autocast(enabled=fp16):
             columns = compare_clusters(model, batch, self._columns)

@@ -30,8 +30,8 @@ def mergings_to_compare(
             Default: False.
 
     Returns:
-        dict: Config of the merger by title, such as ``'ATC average, r = 0.5'``; None where the
-        model selects tokens.
+        dict: Config of the merger by title, such as ``'ATC average, r = 0.5'``; None is what the
+        model itself does.
 
     Raises:
         ValueError: If a method is unknown, or the config gives no method or keep rate to use.
@@ -39,7 +39,8 @@ def mergings_to_compare(
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
         raise ValueError(f'methods must be of {", ".join(METHODS)}, got {", ".join(unknown)}')
-    if selects and not methods and not keep_rates:
+    as_is = not methods and not keep_rates
+    if selects and as_is:
         return {'SViT': None}
     if own is None and not (methods and keep_rates):
         raise ValueError(
@@ -49,6 +50,8 @@ def mergings_to_compare(
     base = {'type': 'AgglomerativeMerging', **(own or {})}
     if base['type'] == 'AgglomerativeMerging':
         base.setdefault('linkage', 'average')
+    if as_is:
+        return {_with_rate(_title(base), base.get('keep_rate')): None}
     chosen = [(METHODS[name].title, METHODS[name].merging) for name in methods]
     chosen = chosen or [(_title(base), base)]
     rates: list[KeepRate | None] = [*keep_rates] or [base.get('keep_rate')]

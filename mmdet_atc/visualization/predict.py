@@ -109,7 +109,8 @@ def predict_clusters(
             mode; it is left as it was.
         batch (dict): From :func:`load_batch` or a data loader.
         merging (dict, optional): Merge by another method, on the same weights: the backbone's
-            argument of this name. None is the model's own. Default: None.
+            argument of this name; without a keep rate as many clusters as the model's own. None
+            is the model's own. Default: None.
 
     Returns:
         list[ImageClusters]: One for each image.
@@ -127,8 +128,8 @@ def predict_clusters(
         )
     with nullcontext() if merging is None else merging_by(backbone, merging):
         maps = label_maps(model, batch)
-    depth = len(backbone.blocks)
-    blocks = tuple(range(depth - len(maps), depth)) if selects else backbone.merge_blocks
+        depth = len(backbone.blocks)
+        blocks = tuple(range(depth - len(maps), depth)) if selects else backbone.merge_blocks
     # From BGR, (3, h, w).
     images = [
         image.flip(0).permute(1, 2, 0).contiguous().cpu().numpy() for image in batch['inputs']
@@ -178,7 +179,7 @@ def merging_by(backbone: ATCViTAdapter, merging: dict) -> Iterator[None]:
     """The backbone's own merger is back afterwards, also after an error."""
     own = backbone.merger, backbone.plan, backbone.padding_aware
     try:
-        backbone.set_merging(merging)
+        backbone.set_merging(merging, None if 'keep_rate' in merging else backbone.plan)
         yield
     finally:
         backbone.merger, backbone.plan, backbone.padding_aware = own

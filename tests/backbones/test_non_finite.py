@@ -41,7 +41,7 @@ def test_the_hook_names_a_broken_weight_and_the_images(hook):
         model(images)
     hook.before_test_iter(runner, 0, BATCH)
     with pytest.raises(NonFiniteError, match=r'for image 7 \(7\.png\), 9 \(9\.png\)'):
-        model(images)
+        model(image=images)
     hook.after_test(runner)
     with pytest.raises(NonFiniteError, match=r'keys|features'):  # clustering's own words
         model(images)
@@ -54,6 +54,18 @@ def test_the_hook_finds_nan_that_nothing_clusters(hook):
     hook.before_test_iter(runner, 0, BATCH)
     with pytest.raises(NonFiniteError, match=r'first appears in blocks\.2\.attn\.qkv'):
         model(torch.rand(2, 3, 64, 96))
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_after_validation_only_training_is_watched(hook, training):
+    hook, runner, model = hook
+    hook.after_test(runner)
+    if training:
+        hook.before_train(runner)
+    hook.before_val(runner)
+    assert model._forward_hooks
+    hook.after_val(runner)
+    assert bool(model._forward_hooks) == training
 
 
 def test_a_forward_pass_is_not_run_again_without_the_hook(monkeypatch):

@@ -202,4 +202,4 @@ def test_tools(tmp_path):
     assert result['tokens_per_block'][0] == 17
     out = run(tmp_path, *validate, *checkpoint, '--method', 'average', check=False)
     assert out.returncode == 1
-    assert out.stderr.splitlines()[-1].startswith('error: --method needs')
+    assert out.stderr.splitlines()[-1].startswith('error: --method and one')

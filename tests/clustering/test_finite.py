@@ -12,43 +12,25 @@ from mmdet_atc.clustering import NonFiniteError, finite
 LIMIT = torch.finfo(torch.float32).max
 
 
-class Event:
-    """A CUDA event that passes when the test says so."""
-
+class Arrival:
     passed = False
 
     def query(self) -> bool:
         return self.passed
 
-    def record(self) -> None:
-        pass
-
 
 @pytest.fixture
-def events(monkeypatch):
-    """Lets the device's half of the check run on CPU tensors, with events in the test's hand."""
-    made: list[Event] = []
+def arrivals(monkeypatch):
+    """Answers of CPU tensors arrive when the test says so; all else is as on a device."""
+    made: list[Arrival] = []
 
-    def new_event() -> Event:
-        made.append(Event())
-        return made[-1]
+    def to_host(flags):
+        made.append(Arrival())
+        return flags, made[-1]
 
-    class Nothing:
-        def __init__(self, device):
-            pass
-
-        def __enter__(self):
-            pass
-
-        def __exit__(self, *_):
-            pass
-
-    empty = torch.empty
-    monkeypatch.setattr(torch.cuda, 'Event', new_event)
-    monkeypatch.setattr(torch.cuda, 'device', Nothing)
-    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
-    monkeypatch.setattr(torch, 'empty', lambda *a, pin_memory, **kw: empty(*a, **kw))
+    monkeypatch.setattr(finite, '_to_host', to_host)
     monkeypatch.setattr(finite, '_answers', finite._Answers())
+    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
     monkeypatch.delenv(finite.ENVIRONMENT, raising=False)
     return made
 
@@ -61,28 +43,28 @@ def batch(bad: float | None = None) -> torch.Tensor:
 
 
 @pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf, -torch.finfo(torch.float32).max])
-def test_at_once_when_asked(events, bad):
+def test_at_once_when_asked(arrivals, bad):
     finite.require_finite_on_device(batch(), 'x', LIMIT, True)
     with pytest.raises(NonFiniteError, match=r'x must be finite, but image\(s\) \[1\]'):
         finite.require_finite_on_device(batch(bad), 'x', LIMIT, True)
-    assert not events
+    assert not arrivals
 
 
-def test_never_when_asked(events):
+def test_never_when_asked(arrivals):
     finite.require_finite_on_device(batch(math.nan), 'x', LIMIT, False)
-    assert not events
+    assert not arrivals
 
 
-def test_later_by_default(events):
+def test_later_by_default(arrivals):
     finite.require_finite_on_device(batch(math.nan), 'x', LIMIT, None)
     finite.require_finite_on_device(batch(), 'x', LIMIT, None)
-    events[0].passed = events[1].passed = True
+    arrivals[0].passed = arrivals[1].passed = True
     with pytest.raises(NonFiniteError, match=r'but image\(s\) \[1\].*earlier call; with MMDET'):
         finite.require_finite_on_device(batch(), 'x', LIMIT, None)
     finite.require_finite_on_device(batch(), 'x', LIMIT, None)
 
 
-def test_the_environment_decides_where_the_call_does_not(events, monkeypatch):
+def test_the_environment_decides_where_the_call_does_not(arrivals, monkeypatch):
     monkeypatch.setenv(finite.ENVIRONMENT, '1')
     with pytest.raises(ValueError, match='must be finite'):
         finite.require_finite_on_device(batch(math.nan), 'x', LIMIT, None)
@@ -96,8 +78,8 @@ def test_the_environment_decides_where_the_call_does_not(events, monkeypatch):
         finite.require_finite_on_device(batch(), 'x', LIMIT, None)
 
 
-def test_nothing_is_looked_at_while_a_graph_is_captured(events, monkeypatch):
+def test_nothing_is_looked_at_while_a_graph_is_captured(arrivals, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
     finite.require_finite_on_device(batch(math.nan), 'x', LIMIT, None)
     finite.require_finite_on_device(batch(math.nan), 'x', LIMIT, True)
-    assert not events
+    assert not arrivals

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from mmdet_atc.datasets import SHAPES_CLASSES, generate_shapes_dataset, write_semantic_maps
+from mmdet_atc.datasets import (
+    SHAPES_CLASSES,
+    DataError,
+    generate_shapes_dataset,
+    write_semantic_maps,
+)
 from mmdet_atc.datasets.shapes_scene import draw_scene
 
 
@@ -135,3 +140,19 @@ def test_label_maps_say_of_each_pixel_whose_object_it_is(tmp_path):
             assert (labels[inner > 0] == label).all()
         seen |= set(np.unique(labels).tolist())
     assert seen == {0, 1, 2, 3, 4}
+
+
+def test_label_maps_of_images_of_one_name_lie_in_their_folders(tmp_path):
+    root = generate_shapes_dataset(tmp_path / 'shapes', 2, 1)
+    file = root / 'annotations/instances_train2017.json'
+    content = json.loads(file.read_text())
+    for image, name in zip(content['images'], ('a/1.jpg', 'b/1.jpg'), strict=True):
+        image['file_name'] = name
+    file.write_text(json.dumps(content))
+    write_semantic_maps(root)
+    first, second = (root / f'semantic_train2017/{folder}/1.png' for folder in 'ab')
+    assert first.read_bytes() != second.read_bytes()
+    content['images'][1]['file_name'] = '../1.jpg'
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"image 2: file_name '../1\.jpg' leads out"):
+        write_semantic_maps(root)

@@ -15,9 +15,11 @@ from mmdet_atc.integrations.timm import apply_merging, remove_merging
 from mmdet_atc.merging import (
     AgglomerativeMerging,
     TokenClusters,
+    build_merger,
     constant_plan,
     keep_rate_plan,
 )
+from mmdet_atc.merging.plan import tokens_left
 
 from .recipe import hooks_of
 
@@ -164,6 +166,21 @@ def test_evit_fuses_the_rest_by_attention():
         torch.testing.assert_close(after[image, 8], weights @ before[image, rest])
     assert [stage.num_clusters for stage in model.token_clusters] == [9, 5]
     torch.testing.assert_close(model.token_clusters[1].sizes, torch.ones(2, 5))
+
+
+@pytest.mark.parametrize('merging', [*MERGERS, dict(type='EViTMerging')])
+@pytest.mark.parametrize(
+    'plan', [PLAN, keep_rate_plan(0.5, (1, 2), of='initial'), constant_plan(1)]
+)
+def test_blocks_hand_on_as_many_tokens_as_the_plan_tells(merging, plan):
+    model, seen = micro(), []
+    for block in model.blocks:
+        block.register_forward_hook(lambda m, args, out: seen.append(out.shape[1]))
+    with torch.no_grad():
+        apply_merging(model, merging, plan)(pictures())
+    left = tokens_left(plan, len(model.blocks), 16, build_merger(merging))
+    assert seen == [count + 1 for count in left]
+    assert tokens_left(None, 2, 16, None) == [16, 16]
 
 
 @pytest.mark.parametrize('kind', MODELS)

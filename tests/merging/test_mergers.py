@@ -9,15 +9,13 @@ import torch
 import torch.nn.functional as F
 
 from mmdet_atc.merging import (
+    TOKEN_MERGERS,
     AgglomerativeMerging,
     BipartiteMerging,
-    DPCKNNMerging,
-    KMedoidsMerging,
-    TopKMerging,
     agglomerative,
 )
 
-ALL = [AgglomerativeMerging, BipartiteMerging, DPCKNNMerging, KMedoidsMerging, TopKMerging]
+ALL = list(TOKEN_MERGERS.module_dict.values())
 
 
 @pytest.mark.parametrize('merger', ALL)

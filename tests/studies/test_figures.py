@@ -10,12 +10,13 @@ import torch
 from mmdet_atc.studies import figures
 from mmdet_atc.studies.figures import COLUMNS, append_figures
 
+CPU = torch.device('cpu')
+
 
 def test_figures_are_appended_below_one_head(tmp_path):
     path = tmp_path / 'new' / 'figures.csv'
-    cpu = torch.device('cpu')
-    append_figures(path, 'a', [('T', 'time', [3.0, 1.0, 2.0, 4.0, 5.0, 100.0], 'ms')], cpu)
-    append_figures(path, 'b', [('S', 'memory', [7.0], 'MiB')], cpu)
+    append_figures(path, 'a', [('T', 'time', [3.0, 1.0, 2.0, 4.0, 5.0, 100.0], 'ms')], CPU)
+    append_figures(path, 'b', [('S', 'memory', [7.0], 'MiB')], CPU)
     head, first, second = csv.reader(path.open())
     assert tuple(head) == COLUMNS
     found = dict(zip(head, first))
@@ -38,6 +39,9 @@ def test_a_change_anywhere_in_the_package_is_told(tmp_path, monkeypatch):
     git('init', '-q')
     git('add', '.')
     git('commit', '-qm', 'all')
-    clean = figures._commit()
+    path = tmp_path / 'figures.csv'
+    append_figures(path, 'a', [('T', 'time', [1.0], 'ms')], CPU)
     (package / 'clustering' / 'one.py').write_text('2')
-    assert figures._commit() == clean + '+'
+    append_figures(path, 'a', [('T', 'time', [1.0], 'ms')], CPU)
+    clean, changed = (row['commit'] for row in csv.DictReader(path.open()))
+    assert changed == clean + '+'

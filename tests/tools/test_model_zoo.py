@@ -39,7 +39,7 @@ def test_less_is_computed_the_fewer_tokens_are_kept():
     flops = {x['Name']: x['Metadata'].get('FLOPs') for x in METAFILE['Models']}
     for size in 'ts':
         dense = flops[f'vit_adapter_{size}_global_3x']
-        for method in ('single', 'average', 'complete'):
-            rates = [flops[f'atc_vit_adapter_{size}_{method}_r{rate}'] for rate in (25, 50, 70, 90)]
-            assert rates == sorted(rates)
-            assert rates[-1] < dense
+        # What single and complete have is copied from average.
+        rates = [flops[f'atc_vit_adapter_{size}_average_r{rate}'] for rate in (25, 50, 70, 90)]
+        assert rates == sorted(rates)
+        assert rates[-1] < dense

@@ -120,6 +120,31 @@ def test_what_svit_selects_is_one_token_each():
     assert draw_cluster_grid({'SViT': second}).shape[2] == 3
 
 
+@pytest.mark.parametrize(
+    ('plan', 'blocks', 'counts'),
+    [
+        (dict(type='keep_rate_plan', keep_rate=0.9), (3, 6, 9), (21, 18, 16)),
+        (dict(type='constant_plan', t=1), tuple(range(12)), tuple(range(23, 11, -1))),
+    ],
+)
+def test_a_plan_rules_where_no_keep_rate_is_asked_for(plan, blocks, counts):
+    config = str(ROOT / 'configs/atc_vit_adapter_micro_shapes.py')
+    model = Variant.parse(config).build(torch.device('cpu'))
+    own = dict(linkage='average')
+    model.backbone.set_merging(own, plan)
+    batch = dict(inputs=[torch.randint(256, (3, 64, 96), dtype=torch.uint8)])
+
+    def merged(*asked):
+        [(title, merging)] = mergings_to_compare(own, *asked).items()
+        (clusters,) = predict_clusters(model, batch, merging)
+        return title, clusters.blocks, tuple(stage.max() + 1 for stage in clusters.stages)
+
+    assert merged() == ('ATC average', blocks, counts)
+    assert merged(['complete']) == ('ATC complete', blocks, counts)
+    assert merged([], [0.5]) == ('ATC average, r = 0.5', (3, 6, 9), (12, 6, 3))
+    assert merged() == ('ATC average', blocks, counts)
+
+
 def test_columns_must_be_of_the_same_image(quarters):
     image, labels = quarters
     one = ImageClusters(image, (labels,), (3,))
@@ -133,7 +158,7 @@ def test_columns_must_be_of_the_same_image(quarters):
 
 def test_methods_and_keep_rates_make_the_columns():
     own = dict(linkage='complete', keep_rate=0.7, backend='cpu')
-    assert list(mergings_to_compare(own)) == ['ATC complete, r = 0.7']
+    assert mergings_to_compare(own) == {'ATC complete, r = 0.7': None}
     columns = mergings_to_compare(own, ['complete', 'tome'], [0.5, (0.9, 0.7, 0.5)])
     assert list(columns) == [
         'ATC complete, r = 0.5', 'ATC complete, r = 0.9, 0.7, 0.5',

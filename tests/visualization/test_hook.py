@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.models import DetTTAModel
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
@@ -87,6 +88,16 @@ def test_what_svit_selects_is_drawn(runner):
     assert picture.dtype.name == 'uint8'
     with pytest.raises(ValueError, match='an SViTAdapter has no methods, keep_rates'):
         ClusterVisualizationHook(draw=True, methods=['tome']).before_run(runner)
+
+
+def test_the_last_view_of_test_time_augmentation_is_drawn(runner):
+    runner.model = DetTTAModel(module=runner.model)
+    runner.cfg.model = dict(type='DetTTAModel', module=runner.cfg.model)
+    hook = ClusterVisualizationHook(draw=True)
+    hook.before_run(runner)
+    views = [batch('mirrored'), batch('a')]
+    hook.after_test_iter(runner, 0, {key: [view[key] for view in views] for key in views[0]}, [])
+    assert [name for name, *_ in runner.drawn] == ['clusters_0_a']
 
 
 def test_nothing_is_drawn_unless_asked_for_nor_in_training_nor_twice(runner, monkeypatch):

@@ -38,15 +38,22 @@ class FiniteCheckHook(Hook):
         check_counts(interval=interval)
         self.interval = interval
         self._handle: RemovableHandle | None = None
+        self._in_training = False
         self._checking = False
         self._image_names: Sequence[str] | None = None
 
     def before_train(self, runner: Runner) -> None:
         backbone = getattr(unwrapped(runner), 'backbone', None)
         if self._handle is None and isinstance(backbone, ViTAdapter):
-            self._handle = backbone.register_forward_hook(self._check, always_call=True)
+            self._handle = backbone.register_forward_hook(
+                self._check, with_kwargs=True, always_call=True
+            )
 
-    before_val = before_test = before_train
+    before_test = before_train
+
+    def before_val(self, runner: Runner) -> None:
+        self._in_training = self._handle is not None
+        self.before_train(runner)
 
     def after_train(self, runner: Runner) -> None:
         if self._handle is not None:
@@ -54,6 +61,10 @@ class FiniteCheckHook(Hook):
             self._handle = None
 
     after_test = after_train
+
+    def after_val(self, runner: Runner) -> None:
+        if not self._in_training:
+            self.after_train(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self._start(data_batch, self.every_n_train_iters(runner, self.interval))
@@ -74,13 +85,20 @@ class FiniteCheckHook(Hook):
             f'{sample.get("img_id")} ({sample.get("img_path")})' for sample in samples
         ] or None
 
-    def _check(self, backbone: ViTAdapter, args: tuple, outputs: tuple[Tensor, ...] | None) -> None:
+    def _check(
+        self,
+        backbone: ViTAdapter,
+        args: tuple,
+        kwargs: dict[str, Any],
+        outputs: tuple[Tensor, ...] | None,
+    ) -> None:
         refused = sys.exc_info()[1]  # by clustering, which cannot say where NaN comes from
         if not isinstance(refused, NonFiniteError):
             refused = None
             if not self._checking or outputs is None or all(x.isfinite().all() for x in outputs):
                 return
-        found = non_finite_error(backbone, args[0], self._image_names)
+        image = args[0] if args else kwargs['image']
+        found = non_finite_error(backbone, image, self._image_names)
         if found and refused:
             refused.args = found.args
         elif found:

@@ -16,6 +16,7 @@ from mmengine.utils import ProgressBar
 from torch import Tensor
 
 from mmdet_atc.backbones import ATCViTAdapter, SViTAdapter, ViTAdapter
+from mmdet_atc.merging.plan import tokens_left
 
 from .memory import PeakMemory
 from .stages import StageTimes
@@ -205,11 +206,6 @@ def tokens_per_block(backbone: ViTAdapter, images: Tensor) -> list[int]:
         _, selected = backbone.forward_with_selection(images)
         counts = [round(chosen.sum(dim=1).float().mean().item()) for chosen in selected]
         return [tokens] * (depth - len(counts)) + counts
-    planned: Sequence[int | None] = (None,) * depth
-    if isinstance(backbone, ATCViTAdapter) and backbone.plan is not None:
-        planned = backbone.plan(depth, tokens, backbone.merger)
-    counts = []
-    for count in planned:
-        tokens = tokens if count is None else count
-        counts.append(tokens)
-    return counts
+    if isinstance(backbone, ATCViTAdapter):
+        return tokens_left(backbone.plan, depth, tokens, backbone.merger)
+    return [tokens] * depth
