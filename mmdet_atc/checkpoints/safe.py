@@ -110,11 +110,14 @@ def _load_npz(path: str, source: str) -> dict:
         ) from error
 
 
-def verify_checkpoint(filename: str) -> None:
+def verify_checkpoint(filename: str) -> dict:
     """Check that a local checkpoint file is whole, bit by bit, and safe to load.
 
     Args:
         filename (str): Local path.
+
+    Returns:
+        dict: The checkpoint, on the CPU; tensors of a zipped file stay on disk until they are used.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -135,8 +138,8 @@ def verify_checkpoint(filename: str) -> None:
             raise CheckpointError(
                 f'{filename}: no complete checkpoint ({reason}); delete it or name another one'
             )
-    # Tensors stay on disk: the checksums have vouched for them.
-    load_safely(path, 'cpu', source=filename, mmap=zipped)
+    # The checksums have vouched for the tensors.
+    return load_safely(path, 'cpu', source=filename, mmap=zipped)
 
 
 def _history_method(owner: object, name: str) -> Callable:

@@ -274,7 +274,9 @@ class Trainer:
             epoch=self.epoch,
             best=self.best,
             ema_best=self.ema_best,
-            args=args,
+            args=argparse.Namespace(
+                **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+            ),
         )
         if self.ema is not None:
             state['model_ema'] = self.ema.module.state_dict()

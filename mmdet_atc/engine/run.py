@@ -217,7 +217,7 @@ def choose_start(cfg: Config, resume: str | None) -> None:
     if resume is not None:
         cfg.resume = True
         advice = f'--resume without a file continues the last whole one in {cfg.work_dir}'
-        _load_from(cfg, resume, 'resume: ', advice)
+        _keep_seed(cfg, _load_from(cfg, resume, 'resume: ', advice))
     elif cfg.get('load_from'):
         advice = (
             'Train the dense model first, name another file with --cfg-options load_from=FILE, or '
@@ -240,16 +240,27 @@ def choose_weights(cfg: Config, checkpoint: str) -> None:
     _load_from(cfg, checkpoint, '', 'Give a file, a URL or hf://ORG/REPO/FILE')
 
 
-def _load_from(cfg: Config, source: str, option: str, advice: str) -> None:
-    """Set ``cfg.load_from`` to a whole file; URLs but of the hub are checked when loaded."""
+def _keep_seed(cfg: Config, checkpoint: dict) -> None:
+    """Where the config leaves the seed to chance, take that of the run that is resumed.
+
+    MMEngine does, but only after its data loaders have drawn the order of the images.
+    """
+    randomness = cfg.get('randomness') or {}
+    seed = checkpoint.get('meta', {}).get('seed')
+    if randomness.get('seed') is None and seed is not None:
+        cfg.randomness = dict(randomness, seed=seed)
+
+
+def _load_from(cfg: Config, source: str, option: str, advice: str) -> dict:
+    """Set ``cfg.load_from`` to a whole file and return it; URLs but of the hub are left alone."""
     cfg.load_from = source = osp.expanduser(source)
     if source.startswith('hf://'):
         download(HubFile.parse(source))
     if '://' in source:
-        return
+        return {}
     if not osp.exists(source):
         raise FileNotFoundError(f'{option}no checkpoint at {source!r}. {advice}')
-    verify_checkpoint(source)
+    return verify_checkpoint(source)
 
 
 def _moved(node: Any, old: str, new: str) -> Any:

@@ -86,6 +86,16 @@ def test_resume_auto_takes_the_last_checkpoint_and_not_load_from(tmp_path):
     assert (cfg.resume, cfg.load_from) == (True, str(last))
 
 
+@pytest.mark.parametrize(
+    ('given', 'seed'), [(None, 7), (dict(seed=None, deterministic=True), 7), (dict(seed=3), 3)]
+)
+def test_a_resumed_run_draws_images_by_the_seed_of_its_beginning(tmp_path, given, seed):
+    torch.save(dict(meta=dict(seed=7)), tmp_path / 'epoch_1.pth')
+    cfg = Config(dict(work_dir=str(tmp_path), randomness=given))
+    choose_start(cfg, 'auto')
+    assert cfg.randomness == {**(given or {}), 'seed': seed}
+
+
 def test_resume_from_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match='resume: no checkpoint at'):
         choose_start(Config(dict(work_dir=str(tmp_path))), str(tmp_path / 'no.pth'))

@@ -41,7 +41,9 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(
     # The half-written file has another name, and the last whole one is still there.
     assert [path.name for path in tmp_path.glob('epoch_*.pth')] == ['epoch_1.pth']
 
-    resumed = run(data, *train, '--resume', '--cfg-options', *keep_one)
+    # The seed is then the checkpoint's.
+    no_seed = 'randomness.seed=None'
+    resumed = run(data, *train, '--resume', '--cfg-options', *keep_one, no_seed)
     assert 'resumed epoch: 1' in resumed.stdout + resumed.stderr
     assert losses(tmp_path) == losses(trained)
     assert figures(tmp_path) == figures(trained)
