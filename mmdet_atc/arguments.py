@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -11,7 +12,7 @@ def check_counts(least: int = 1, /, **arguments: Any) -> None:
     """Raise ``ValueError`` that names the first argument which is no integer from ``least`` on."""
     rule = 'a positive integer' if least == 1 else f'an integer of at least {least}'
     for name, value in arguments.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not is_integer(value) or value < least:
             raise ValueError(f'{name} must be {rule}, got {value!r}')
 
 
@@ -59,7 +60,7 @@ def check_finite(**arguments: Any) -> None:
 def check_up_to(most: int, **arguments: Any) -> None:
     """Raise ``ValueError`` that names the first argument which is no integer in 0..``most``."""
     for name, value in arguments.items():
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        if not is_integer(value) or not 0 <= value <= most:
             raise ValueError(f'{name} must be an integer in 0..{most}, got {value!r}')
 
 
@@ -70,6 +71,29 @@ def check_choice(choices: Sequence[Any], **arguments: Any) -> None:
             raise ValueError(f'{name} must be one of {tuple(choices)}, got {value!r}')
 
 
+def check_increasing(what: str, most: int | None, **arguments: Any) -> None:
+    """Raise ``ValueError`` that names the first argument which are no increasing indices.
+
+    Args:
+        what (str): What they are indices of, in the singular.
+        most (int, optional): The last index that there is; None is any.
+        **arguments: Sequences of at least one index.
+    """
+    rule = 'from 0 on' if most is None else f'in 0..{most}'
+    for name, values in arguments.items():
+        if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+            raise ValueError(f'{name} must be a list of {what} indices, got {values!r}')
+        for value in values:
+            if not is_integer(value) or not 0 <= value <= (value if most is None else most):
+                raise ValueError(f'{name} must be {what} indices {rule}, got {value!r}')
+        if list(values) != sorted(set(values)):
+            raise ValueError(f'{name} must be increasing without repetition, got {tuple(values)}')
+
+
+def is_integer(value: Any) -> bool:
+    """Whether it is a whole number, numpy's too, and no bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from mmdet_atc.arguments import check_bools
+from mmdet_atc.arguments import check_bools, check_increasing
 from mmdet_atc.layers import Block
 from mmdet_atc.merging import (
     TokenClusters,
@@ -24,7 +24,6 @@ from mmdet_atc.merging import (
     padded_tokens,
 )
 
-from .block_layout import checked_merge_blocks
 from .blocks_of_pass import BlocksOfPass
 from .valid_sizes import TakesValidSizes, ValidSizes
 from .vit_adapter import Features, ViTAdapter
@@ -81,7 +80,7 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
     ) -> None:
         super().__init__(**kwargs)
         check_bools(proportional_attn=proportional_attn, padding_aware=padding_aware)
-        self._own_merge_blocks = checked_merge_blocks(merge_blocks, len(self.blocks))
+        self._own_merge_blocks = merge_blocks
         self.proportional_attn = proportional_attn
         self.padding_aware = padding_aware
         self.set_merging(merging, plan)
@@ -90,7 +89,7 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
     def merge_blocks(self) -> tuple[int, ...]:
         """The blocks that merge, 0-based; without a merger, those that would."""
         return (
-            self._own_merge_blocks
+            tuple(self._own_merge_blocks)
             if self.plan is None
             else self.plan.merge_blocks(len(self.blocks))
         )
@@ -110,18 +109,27 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
         Raises:
             ValueError: As the class.
         """
-        self.merger: TokenMerger | None = None
-        self.plan: TokenPlan | None = None
         if merging is None:
             if plan is not None:
                 raise ValueError(f'plan={plan!r} says how much is merged, but merging is None')
+            self.merger: TokenMerger | None = None
+            self.plan: TokenPlan | None = None
             return
+        padding_aware = self.padding_aware
         if isinstance(merging, dict) and 'padding_aware' in merging:
             merging = {**merging}
-            self._take_padding_aware(merging.pop('padding_aware'))
+            padding_aware = merging.pop('padding_aware')
+            check_bools(padding_aware=padding_aware)
+            warnings.warn(
+                'padding_aware is an argument of the backbone now, not of merging: write '
+                f'backbone.padding_aware={padding_aware}',
+                FutureWarning,
+                stacklevel=3,
+            )
         merger = build_merger(merging, planned=plan is not None)
         if plan is None:
             own = self._own_merge_blocks
+            check_increasing('block', len(self.blocks) - 1, merge_blocks=own)
             plan = keep_rate_plan(merger.keep_rates(len(own)), own)
         plan = build_plan(plan)
         blocks = plan.merge_blocks(len(self.blocks))
@@ -133,17 +141,7 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
                 'window_attn must be False from the first merge block on (merged tokens have no '
                 f'grid), but blocks {windowed} are windowed and merge_blocks is {blocks}'
             )
-        self.merger, self.plan = merger, plan
-
-    def _take_padding_aware(self, value: bool) -> None:
-        check_bools(padding_aware=value)
-        warnings.warn(
-            'padding_aware is an argument of the backbone now, not of merging: write '
-            f'backbone.padding_aware={value}',
-            FutureWarning,
-            stacklevel=4,
-        )
-        self.padding_aware = value
+        self.merger, self.plan, self.padding_aware = merger, plan, padding_aware
 
     def forward(self, image: Tensor, valid_sizes: ValidSizes | None = None) -> Features:
         """Feature maps of a batch of images.
@@ -153,7 +151,7 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
             valid_sizes (Sequence[tuple[int, int]], optional): Height and width in pixels of each
                 picture; the rest of ``image``, below and on the right, is padding. Used with
                 ``padding_aware``. None is what the samples of the detector's running call say,
-                and no padding without a detector. Default: None.
+                and no padding without a detector or in windows of its images. Default: None.
 
         Returns:
             tuple[Tensor, ...]: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32.
@@ -189,8 +187,12 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
 
     def _padding(self, image: Tensor, valid_sizes: ValidSizes | None) -> Tensor | None:
         """Which patches are padding, ``(B, N)`` bool; None where that does not matter."""
-        sizes = self.valid_sizes_of_call if valid_sizes is None else valid_sizes
-        if sizes is None or self.merger is None or not self.padding_aware:
+        if self.merger is None or not self.padding_aware:
+            return None
+        sizes = valid_sizes
+        if sizes is None and self.padded_size_of_call == image.shape[-2:]:
+            sizes = self.valid_sizes_of_call
+        if sizes is None:
             return None
         if len(sizes) != len(image):
             raise ValueError(

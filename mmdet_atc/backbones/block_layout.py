@@ -56,30 +56,3 @@ def groups_of_blocks(
             f'got {groups!r}'
         )
     return tuple((group[0], group[-1]) for group in groups)
-
-
-def checked_merge_blocks(merge_blocks: Sequence[int], depth: int) -> tuple[int, ...]:
-    """The blocks after whose attention tokens are merged, 0-based.
-
-    Raises:
-        ValueError: If they are not increasing indices of blocks.
-    """
-    if isinstance(merge_blocks, (list, tuple)) and not merge_blocks:
-        raise ValueError('merge_blocks must not be empty; merging=None switches merging off')
-    return increasing_indices('merge_blocks', 'block', merge_blocks, depth)
-
-
-def increasing_indices(name: str, what: str, indices: Sequence[int], count: int) -> tuple[int, ...]:
-    """Indices of some of ``count`` things, checked; ``name`` is the argument's, for the message.
-
-    Raises:
-        ValueError: If they are not increasing, or none.
-    """
-    if not isinstance(indices, Sequence) or isinstance(indices, str) or not indices:
-        raise ValueError(f'{name} must be a list of {what} indices, got {indices!r}')
-    for index in indices:
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
-            raise ValueError(f'{name} must be {what} indices in 0..{count - 1}, got {index!r}')
-    if list(indices) != sorted(set(indices)):
-        raise ValueError(f'{name} must be increasing without repetition, got {tuple(indices)}')
-    return tuple(indices)

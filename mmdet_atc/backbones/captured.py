@@ -47,8 +47,8 @@ class CapturedForward:
 
     Args:
         module (nn.Module): Whose parameters and buffers the function reads.
-        constants (Callable): Of an image: what the function reads that other caches may drop,
-            which the image's graph then keeps.
+        constants (Callable): Called with the image; returns cached tensors that the graph reads.
+            The graph keeps a reference, so that eviction from their cache cannot free them.
         sizes (int): Most graphs to keep.
     """
 
@@ -174,6 +174,7 @@ def compiled_forward(
         ValueError: If the options are no dict with a mode, or a mode has no such argument.
     """
     if options is None:
+        module._compiled_call_impl = None  # of an earlier mode, here and below
         return None
     if not isinstance(options, dict) or not isinstance(options.get('mode'), str):
         raise ValueError(
@@ -194,4 +195,5 @@ def compiled_forward(
     if rest:
         raise ValueError(f"compile with mode='reduce-overhead' takes sizes only, got {rest!r}")
     check_counts(**{'compile.sizes': sizes})
+    module._compiled_call_impl = None
     return CapturedForward(module, constants, sizes)

@@ -28,8 +28,9 @@ class SViTAdapter(ViTAdapter):
     The others pass such a block unchanged, and the next block chooses anew. In training all tokens
     go through and choices are sampled (straight-through Gumbel-softmax); a loss holds the share of
     chosen tokens near ``keep_ratios``: :attr:`ratio_loss`, which the losses of the detector that
-    this backbone is part of get as ``backbone.ratio_loss``. In inference the likelier choice is
-    taken; the released code samples there too.
+    this backbone is part of get as ``backbone.ratio_loss``, where the detector itself is called: a
+    wrapper that calls its method ``loss`` adds it and sets it to None. In inference the likelier
+    choice is taken; the released code samples there too.
 
     Files of a dense ViT-Adapter load as they are; the norms of these blocks have an epsilon of
     1e-5 where the dense model's have 1e-6, as released.
@@ -94,6 +95,20 @@ class SViTAdapter(ViTAdapter):
         self.selective_modules = nn.ModuleList(SelectiveModule(self.embed_dim) for _ in ratios)
         self._reset_parameters()
         self._freeze()
+
+    def set_compile(self, compile: dict | None) -> None:
+        """As :meth:`ViTAdapter.set_compile`, but there are no CUDA graphs.
+
+        Raises:
+            ValueError: Also if they are asked for.
+        """
+        super().set_compile(compile)
+        if self.captured is not None:
+            self.captured = None
+            raise ValueError(
+                "compile's mode must not be 'reduce-overhead' for SViTAdapter: how many tokens are "
+                'selected depends on the image, and CUDA graphs are of fixed sizes'
+            )
 
     def forward(self, image: Tensor) -> Features:
         """Feature maps as :meth:`ViTAdapter.forward`; sets :attr:`ratio_loss` in training."""

@@ -40,12 +40,16 @@ class TakesValidSizes(nn.Module):
 
     #: Sizes of the pictures of the parent's running call; None where they are not known.
     valid_sizes_of_call: ValidSizes | None = None
+    #: Height and width of its padded images: of windows of them nothing is known.
+    padded_size_of_call: tuple[int, ...] = ()
 
 
 def _hand_over(parent: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
     samples = kwargs.get('data_samples', args[1] if len(args) > 1 else None)
+    images = kwargs.get('inputs', args[0] if args else None)
     for child in _takers(parent.children()):
         child.valid_sizes_of_call = valid_sizes(samples)
+        child.padded_size_of_call = tuple(getattr(images, 'shape', ())[-2:])
 
 
 def _take_back(parent: nn.Module, args: tuple, output: object) -> None:

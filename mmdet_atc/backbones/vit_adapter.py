@@ -20,6 +20,7 @@ from mmdet_atc.arguments import (
     check_counts,
     check_drop_rate,
     check_finite,
+    check_increasing,
     check_ratios,
     check_up_to,
 )
@@ -40,7 +41,7 @@ from mmdet_atc.layers import (
     patch_tokens,
 )
 
-from .block_layout import groups_of_blocks, increasing_indices, windows_per_block
+from .block_layout import groups_of_blocks, windows_per_block
 from .blocks_of_pass import BlocksOfPass
 from .captured import compiled_forward
 from .geometry import Geometry
@@ -228,7 +229,7 @@ class ViTAdapter(BaseModule):
                 "vit_features='each' takes four interactions, one for each map, got "
                 f'{len(groups)} in interaction_indexes'
             )
-        outs = increasing_indices('out_indices', 'map', out_indices, 4)
+        check_increasing('map', 3, out_indices=out_indices)
         self.set_compile(compile)
         norm_cfg = dict(type='BN') if norm_cfg is None else norm_cfg
         _check_norm(norm_cfg, embed_dim)
@@ -237,7 +238,7 @@ class ViTAdapter(BaseModule):
         self.patch_size = patch_size
         self.add_vit_feature = add_vit_feature
         self.vit_features = vit_features
-        self.out_indices = outs
+        self.out_indices = tuple(out_indices)
         self.interaction_indexes = groups
         self.window_sizes = windows
         self.num_registers = num_registers
@@ -362,23 +363,23 @@ class ViTAdapter(BaseModule):
 
         Returns:
             tuple[Tensor, ...]: Maps ``(B, embed_dim, H / s, W / s)`` for s = 4, 8, 16, 32, or those
-            of ``out_indices``.
+            of ``out_indices``; under autocast in its dtype, float32 where gradients are asked for.
 
         Raises:
             ValueError: If H or W is not a multiple of 32.
             RuntimeError: If ONNX is exported by tracing (torch's old exporter).
         """
-        if torch.onnx.is_in_onnx_export() and torch.jit.is_tracing():
-            raise RuntimeError(
-                'ONNX cannot be exported by tracing (dynamo=False), which knows no operators of '
-                'ours: export with torch.export.export, as torch.onnx.export(..., dynamo=True) does'
-            )
         if self.captured is None:
             return self._run(image, BlocksOfPass(self))
         return self.captured(lambda image: self._run(image, BlocksOfPass(self)), image)
 
     def _run(self, image: Tensor, run_blocks: RunBlocks) -> Features:
         """:meth:`forward`, with the blocks between an Injector and its Extractor as given."""
+        if torch.onnx.is_in_onnx_export() and torch.jit.is_tracing():
+            raise RuntimeError(
+                'ONNX cannot be exported by tracing (dynamo=False), which knows no operators of '
+                'ours: export with torch.export.export, as torch.onnx.export(..., dynamo=True) does'
+            )
         height, width = image.shape[-2:]
         if height % 32 or width % 32 or not height or not width:
             raise ValueError(

@@ -102,7 +102,7 @@ class Trainer:
         classes = [set(getattr(data, 'classes', ())) for data in (train_data, val_data)]
         if classes[0] != classes[1]:
             raise ValueError(
-                'training and validation have other classes, in one of them alone are '
+                'training and validation have different classes; only one of them has '
                 f'{sorted(classes[0] ^ classes[1])[:5]}'
             )
         self.model = model
@@ -274,7 +274,9 @@ class Trainer:
             epoch=self.epoch,
             best=self.best,
             ema_best=self.ema_best,
-            args=args,
+            args=argparse.Namespace(
+                **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+            ),
         )
         if self.ema is not None:
             state['model_ema'] = self.ema.module.state_dict()

@@ -14,6 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from mmdet_atc.arguments import is_integer
 from mmdet_atc.native import operator
 
 from .distances import FRACTION_BITS, MOST_TOKENS
@@ -125,11 +126,13 @@ def linkage(features: Tensor, num_clusters: int = 1, method: str = 'average') ->
     if reason := cpp.why_not():
         raise RuntimeError(f'linkage is written in C++ only: {reason}')
     merges = cpp.first_merges(features.detach(), num_clusters, method)
-    return torch.stack([_scipy_rows(image, features.shape[1]) for image in merges])
+    batch, num_tokens, _ = features.shape
+    rows = [row for image in merges for row in _scipy_rows(image, num_tokens)]
+    return torch.tensor(rows, dtype=torch.float64).view(batch, num_tokens - num_clusters, 4)
 
 
-def _scipy_rows(merges: Tensor, num_tokens: int) -> Tensor:
-    """``(M, 4)`` of merges ``(M, 3)``: height, and a token of each of the two clusters."""
+def _scipy_rows(merges: Tensor, num_tokens: int) -> list[tuple[float, ...]]:
+    """Of merges ``(M, 3)``: height, and a token of each of the two clusters."""
     parent, size = list(range(num_tokens)), [1] * num_tokens
     cluster = list(range(num_tokens))  # by root
 
@@ -147,7 +150,7 @@ def _scipy_rows(merges: Tensor, num_tokens: int) -> Tensor:
         rows.append((*pair, height / 2**FRACTION_BITS, size[low]))
         parent[high] = low
         cluster[low] = num_tokens + index
-    return torch.tensor(rows, dtype=torch.float64).view(-1, 4)
+    return rows
 
 
 # Schemas are spelled out: torch 2.4 cannot read them off postponed annotations.
@@ -245,10 +248,9 @@ def _check(x: Tensor, name: str, num_clusters: int, linkage: str, backend: str) 
         )
     if name == 'features' and x.shape[1] > MOST_TOKENS:
         raise ValueError(f'features must be of at most {MOST_TOKENS} tokens, got {x.shape[1]}')
-    is_int = isinstance(num_clusters, int) and not isinstance(num_clusters, bool)
     # A program for images of any size (torch.export) has a symbol here.
     is_symbol = isinstance(num_clusters, torch.SymInt)
-    if not is_symbol and (not is_int or not 1 <= num_clusters <= x.shape[1]):
+    if not is_symbol and (not is_integer(num_clusters) or not 1 <= num_clusters <= x.shape[1]):
         raise ValueError(f'num_clusters must be an int in 1..{x.shape[1]}, got {num_clusters!r}')
     if linkage not in LINKAGES:
         raise ValueError(f'linkage must be one of {LINKAGES}, got {linkage!r}')

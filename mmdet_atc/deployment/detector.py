@@ -15,7 +15,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules import AnchorGenerator, DeltaXYWHBBoxCoder
 from torch import Tensor, nn
 
-from mmdet_atc.backbones import ATCViTAdapter, ViTAdapter
+from mmdet_atc.backbones import ATCViTAdapter, SViTAdapter, ViTAdapter
 from mmdet_atc.engine.private import normalises, turns_channels
 
 from .regions import clipped, kept_by_nms, rank_in_image, region_features, top
@@ -227,6 +227,11 @@ def _check(model: nn.Module) -> None:
             part = getattr(part, step, None)
         if not isinstance(part, kind):
             raise ValueError(f'export takes a {kind.__name__} as {name}, got {type(part).__name__}')
+    if isinstance(model.backbone, SViTAdapter):
+        raise ValueError(
+            'backbone SViTAdapter cannot be exported: how many tokens its blocks process depends '
+            'on the image'
+        )
     if isinstance(model.backbone, ATCViTAdapter) and model.backbone.padding_aware:
         raise ValueError(
             'backbone.padding_aware cannot be exported: how many tokens are left would depend on '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,8 +24,8 @@ def set_total_batch_size(cfg: Config, world_size: int) -> None:
     By-iteration schedules (warm-up) count optimizer steps in the recipe but iterations in
     MMEngine, so they are stretched by the same factor; in training by iterations so are its length
     and the intervals of validation and of checkpoints. Nothing changes where the config has no
-    ``total_batch_size``, sets ``accumulative_counts`` itself, or scales the learning rate instead
-    (``auto_scale_lr.enable``).
+    ``total_batch_size``, sets ``accumulative_counts`` itself (a warning says so if that makes
+    another number of images), or scales the learning rate instead (``auto_scale_lr.enable``).
 
     Args:
         cfg (Config): Config of a training run, changed in place.
@@ -36,9 +37,18 @@ def set_total_batch_size(cfg: Config, world_size: int) -> None:
     total = cfg.get('total_batch_size')
     if total is None or (cfg.get('auto_scale_lr') or {}).get('enable', False):
         return
-    if 'accumulative_counts' in cfg.optim_wrapper:
-        return
     per_iteration = cfg.train_dataloader.batch_size * world_size
+    if 'accumulative_counts' in cfg.optim_wrapper:
+        images = cfg.optim_wrapper.accumulative_counts * per_iteration
+        if images != total:
+            print_log(
+                f'An optimizer step sees {images} images, not total_batch_size={total}: the config '
+                f'sets optim_wrapper.accumulative_counts={images // per_iteration}. One that a run '
+                "has saved is for that run's number of processes: start from the original config",
+                logger='current',
+                level=logging.WARNING,
+            )
+        return
     if total % per_iteration:
         raise ValueError(
             f'total_batch_size={total} must be a multiple of train_dataloader.batch_size x '

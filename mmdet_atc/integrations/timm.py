@@ -94,6 +94,7 @@ def apply_merging(
     plan(len(model.blocks), model.patch_embed.num_patches, merger)
     if size_weighted is None:
         size_weighted = proportional_attn or not getattr(plan, 'drops_sizes', False)
+    check_bools(size_weighted=size_weighted)
     remove_merging(model)
     model.__dict__['_token_merging'] = _Merging(
         model, merger, plan, blocks, proportional_attn, size_weighted

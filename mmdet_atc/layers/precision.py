@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import weakref
 from collections.abc import Collection, Iterator, Sequence
 
 import torch
@@ -19,11 +20,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-#: Held while a module's parameters are exchanged.
-_running = threading.Lock()
+#: Of each module, held while its parameters are exchanged.
+_running: weakref.WeakKeyDictionary[nn.Module, threading.Lock] = weakref.WeakKeyDictionary()
 #: Tensors that are cast together in training: DDP sends their gradients while others are computed.
 _TOGETHER = 24
-#: Numbers that a tensor's beginning in memory is a multiple of: 16 bytes in half precision.
+#: Each copy starts at a multiple of this many elements (16 bytes).
 _ALIGNED = 8
 
 
@@ -37,7 +38,8 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
 def as_half(module: nn.Module, x: Tensor, keep: Collection[nn.Parameter] = ()) -> Iterator[Tensor]:
     """Run a module in the dtype of autocast; does nothing outside of autocast.
 
-    Batch norms keep their dtype: they take half precision as it is.
+    Batch norms keep their dtype: they take half precision as it is. Threads may call one module
+    side by side, all of them with autocast; meanwhile its parameters are not to be read.
 
     Args:
         module (nn.Module): In inference its parameters are of that dtype inside, and autocast is
@@ -50,8 +52,11 @@ def as_half(module: nn.Module, x: Tensor, keep: Collection[nn.Parameter] = ()) -
         Tensor: The input to take inside.
     """
     dtype = autocast_dtype(x.device.type)
-    # One thread at a time: another one of the same model goes the way of autocast.
-    if dtype is None or not _running.acquire(blocking=False):
+    if dtype is None:
+        yield x
+        return
+    running = _running.setdefault(module, threading.Lock())
+    if not running.acquire(blocking=False):  # another thread's call; this one goes autocast's way
         yield x
         return
     try:
@@ -64,7 +69,7 @@ def as_half(module: nn.Module, x: Tensor, keep: Collection[nn.Parameter] = ()) -
         with _exchanged(places, halves), torch.autocast(x.device.type, enabled=False):
             yield x.to(dtype, memory_format=torch.channels_last)
     finally:
-        _running.release()
+        running.release()
 
 
 _Place = tuple[dict, str, nn.Parameter]

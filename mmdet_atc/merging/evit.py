@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .base import AttentionTokenMerger
 from .clusters import TokenClusters
+from .padding import assign_beside_padding, clusters_of_pictures
 from .registry import TOKEN_MERGERS
 
 
@@ -48,23 +49,19 @@ class EViTMerging(AttentionTokenMerger):
     ) -> tuple[Tensor, TokenClusters]:
         if num_clusters == tokens.shape[1]:
             return tokens, clusters
-        if beside is not None:  # the fused token is one of K: padding leaves no room for one more
-            return super().merge_to(
-                tokens,
-                keys,
-                clusters,
-                num_clusters,
-                attention=attention,
-                beside=beside,
-                size_weighted=size_weighted,
-            )
         attention = self._checked(attention)
-        labels = self.assign(keys, num_clusters + 1, attention)
-        fused = attention.masked_fill(labels < num_clusters, 0)
+        count = num_clusters + 1
+        if beside is None:
+            labels = self.assign(keys, count, attention)
+            last = labels.new_full((len(labels), 1), num_clusters)
+        else:
+            padding, kept = beside[0], [each + 1 for each in beside[1]]
+            labels = assign_beside_padding(self, keys, count, padding, kept, attention)
+            last = labels.new_tensor(clusters_of_pictures(padding, count, kept))[:, None] - 1
+        fused = attention.masked_fill(labels != last, 0)
         total = fused.sum(dim=1, keepdim=True).clamp(min=torch.finfo(fused.dtype).tiny)
-        weights = torch.where(labels < num_clusters, 1, fused / total) / clusters.sizes
-        merged, clusters = clusters.merge_tokens(tokens, labels, num_clusters + 1, weights)
+        weights = torch.where(labels == last, fused / total, 1) / clusters.sizes
+        merged, clusters = clusters.merge_tokens(tokens, labels, count, weights)
         # The mean of the fused tokens becomes their sum.
-        scale = torch.ones_like(clusters.sizes)
-        scale[:, -1:] = total
+        scale = torch.ones_like(clusters.sizes).scatter(1, last, total.to(clusters.sizes.dtype))
         return merged * scale.unsqueeze(-1).to(merged.dtype), clusters

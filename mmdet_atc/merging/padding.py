@@ -59,6 +59,23 @@ def padded_tokens(clusters: TokenClusters, padding: Tensor) -> Tensor:
     return clusters.merge(padding.float().unsqueeze(-1)).squeeze(-1) == 1
 
 
+def clusters_of_pictures(padding: Tensor, num_clusters: int, kept: Sequence[int]) -> list[int]:
+    """How many of an image's clusters its picture gets: what it would get alone.
+
+    But all of them where that leaves no cluster for the padding, or more than it has tokens.
+
+    Args:
+        padding (Tensor): ``(B, T)`` bool.
+        num_clusters (int): How many clusters an image has in all.
+        kept (Sequence[int]): How many each image's picture would get alone.
+    """
+    num_tokens = padding.shape[1]
+    return [
+        own if 0 < num_clusters - own <= num_padded <= num_tokens - own else num_clusters
+        for num_padded, own in zip(padding.sum(1).tolist(), kept, strict=True)
+    ]
+
+
 def assign_beside_padding(
     merger: TokenMerger,
     keys: Tensor,
@@ -69,30 +86,26 @@ def assign_beside_padding(
 ) -> Tensor:
     """Cluster the tokens of the picture and of the padding apart.
 
-    Of the clusters of an image the picture gets what it would get alone; the rest goes to the
-    padding, in runs of neighbouring tokens. Where that leaves no cluster for the padding (a handful
-    of tokens), both are clustered together.
+    The picture gets :func:`clusters_of_pictures`, its labels come first; the rest goes to the
+    padding, in runs of neighbouring tokens. Where nothing is left both are clustered together.
 
     Args:
         merger (TokenMerger): Clusters the picture's tokens.
         keys (Tensor): ``(B, T, D)``, any float dtype.
         num_clusters (int): How many clusters an image has in all.
         padding (Tensor): ``(B, T)`` bool.
-        kept (Sequence[int]): How many of them each image's picture gets.
+        kept (Sequence[int]): How many of them each image's picture would get alone.
         attention (Tensor, optional): ``(B, T)``, for mergers that need it. Default: None.
 
     Returns:
         Tensor: Labels, ``(B, T)`` int64.
     """
-    num_tokens = keys.shape[1]
     labels = torch.empty(padding.shape, dtype=torch.int64, device=keys.device)
-    for image, (num_padded, own) in enumerate(zip(padding.sum(1).tolist(), kept, strict=True)):
-        apart = 0 < num_clusters - own <= num_padded <= num_tokens - own
-        count = own if apart else num_clusters
-        chosen = ~padding[image] if apart else torch.ones_like(padding[image])
+    for image, own in enumerate(clusters_of_pictures(padding, num_clusters, kept)):
+        padded = padding[image] & (own < num_clusters)
+        chosen = ~padded
         seen = None if attention is None else attention[image, chosen][None]
-        labels[image, chosen] = merger._labels(keys[image, chosen][None], count, seen)[0]
-        if apart:
-            runs = torch.arange(num_padded, device=keys.device) * (num_clusters - own)
-            labels[image, padding[image]] = own + torch.div(runs, num_padded, rounding_mode='floor')
+        labels[image, chosen] = merger._labels(keys[image, chosen][None], own, seen)[0]
+        runs = padded.cumsum(0)[padded] - 1
+        labels[image, padded] = own + runs * (num_clusters - own) // max(1, len(runs))
     return labels

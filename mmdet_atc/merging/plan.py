@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mmdet_atc.arguments import check_choice, check_counts, check_shares
+from mmdet_atc.arguments import check_choice, check_counts, check_increasing, check_shares
 
 from .base import TokenMerger
 from .bipartite import BipartiteMerging
@@ -60,12 +60,12 @@ def build_plan(plan: TokenPlan | dict) -> TokenPlan:
         ValueError: If ``plan`` is neither, or an argument of it is out of range.
     """
     if not isinstance(plan, dict):
-        if not callable(plan):
+        if not callable(plan) or not hasattr(plan, 'merge_blocks'):
             raise ValueError(f'plan must be a token plan, see mmdet_atc.merging.plan, got {plan!r}')
         return plan
     makers = {maker.__name__: maker for maker in (keep_rate_plan, constant_plan, linear_plan)}
     arguments = dict(plan)
-    maker = makers.get(arguments.pop('type', None))
+    maker = makers.get(str(arguments.pop('type', None)))
     if maker is None:
         raise ValueError(f"plan's type must be one of {sorted(makers)}, got {plan!r}")
     try:
@@ -122,7 +122,7 @@ def keep_rate_plan(
         (137, 96, 67, None)
     """
     check_choice(('current', 'initial'), of=of)
-    blocks = _checked_blocks(blocks)
+    check_increasing('block', None, blocks=blocks)
     per_block = isinstance(keep_rate, Sequence)
     rates = tuple(keep_rate) if isinstance(keep_rate, Sequence) else (keep_rate,) * len(blocks)
     if len(rates) != len(blocks):
@@ -132,9 +132,9 @@ def keep_rate_plan(
     for rate in rates:
         check_shares(keep_rate=rate)
     if of == 'current':
-        return _CurrentShares(rates, blocks)
+        return _CurrentShares(rates, tuple(blocks))
     shares = rates if per_block else tuple(rate ** (s + 1) for s, rate in enumerate(rates))
-    return _InitialShares(shares, blocks)
+    return _InitialShares(shares, tuple(blocks))
 
 
 def constant_plan(t: int, count: str = 'exact') -> TokenPlan:
@@ -256,17 +256,6 @@ def _within(blocks: tuple[int, ...], depth: int) -> tuple[int, ...]:
             f'blocks must be in 0..{depth - 1} for a ViT of {depth} blocks, got {blocks}'
         )
     return blocks
-
-
-def _checked_blocks(blocks: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(blocks, Sequence) or isinstance(blocks, str) or not blocks:
-        raise ValueError(f'blocks must be a list of block indices, got {blocks!r}')
-    for block in blocks:
-        if not isinstance(block, int) or isinstance(block, bool) or block < 0:
-            raise ValueError(f'blocks must be indices of blocks, 0 or more, got {block!r}')
-    if list(blocks) != sorted(set(blocks)):
-        raise ValueError(f'blocks must be increasing without repetition, got {blocks!r}')
-    return tuple(blocks)
 
 
 def _checked_schedule(t: int, count: str) -> tuple[int, str]:

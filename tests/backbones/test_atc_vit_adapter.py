@@ -29,7 +29,7 @@ CENTERED = [
         (dict(merging=AVERAGE, merge_blocks=(3, 12)), r'merge_blocks must be .* 0..11, got 12'),
         (dict(merging=AVERAGE, merge_blocks=(-1,)), 'merge_blocks must be'),
         (dict(merging=AVERAGE, merge_blocks=(3, 3)), 'merge_blocks must be increasing'),
-        (dict(merging=AVERAGE, merge_blocks=()), 'merge_blocks must not be empty'),
+        (dict(merging=AVERAGE, merge_blocks=()), 'merge_blocks must be a list of block indices'),
         (dict(merging=AVERAGE, window_attn=True), 'window_attn must be False from the first merge'),
         (
             dict(merging=AVERAGE, plan=CONSTANT),
@@ -40,6 +40,8 @@ CENTERED = [
         (dict(merging={}, plan=dict(type='constant_plan')), "no token plan: .* argument: 't'"),
         (dict(merging={}, plan=dict(type='linear_plan', t=-1)), 't must be'),
         (dict(merging={}, plan=0.5), 'plan must be a token plan'),
+        (dict(merging={}, plan=lambda *_: ()), 'plan must be a token plan'),
+        (dict(merging={}, plan=dict(type=['constant_plan'])), "plan's type must be one of"),
         (
             dict(merging={}, plan=dict(type='keep_rate_plan', keep_rate=0.5, blocks=(3, 12))),
             r'blocks must be in 0..11',
@@ -171,6 +173,7 @@ def test_pruning_leaves_the_sizes_at_one():
         assert torch.equal(stage.weights.sum(1), torch.full((2,), float(stage.num_clusters)))
 
 
+@pytest.mark.filterwarnings('ignore:padding_aware is an argument:FutureWarning')
 def test_merging_can_be_changed_and_switched_off():
     image = torch.randn(1, 3, 64, 96)
     model, tome = micro(AVERAGE).eval(), micro(TOME).eval()
@@ -178,9 +181,23 @@ def test_merging_can_be_changed_and_switched_off():
     with torch.no_grad():
         model.set_merging(TOME)
         assert torch.equal(model(image)[2], tome(image)[2])
+        for wrong in (dict(keep_rate=7), dict(linkage='ward', padding_aware=True)):
+            with pytest.raises(ValueError, match=r'must be'):
+                model.set_merging(wrong)
+        assert not model.padding_aware
+        assert torch.equal(model(image)[2], tome(image)[2])  # as before
         model.set_merging(None)
         assert model.forward_with_clusters(image)[1] == ()
         assert torch.equal(model(image)[2], dense(image)[2])
+
+
+@pytest.mark.parametrize('options', [dict(), dict(merging={}, plan=CONSTANT)])
+def test_blocks_that_are_not_asked_for_need_not_be_there(options):
+    model = ATCViTAdapter(
+        **{**MICRO, 'depth': 8, 'interaction_indexes': [[0, 1], [2, 3], [4, 5], [6, 7]]}, **options
+    )
+    with pytest.raises(ValueError, match=r'merge_blocks must be block indices in 0\.\.7, got 9'):
+        model.set_merging(AVERAGE)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_atc.backbones import ViTAdapter, captured
+from mmdet_atc.backbones import SViTAdapter, ViTAdapter, captured
 from mmdet_atc.backbones.captured import CapturedForward, _Graph
 
 from .micro import MICRO, micro
@@ -189,6 +189,22 @@ def test_other_modes_are_torch_compiles(monkeypatch, dynamic):
     monkeypatch.setattr(nn.Module, 'compile', lambda self, **options: asked.append(options))
     micro(compile=dict(mode='max-autotune', dynamic=dynamic))
     assert asked == [dict(mode='max-autotune', dynamic=dynamic)]
+
+
+@pytest.mark.parametrize('options', [None, GRAPHS])
+def test_another_mode_ends_the_one_before(options):
+    model = micro(compile=dict(mode='default')).eval()
+    compiled = model._compiled_call_impl = pytest.fail  # what torch calls instead of the module
+    with pytest.raises(ValueError, match='mode must be'):
+        model.set_compile(dict(mode='fast'))
+    assert model._compiled_call_impl is compiled
+    model.set_compile(options)
+    model(torch.rand(1, 3, 64, 64))
+
+
+def test_graphs_of_what_has_no_fixed_size_are_refused():
+    with pytest.raises(ValueError, match=r"must not be 'reduce-overhead' for SViTAdapter"):
+        SViTAdapter(compile=GRAPHS, **MICRO)
 
 
 @pytest.mark.parametrize(

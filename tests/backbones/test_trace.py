@@ -7,7 +7,7 @@ import io
 import pytest
 import torch
 
-from mmdet_atc.backbones import ATCViTAdapter, ViTAdapter
+from mmdet_atc.backbones import ATCViTAdapter, SViTAdapter, ViTAdapter
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,8 @@ def test_a_trace_gives_what_the_model_gives(kind, options):
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')
-def test_the_old_onnx_exporter_names_the_new_one():
-    model = ViTAdapter(embed_dim=48, num_heads=3).eval()
+@pytest.mark.parametrize('kind', [ViTAdapter, ATCViTAdapter, SViTAdapter])
+def test_the_old_onnx_exporter_names_the_new_one(kind):
+    model = kind(embed_dim=48, num_heads=3).eval()
     with pytest.raises(RuntimeError, match=r'by tracing \(dynamo=False\).*torch\.export\.export'):
         torch.onnx.export(model, (torch.rand(1, 3, 64, 96),), io.BytesIO(), dynamo=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,6 +73,12 @@ def test_equal_and_zero_vectors(linkage):
     assert agglomerative_clustering(features, 2, linkage).tolist() == [[0, 1, 0, 1, 0]]
     labels = agglomerative_clustering(torch.zeros(1, 6, 4), 3, linkage)
     assert set(labels.flatten().tolist()) == {0, 1, 2}
+
+
+def test_numpys_whole_numbers_are_numbers():
+    features = torch.rand(1, 6, 4)
+    labels = agglomerative_clustering(features, np.int64(3))
+    assert torch.equal(labels, agglomerative_clustering(features, 3))
 
 
 @pytest.mark.parametrize('function', [agglomerative_clustering, linkage_clustering])

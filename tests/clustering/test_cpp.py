@@ -128,7 +128,7 @@ print(torch.equal(agglomerative_clustering(features, 100), expected))
     assert run_with_limited_memory(code) == ['True']
 
 
-@pytest.mark.parametrize('num_clusters', [1, 20, 60])
+@pytest.mark.parametrize('num_clusters', [1, 20, np.int64(60)])
 @pytest.mark.parametrize('method', LINKAGES)
 def test_linkage_gives_the_rows_that_scipy_does(method, num_clusters):
     features = features_of(FAMILIES[0], 5, 60, 8, batch=2)
@@ -139,6 +139,10 @@ def test_linkage_gives_the_rows_that_scipy_does(method, num_clusters):
         expected = scipy_linkage(squareform(distances), method)[: 60 - num_clusters]
         np.testing.assert_array_equal(found[:, [0, 1, 3]], expected[:, [0, 1, 3]])
         np.testing.assert_allclose(found[:, 2], expected[:, 2], rtol=0, atol=1e-15)
+
+
+def test_linkage_of_no_image():
+    assert linkage(torch.rand(0, 5, 4), 2).shape == (0, 3, 4)
 
 
 def test_linkage_refuses_what_clustering_refuses(monkeypatch):

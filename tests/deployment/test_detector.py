@@ -10,6 +10,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 
+from mmdet_atc.backbones import SViTAdapter
 from mmdet_atc.deployment import TraceableDetector, compare
 from mmdet_atc.engine import load_config
 
@@ -95,6 +96,10 @@ def test_what_cannot_be_exported_is_named(config, options, message):
 
 def test_other_parts_are_named(config):
     model = build(config)
+    other = copy.copy(model)
+    other.backbone = SViTAdapter(embed_dim=48, num_heads=3)
+    with pytest.raises(ValueError, match='SViTAdapter cannot be exported'):
+        TraceableDetector(other)
     other = copy.copy(model)
     other.rpn_head = torch.nn.Identity()
     with pytest.raises(ValueError, match='takes a RPNHead as rpn_head, got Identity'):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from mmdet_atc.engine import load_config, set_total_batch_size
 
@@ -52,6 +53,19 @@ def test_it_stays_out_of_the_way(kwargs):
     before = cfg.optim_wrapper.get('accumulative_counts')
     set_total_batch_size(cfg, 2)
     assert cfg.optim_wrapper.get('accumulative_counts') == before
+
+
+def test_a_config_that_a_run_saved_warns_on_another_number_of_processes(caplog):
+    cfg = config(train_dataloader=dict(batch_size=2))
+    set_total_batch_size(cfg, 1)
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    set_total_batch_size(cfg, 1)
+    assert not caplog.records
+    set_total_batch_size(cfg, 8)
+    logger.removeHandler(caplog.handler)
+    assert cfg.optim_wrapper.accumulative_counts == 8
+    assert 'sees 128 images, not total_batch_size=16' in caplog.text
 
 
 def by_iterations(**loop) -> Config:

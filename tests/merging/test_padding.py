@@ -137,7 +137,8 @@ def test_in_the_backbone_no_cluster_mixes_and_the_picture_keeps_its_share(kind):
     for stage in stages_of(model, padded_images(), SIZES):
         expected = [model.merger.num_clusters(kept, 0.7) for kept in expected]
         for labels, padded, kept in zip(stage.labels, padding, expected):
-            assert len(labels[~padded].unique()) == kept
+            # EViT's fused token comes on top.
+            assert len(labels[~padded].unique()) == kept + (kind == 'EViTMerging')
             assert not set(labels[padded].tolist()) & set(labels[~padded].tolist())
 
 
@@ -174,15 +175,17 @@ def test_without_padding_the_option_changes_nothing(sizes):
 
 
 @pytest.mark.parametrize('padding_aware', [False, True])
-def test_an_image_does_not_depend_on_its_neighbours_in_the_batch(padding_aware):
+@pytest.mark.parametrize('own', [(64, 96), (48, 64)])
+@pytest.mark.parametrize('kind', MERGERS)
+def test_an_image_does_not_depend_on_its_neighbours_in_the_batch(kind, own, padding_aware):
     """Of the same padded size."""
-    model = micro(dict(keep_rate=0.5), padding_aware=padding_aware).eval()
-    image = padded_images([(48, 64)])
+    model = micro(dict(type=kind, keep_rate=0.5), padding_aware=padding_aware).eval()
+    image = padded_images([own])
     with torch.no_grad():
-        alone = model(image, [(48, 64)])
+        alone = model(image, [own])
         for size in ((64, 96), (16, 16)):
             images = torch.cat([padded_images([size]), image])
-            for out, expected in zip(model(images, [size, (48, 64)]), alone):
+            for out, expected in zip(model(images, [size, own]), alone):
                 torch.testing.assert_close(out[1:], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -197,6 +200,15 @@ class Detector(nn.Module):
         if mode == 'fail':
             raise RuntimeError('out of memory')
         return self.backbone(inputs)
+
+
+def test_of_windows_of_images_padding_is_not_known():
+    detector = Detector(padding_aware=True).eval()
+    detector.forward = lambda inputs, samples: detector.backbone(inputs[..., 32:])
+    images = padded_images()
+    with torch.no_grad():
+        found, expected = detector(images, SAMPLES), detector.backbone(images[..., 32:])
+    assert all(map(torch.equal, found, expected))
 
 
 SAMPLES = [BaseDataElement(metainfo=dict(img_shape=size)) for size in SIZES]

@@ -90,6 +90,7 @@ def test_exact_schedules_remove_what_they_say_down_to_one_token():
         (lambda: keep_rate_plan((0.5, 0.5)), 'keep_rate'),
         (lambda: keep_rate_plan(0.5, ()), 'blocks'),
         (lambda: keep_rate_plan(0.5, (6, 3)), 'blocks'),
+        (lambda: keep_rate_plan(0.5, (3.0,)), 'blocks must be block indices from 0 on, got 3.0'),
         (lambda: keep_rate_plan(0.5, (-1,)), 'blocks'),
         (lambda: keep_rate_plan(0.5, of='first'), 'of must be'),
         (lambda: keep_rate_plan(0.5)(6, 196), 'blocks'),

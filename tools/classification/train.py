@@ -78,9 +78,6 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
         data.transform = transform_of(model, args, training)
     args.out_dir.mkdir(parents=True, exist_ok=True)
     main_process = args.rank == 0
-    kept = argparse.Namespace(
-        **{k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
-    )
     trainer = Trainer(
         model,
         train_data,
@@ -93,7 +90,7 @@ def run(args: argparse.Namespace, device: torch.device) -> None:
     )
     if args.resume:
         trainer.resume(args.out_dir / 'last.pth')
-    for found in trainer.run(args.out_dir, kept):
+    for found in trainer.run(args.out_dir, args):
         if main_process:
             with open(args.out_dir / 'log.jsonl', 'a') as log:
                 log.write(json.dumps(dict(epoch=trainer.epoch, **dataclasses.asdict(found))) + '\n')
