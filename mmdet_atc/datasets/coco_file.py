@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
+import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 from pycocotools import mask as coco_mask
 
@@ -49,7 +50,7 @@ class CheckedCOCO(COCO):
             none, an image or a category id is there twice, an id is missing or neither number nor
             name, a category is not defined, ``iscrowd`` is neither 0 nor 1, the size of an image
             no number of pixels, a box not four finite numbers, an area none, or a mask not one of
-            COCO's formats or not of the image's size.
+            COCO's formats, not of the image's size, or of run lengths that do not add up to it.
     """
 
     def __init__(self, path: str | None = None, name: str | None = None) -> None:
@@ -258,10 +259,48 @@ def _check_annotation(annotation: dict, image: dict) -> None:
         size = [image['height'], image['width']]
         if 'counts' not in mask or list(mask.get('size', ())) != size:
             fault = f'segmentation of {name} must be an RLE of the image size {size}'
+        elif not _fill(mask['counts'], size):
+            fault = f'run lengths of {name} must be whole and add up to {size[0] * size[1]} pixels'
     elif not isinstance(mask, list) or not all(map(_finite, mask)):
         fault = f'segmentation of {name} must be polygons of finite numbers or an RLE'
     if fault is not None:
         raise DataError(f'image {image["id"]}: {fault}')
+
+
+def _fill(counts: Any, size: list[int]) -> bool:
+    """Whether these are the lengths of runs from the first pixel to the last.
+
+    pycocotools takes any: it reads and writes memory that is not its own, or never returns.
+    """
+    try:
+        runs = _decoded(counts) if isinstance(counts, str) else np.array(counts)
+    except ValueError:
+        return False
+    area = size[0] * size[1]
+    return (
+        runs.dtype.kind in 'if'
+        and runs.ndim == 1
+        and bool(((runs >= 0) & (runs <= area) & (runs % 1 == 0)).all())
+        and int(runs.sum()) == area
+    )
+
+
+def _decoded(text: str) -> np.ndarray:
+    """Run lengths as pycocotools' ``rleFrString`` reads them: 5 bits a character, lowest first."""
+    digits = np.frombuffer(text.encode(), np.uint8) - np.uint8(48)
+    is_last = digits & 0x20 == 0
+    ends = np.flatnonzero(is_last)
+    lengths = np.diff(ends, prepend=-1)
+    # A run has up to 6 characters, from 48 on: what is below, wrapped, is above 63 too.
+    if not digits.size or digits.max() > 63 or not is_last[-1] or lengths.max() > 6:
+        raise ValueError(f'no run lengths: {text!r}')
+    starts = ends + 1 - lengths
+    shifts = 5 * (np.arange(digits.size) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((digits & 0x1F).astype(np.int64) << shifts, starts)
+    runs -= np.where(digits[ends] & 0x10, 1 << 5 * lengths, 0)
+    # From the fourth on they are differences to the run two before.
+    runs[1::2], runs[2::2] = runs[1::2].cumsum(), runs[2::2].cumsum()
+    return runs
 
 
 def _finite(values: Any) -> bool:

@@ -186,6 +186,28 @@ def test_impossible_annotations_are_named(make, changes, message):
         make(annotation(**changes))
 
 
+@pytest.mark.parametrize(
+    'counts',
+    [
+        [100, 50], [], [0, 1537], [-1, 1537], [767.5, 768.5], [[1536]], [None], None,
+        [2**62] * 4 + [1536], 'zzzz', '', 'é', 'P', '0' * 1537,
+    ],
+)  # fmt: skip
+def test_run_lengths_that_do_not_fill_the_image_are_refused(make, counts):
+    with pytest.raises(DataError, match=r'run lengths of annotation 7 .* add up to 1536 pixels'):
+        make(annotation(segmentation=dict(counts=counts, size=[32, 48])))
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_compressed_run_lengths_of_any_mask_are_taken(make, seed):
+    draw = np.random.default_rng(seed)
+    mask = np.asfortranarray(draw.random((32, 48)) < draw.choice([0, 0.02, 0.5, 1]), np.uint8)
+    counts = coco_mask.encode(mask)['counts'].decode()
+    with pytest.raises(DataError, match='run lengths'):
+        make(annotation(segmentation=dict(counts=counts + '1', size=[32, 48])))
+    assert len(make(annotation(segmentation=dict(counts=counts, size=[32, 48])))) == 1
+
+
 @pytest.mark.parametrize('size', [0, -3, 1.5, None, '32'])
 def test_impossible_sizes_are_named(make, size):
     with pytest.raises(DataError, match='image 3: height must be a positive number'):
