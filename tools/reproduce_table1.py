@@ -28,7 +28,7 @@ MAE = dict(
     huge=('vit_huge_patch14_224', 7),
 )
 LINKAGES = ('single', 'average', 'complete')
-METHODS = ('tome', *LINKAGES)
+PAPER_METHODS = ('tome', *LINKAGES)
 SIZES = dict(mae=tuple(MAE), deit=('tiny', 'small', 'base'))
 REGIMES = ('off-the-shelf', 'fine-tuned')
 #: In the names of the authors' files.
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--checkpoints', type=Path, default=Path('checkpoints'))
     parser.add_argument('--sizes', nargs='+', choices=('tiny', 'small', *MAE), help='default: all')
-    parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
+    parser.add_argument('--methods', nargs='+', choices=PAPER_METHODS, default=PAPER_METHODS)
     parser.add_argument('--regimes', nargs='+', choices=REGIMES, default=REGIMES)
     parser.add_argument('--count', choices=('exact', 'released'), default='exact')
     parser.add_argument('--batch-size', type=positive_int, default=128)

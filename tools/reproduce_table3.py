@@ -23,7 +23,7 @@ from mmdet_atc.studies.table3 import (
     write_csv,
     write_markdown,
 )
-from mmdet_atc.studies.table3.cells import ALL_METHODS, KEEP_RATES, METHODS, REGIMES, SIZES
+from mmdet_atc.studies.table3.cells import ALL_METHODS, KEEP_RATES, PAPER_METHODS, REGIMES, SIZES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--sizes', nargs='+', choices=SIZES, default=SIZES)
     parser.add_argument('--regimes', nargs='+', choices=REGIMES, default=REGIMES)
-    parser.add_argument('--methods', nargs='+', choices=ALL_METHODS, default=METHODS)
+    parser.add_argument('--methods', nargs='+', choices=ALL_METHODS, default=PAPER_METHODS)
     parser.add_argument('--keep-rates', nargs='+', type=int, choices=KEEP_RATES, default=KEEP_RATES)
     parser.add_argument('--dense-tiny', help='dense checkpoint (off-the-shelf cells)')
     parser.add_argument('--dense-small', help='dense checkpoint (off-the-shelf cells)')
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.dense_config is not None:
         args.regimes = ['off-the-shelf']
-    elif beyond := set(args.methods).difference(METHODS):
+    elif beyond := set(args.methods).difference(PAPER_METHODS):
         parser.error(f'{", ".join(sorted(beyond))}: not in the paper; give --dense-config')
     return args
 

@@ -47,8 +47,8 @@ class CapturedForward:
 
     Args:
         module (nn.Module): Whose parameters and buffers the function reads.
-        constants (Callable): Of an image: what the function reads that other caches may drop,
-            which the image's graph then keeps.
+        constants (Callable): Called with the image; returns cached tensors that the graph reads.
+            The graph keeps a reference, so that eviction from their cache cannot free them.
         sizes (int): Most graphs to keep.
     """
 

@@ -11,7 +11,7 @@ from .mismatch import other_width
 
 State = Mapping[str, Tensor]
 
-_GATED = 'its MLPs are gated (SwiGLU, as in DINOv2-g and EVA-02), which this ViT has not'
+_GATED = 'its MLPs are gated (SwiGLU, as in DINOv2-g and EVA-02), which this ViT does not have'
 #: What a plain ViT's names never look like, and why; the first that is found is told.
 _FOREIGN = (
     (
@@ -22,12 +22,18 @@ _FOREIGN = (
     (r'^layers\.\d+\.blocks\.', 'it is a Swin Transformer, not a plain ViT'),
     (
         r'relative_position|rel_pos',
-        'its attention has relative positions (as BEiT and SAM), which this ViT has not',
+        'its attention has relative positions (as BEiT and SAM), which this ViT does not have',
     ),
-    (r'\brope|rotary|\bfreqs', 'its positions are rotary (as in DINOv3), which this ViT has not'),
+    (
+        r'\brope|rotary|\bfreqs',
+        'its positions are rotary (as in DINOv3), which this ViT does not have',
+    ),
     (r'\.mlp\.(w\d+|fc1_[gx]|gate\w*|weights_in)\.', _GATED),
     (r'\.attn\.[qk]_norm\.', 'it normalises queries and keys, which this ViT does not'),
-    (r'\.(attn|mlp)\.norm\.', 'it has norms inside of attention or MLPs, which this ViT has not'),
+    (
+        r'\.(attn|mlp)\.norm\.',
+        'it has norms inside of attention or MLPs, which this ViT does not have',
+    ),
     (r'\.attn\.[qv]_bias$', 'only queries and values have a bias (as in BEiT and EVA)'),
     (
         r'^patch_embed\.(?!proj\.)|^conv_root|^block\d+/unit',

@@ -102,7 +102,7 @@ class Trainer:
         classes = [set(getattr(data, 'classes', ())) for data in (train_data, val_data)]
         if classes[0] != classes[1]:
             raise ValueError(
-                'training and validation have other classes, in one of them alone are '
+                'training and validation have different classes; only one of them has '
                 f'{sorted(classes[0] ^ classes[1])[:5]}'
             )
         self.model = model

@@ -41,7 +41,7 @@ def save(detector: TraceableDetector, spec: Spec, path: Path) -> None:
         # Inductor's group norm is several times slower than torch's.
         for known in (decompositions, table):
             known.pop(group_norm, None)
-        # In so many words, for with the variable CI set torch refuses to do it unasked.
+        # Explicit: with CI set, torch refuses implicit fallbacks.
         make_fallback(group_norm, warn=False)
         torch._inductor.aoti_compile_and_package(
             program,

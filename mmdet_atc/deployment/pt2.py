@@ -16,7 +16,7 @@ from .spec import DIVISOR, LARGEST_BATCH, LARGEST_SIDE, SMALLEST_SIDE, Spec
 
 #: Name of the :class:`Spec` in the archive.
 _SPEC = 'mmdet_atc.json'
-_FIXED_ONLY = 'no file for all sizes can be made of this model, leave dynamic away'
+_FIXED_ONLY = 'this model cannot be exported with --dynamic; export one shape'
 
 
 def traced(detector: TraceableDetector, spec: Spec) -> ExportedProgram:

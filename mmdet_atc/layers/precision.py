@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 _running: weakref.WeakKeyDictionary[nn.Module, threading.Lock] = weakref.WeakKeyDictionary()
 #: Tensors that are cast together in training: DDP sends their gradients while others are computed.
 _TOGETHER = 24
-#: Numbers that a tensor's beginning in memory is a multiple of: 16 bytes in half precision.
+#: Each copy starts at a multiple of this many elements (16 bytes).
 _ALIGNED = 8
 
 

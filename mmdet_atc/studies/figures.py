@@ -20,7 +20,7 @@ COLUMNS = (
     *('median', 'low', 'high', 'unit'),
 )
 #: Case, figure, values of the calls, unit.
-Figure = tuple[str, str, Sequence[float], str]
+Measurement = tuple[str, str, Sequence[float], str]
 
 
 def measured_on(device: torch.device) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def measured_on(device: torch.device) -> dict[str, Any]:
 
 
 def append_figures(
-    path: Path, benchmark: str, figures: Iterable[Figure], device: torch.device
+    path: Path, benchmark: str, figures: Iterable[Measurement], device: torch.device
 ) -> None:
     """Append a line per figure; the file and its head are made where there is none.
 

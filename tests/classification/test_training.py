@@ -134,7 +134,7 @@ def test_recipes_that_cannot_be_trained_are_refused(change, message):
 def test_validation_of_other_classes_is_refused():
     train_data, val_data = data(), data()
     train_data.classes, val_data.classes = ['ant', 'bee', 'cat'], ['ant', 'cat']
-    with pytest.raises(ValueError, match=r"in one of them alone are \['bee'\]"):
+    with pytest.raises(ValueError, match=r"only one of them has \['bee'\]"):
         Trainer(model(), train_data, val_data, 3, QUICK, workers=0)
 
 

@@ -81,7 +81,7 @@ class Halved(torch.nn.Module):
     [(False, 'not with images 1 of 96x96. Guard failed'), (True, 'Constraints violated')],
 )
 def test_a_model_that_is_not_the_same_for_all_sizes_is_refused(is_of_batches, message):
-    with pytest.raises(ValueError, match=f'leave dynamic away: {message}') as caught:
+    with pytest.raises(ValueError, match=f'export one shape: {message}') as caught:
         traced(Halved(is_of_batches), Spec(128, 160, dynamic=True))
     assert '\n' not in str(caught.value)
 

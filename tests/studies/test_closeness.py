@@ -60,8 +60,8 @@ def test_random_clusters_are_never_empty():
     [
         ('test_vitt', None, 'model test_vitt: Unknown model'),
         ('test_resnet', None, 'model test_resnet: .* unexpected keyword'),
-        ('test_vit', 'missing.pth', 'no weights at .*missing.pth'),
-        ('test_vit', 'other.pth', 'other.pth does not fit test_vit'),
+        ('test_vit', 'missing.pth', 'no checkpoint at .*missing.pth'),
+        ('test_vit', 'other.pth', 'other.pth does not fit the model'),
     ],
 )
 def test_models_and_weights_that_are_none(tmp_path, run_tool, name, weights, message):

@@ -31,6 +31,9 @@ from mmdet_atc.studies.speed.report import figures, plot, speed_table, stage_tab
 from mmdet_atc.studies.tables import write_results
 
 RANDOM = 'random weights: keys are noise, which takes many times as long to cluster'
+#: Options that are read with configs only, and without them only.
+_OF_CONFIGS = ('checkpoints', 'batches', 'amp', 'measure', 'out_dir')
+_ALONE = ('size', 'vit', 'images', 'bandwidth', 'skip')
 
 
 def parse_args() -> argparse.Namespace:
@@ -72,6 +75,10 @@ def parse_args() -> argparse.Namespace:
         *('--figures', '--csv'), type=Path, help='also append all figures to this CSV file'
     )
     args = parser.parse_args()
+    unread, mode = (_ALONE, 'with') if args.configs else (_OF_CONFIGS, 'without')
+    if given := [name for name in unread if getattr(args, name) != parser.get_default(name)]:
+        option = given[0].replace('_', '-')
+        parser.error(f'--{option} says nothing {mode} configs')
     if args.checkpoints and len(args.checkpoints) != len(args.configs):
         parser.error(f'{len(args.checkpoints)} checkpoints for {len(args.configs)} configs')
     return args

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmdet_atc.clustering.api import LINKAGES
 from mmdet_atc.engine import faults_in_one_line, positive_int, usable_device
 from mmdet_atc.studies.figures import append_figures, measured_on
-from mmdet_atc.studies.speed.clustering import GRIDS, METHODS, measure
+from mmdet_atc.studies.speed.clustering import CLUSTERERS, GRIDS, measure
 from mmdet_atc.studies.speed.clustering_report import as_table, figures, growth_table, plot
 from mmdet_atc.studies.tables import write_results
 
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batches', type=positive_int, nargs='+', default=[1])
     parser.add_argument('--linkages', nargs='+', default=LINKAGES, choices=LINKAGES)
     parser.add_argument('--keep-rates', type=float, nargs='+', default=[0.5])
-    parser.add_argument('--methods', nargs='+', default=list(METHODS), choices=list(METHODS))
+    parser.add_argument('--methods', nargs='+', default=list(CLUSTERERS), choices=list(CLUSTERERS))
     parser.add_argument('--device', type=usable_device, default='cpu', help='cpu or cuda')
     parser.add_argument('--repeats', type=positive_int, default=5)
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmark_clustering'))

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from PIL import Image
 from timm.data import resolve_model_data_config
-from timm.models import load_checkpoint
 from torchvision.transforms import functional as T
 
+from mmdet_atc.classification.checkpoints import load_classifier
 from mmdet_atc.classification.methods import build_vit
 from mmdet_atc.engine import faults_in_one_line, positive_int
 from mmdet_atc.studies.closeness import COMPARED, closeness, closeness_table, plot_closeness
@@ -43,16 +43,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     paths = find_images([str(args.images)])
-    if args.weights and not Path(args.weights).is_file():
-        raise ValueError(f'no weights at {args.weights}')
     model = build_vit(
         args.model, pretrained=args.weights is None, dynamic_img_size=True, num_classes=0
     ).eval()
     if args.weights:
-        try:
-            load_checkpoint(model, args.weights)
-        except RuntimeError as error:
-            raise ValueError(f'{args.weights} does not fit {args.model}') from error
+        load_classifier(model, args.weights)
     data = resolve_model_data_config(model)
     side = model.patch_embed.patch_size[0]
     size = (args.grid[0] * side, args.grid[1] * side)

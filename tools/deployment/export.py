@@ -6,6 +6,7 @@ compared with the model on real images.
 """
 
 import argparse
+import statistics
 import sys
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def main() -> None:
     inputs = next(exported.batches(images, args.batch))
     calls = dict(eager=lambda: detector(*inputs), exported=lambda: exported.program(*inputs))
     times = interleaved_times(calls, args.repeats, torch.device('cpu'))
-    eager, ours = (sorted(times[name])[args.repeats // 2] for name in calls)
+    eager, ours = (statistics.median(times[name]) for name in calls)
     size = args.out.stat().st_size / 2**20
     print(f'parity: {parity}')
     print(

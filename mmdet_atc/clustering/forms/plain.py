@@ -134,8 +134,8 @@ class _Rows(Protocol):
 
     Attributes:
         size (Tensor): ``(N,)`` members of each cluster.
-        rounding (int): By how much rounding down may bring a merged cluster's distance below the
-            farther of its parts' and make it equal to the nearer one's.
+        rounding (int): Largest error of a rounded-down mean; neighbours closer than this to the
+            nearest make an image ``unsure``.
     """
 
     size: Tensor

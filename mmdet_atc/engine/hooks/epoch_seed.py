@@ -36,7 +36,9 @@ class EpochSeedHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         loader = runner.train_dataloader
-        alike = loader.num_workers and isinstance(loader.sampler, InfiniteSampler)
+        # Where the config has a batch sampler, torch's loader has another, unused sampler beside.
+        sampler = getattr(loader.batch_sampler, 'sampler', None)
+        alike = loader.num_workers and isinstance(sampler, InfiniteSampler)
         if isinstance(runner.train_loop, IterBasedTrainLoop) and not alike:
             runner.logger.warning(
                 'Training by iterations, once resumed, goes on with other random numbers unless '

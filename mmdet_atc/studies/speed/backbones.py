@@ -24,7 +24,7 @@ from mmdet_atc.checkpoints import load_safely, vit_state_dict
 from mmdet_atc.engine import load_config
 from mmdet_atc.merging import AgglomerativeMerging
 
-from .backbones_report import Figure
+from .backbones_report import BackboneFigure
 from .launches import Launches, kernels_started
 from .memory import PeakMemory
 from .stages import StageTimes
@@ -32,7 +32,7 @@ from .timing import as_graph, interleaved_times
 from .training import trained
 
 #: What is compared, the dense model first: arguments of a merger.
-METHODS: dict[str, dict | None] = {
+BACKBONE_CASES: dict[str, dict | None] = {
     'dense': None,
     **{
         f'{linkage} r={rate}': dict(linkage=linkage, keep_rate=rate)
@@ -53,7 +53,7 @@ _DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16, float32=None)
 def build_backbones(
     size: str, vit: str | None, device: torch.device, **overrides: Any
 ) -> dict[str, ATCViTAdapter]:
-    """The backbones of :data:`METHODS`, in evaluation mode, all with the same weights.
+    """The backbones of :data:`BACKBONE_CASES`, in evaluation mode, all with the same weights.
 
     Args:
         size (str): One of :data:`SIZES`.
@@ -77,7 +77,9 @@ def build_backbones(
         has_scales = any('.gamma' in name for name in state)
         kwargs |= dict(img_size=side, pretrain_size=side, layer_scale=has_scales)
     torch.manual_seed(0)
-    models = {name: ATCViTAdapter(merging=merging, **kwargs) for name, merging in METHODS.items()}
+    models = {
+        name: ATCViTAdapter(merging=merging, **kwargs) for name, merging in BACKBONE_CASES.items()
+    }
     first = models['dense']
     if vit is not None:
         load_pretrained_vit(first, vit)
@@ -88,7 +90,7 @@ def build_backbones(
 
 
 class Study:
-    """Measures backbones on a batch of images and gathers :class:`Figure` s.
+    """Measures backbones on a batch of images and gathers :class:`BackboneFigure` objects.
 
     Args:
         models (Mapping): From :func:`build_backbones`.
@@ -102,7 +104,7 @@ class Study:
         self.models = models
         self.images = images
         self.repeats = repeats
-        self.figures: list[Figure] = []
+        self.figures: list[BackboneFigure] = []
 
     def inference(self, precision: str, batch: int, captured: bool = False) -> None:
         """Milliseconds an image, and MiB at most; kernels where they start one by one."""
@@ -143,7 +145,7 @@ class Study:
     ) -> None:
         """Milliseconds a step of AdamW on the sum of squares of the maps, and MiB at most.
 
-        ``captured`` runs the whole step as a CUDA graph: what a host that keeps up would get.
+        ``captured`` runs the whole step as a CUDA graph: the time without Python's launch overhead.
         """
         setting = f'training step, {precision}, batch {batch}'
         setting += ', DDP and SyncBN' * distributed + ', captured' * captured
@@ -182,7 +184,7 @@ class Study:
         self._add('dense', setting, 'ms an image', 1e3 * statistics.median(times) / batch)
 
     def _add(self, *parts) -> None:
-        self.figures.append(Figure(*parts))
+        self.figures.append(BackboneFigure(*parts))
 
     def _call(
         self, name: str, precision: str, batch: int, function: Callable | None = None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mmdet_atc.studies.figures import Figure as CsvFigure
+from mmdet_atc.studies.figures import Measurement
 from mmdet_atc.studies.tables import markdown_table
 
 
-class Figure(NamedTuple):
+class BackboneFigure(NamedTuple):
     """One measured number."""
 
     model: str  #: ``'dense'`` is what the others are compared with
@@ -18,7 +18,7 @@ class Figure(NamedTuple):
     value: float
 
 
-def figures_table(figures: list[Figure]) -> str:
+def figures_table(figures: list[BackboneFigure]) -> str:
     """Markdown: a row per setting and measure, a column per model; times also over the dense one's.
 
     Stages have :func:`stage_table`.
@@ -42,7 +42,7 @@ def figures_table(figures: list[Figure]) -> str:
     return markdown_table(['', *models], lines)
 
 
-def stage_table(figures: list[Figure], bandwidth: float | None = None) -> str:
+def stage_table(figures: list[BackboneFigure], bandwidth: float | None = None) -> str:
     """Markdown, a table per model: time, launches and bytes by stage.
 
     With ``bandwidth``, bytes a second that the device's memory moves, also the least time that the
@@ -68,12 +68,12 @@ def stage_table(figures: list[Figure], bandwidth: float | None = None) -> str:
     return '\n\n'.join(tables)
 
 
-def csv_figures(figures: list[Figure]) -> Iterator[CsvFigure]:
+def csv_figures(figures: list[BackboneFigure]) -> Iterator[Measurement]:
     """The figures as :func:`~mmdet_atc.studies.figures.append_figures` takes them."""
     for figure in figures:
         unit = next(unit for unit in ('ms', 'MiB', 'launches') if unit in figure.what)
         yield f'{figure.model}, {figure.setting}', figure.what, [figure.value], unit
 
 
-def _models(figures: list[Figure]) -> list[str]:
+def _models(figures: list[BackboneFigure]) -> list[str]:
     return list(dict.fromkeys(figure.model for figure in figures))

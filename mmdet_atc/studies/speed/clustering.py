@@ -82,16 +82,14 @@ def key_features(keys: torch.Tensor, batch: int, size: int) -> torch.Tensor:
 
 def distances_of(features: torch.Tensor) -> torch.Tensor:
     directions = F.normalize(features, dim=-1)
-    # SciPy refuses the tiny negative distances that rounding gives equal patches.
-    return (1 - directions @ directions.transpose(1, 2)).clamp_(min=0)
+    return 1 - directions @ directions.transpose(1, 2)
 
 
 def with_sklearn(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
     """As the authors call it."""
     from sklearn.cluster import AgglomerativeClustering
 
-    directions = F.normalize(features, dim=-1)
-    for matrix in (1 - directions @ directions.transpose(1, 2)).cpu().numpy():
+    for matrix in distances_of(features).cpu().numpy():
         AgglomerativeClustering(num_clusters, metric='precomputed', linkage=linkage).fit(matrix)
 
 
@@ -102,7 +100,8 @@ def with_tree(
     from scipy.cluster import hierarchy
 
     linkage_of = importlib.import_module(module).linkage
-    for matrix in distances_of(features).cpu().numpy():
+    # SciPy refuses the tiny negative distances that rounding gives equal patches.
+    for matrix in distances_of(features).clamp_(min=0).cpu().numpy():
         upper = matrix[np.triu_indices(len(matrix), k=1)].astype(np.float64)
         hierarchy.fcluster(linkage_of(upper, linkage, **options), num_clusters, 'maxclust')
 
@@ -135,7 +134,7 @@ def with_cuml(features: torch.Tensor, num_clusters: int, linkage: str) -> None:
         AgglomerativeClustering(num_clusters, metric='cosine', linkage=linkage).fit(image)
 
 
-METHODS: dict[str, Callable] = {
+CLUSTERERS: dict[str, Callable] = {
     'ours': agglomerative_clustering,
     'ours, Triton': functools.partial(ours_of_cuda, backend='cuda'),
     'ours, torch': functools.partial(ours_of_cuda, backend='cuda', triton='0'),
@@ -168,8 +167,8 @@ def measure(
         batches (Sequence[int]): Numbers of images.
         linkages (Sequence[str]): Linkages.
         keep_rates (Sequence[float]): Shares of the tokens that are kept.
-        methods (Sequence[str]): Names in :data:`METHODS`; those that cannot run here are left out
-            with a line in the log that says why.
+        methods (Sequence[str]): Names in :data:`CLUSTERERS`; those that cannot run here are left
+            out with a line in the log that says why.
         device (torch.device): Where the features are; peers copy them to the host.
         repeats (int): Measured calls of each.
 
@@ -202,7 +201,7 @@ def measure(
         if cpp.is_available():
             near_pairs = cpp.near_pairs(features, int(rate * size), linkage)[:, 1].tolist()
         functions = {
-            name: functools.partial(METHODS[name], features, int(rate * size), linkage)
+            name: functools.partial(CLUSTERERS[name], features, int(rate * size), linkage)
             for name in names
         }
         times = interleaved_times(functions, repeats, device)
@@ -231,7 +230,7 @@ def _available(names: Sequence[str], device: torch.device) -> list[str]:
     found = []
     for name in names:
         try:
-            METHODS[name](torch.randn(1, 8, 4, device=device), 4, 'single')
+            CLUSTERERS[name](torch.randn(1, 8, 4, device=device), 4, 'single')
             found.append(name)
         except (ImportError, ValueError) as error:
             print_log(f'{name}: left out: {error}', 'current', logging.WARNING)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmdet_atc.studies.figures import Figure
+from mmdet_atc.studies.figures import Measurement
 from mmdet_atc.studies.tables import markdown_table
 
 #: What a row is of.
@@ -51,7 +51,7 @@ def growth_table(rows: list[dict]) -> str:
     return markdown_table(['method', 'batch', 'linkage', 'keep rate', 'time grows as'], lines)
 
 
-def figures(rows: list[dict]) -> Iterator[Figure]:
+def figures(rows: list[dict]) -> Iterator[Measurement]:
     """Times and peaks as :func:`~mmdet_atc.studies.figures.append_figures` takes them."""
     for row in rows:
         case = (

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmdet_atc.studies.figures import Figure
+from mmdet_atc.studies.figures import Measurement
 from mmdet_atc.studies.tables import markdown_table
 
 from .measure import Row
@@ -46,7 +46,7 @@ def stage_table(rows: Sequence[Row]) -> str:
     return markdown_table(head, lines)
 
 
-def figures(rows: Sequence[Row], amp: str, shape: Sequence[int]) -> Iterator[Figure]:
+def figures(rows: Sequence[Row], amp: str, shape: Sequence[int]) -> Iterator[Measurement]:
     """Times, speed-ups and peaks as :func:`~mmdet_atc.studies.figures.append_figures` takes them.
 
     ``shape`` is the height and width of the images.

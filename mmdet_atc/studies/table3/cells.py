@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mmdet_atc.merging import METHODS as MERGINGS
+from mmdet_atc.merging import METHODS
 
 SIZES = ('tiny', 'small')
 REGIMES = ('off-the-shelf', 'fine-tuned')
-METHODS = ('tome', 'single', 'average', 'complete')
+PAPER_METHODS = ('tome', 'single', 'average', 'complete')
 #: The paper's, then those that it does not have.
-ALL_METHODS = (*METHODS, *(name for name in MERGINGS if name not in METHODS))
+ALL_METHODS = (*PAPER_METHODS, *(name for name in METHODS if name not in PAPER_METHODS))
 KEEP_RATES = (25, 50, 70, 90)
 
 
@@ -51,7 +51,7 @@ class Cell:
         """``KEY=VALUE`` that turn the config of any dense detector into that of this cell."""
         if self.method == 'dense':
             return []
-        merging = {**MERGINGS[self.method].merging, 'keep_rate': self.keep_rate / 100}
+        merging = {**METHODS[self.method].merging, 'keep_rate': self.keep_rate / 100}
         values = [f'model.backbone.merging.{key}={value}' for key, value in merging.items()]
         return ['model.backbone.type=ATCViTAdapter', *values]
 
@@ -87,7 +87,7 @@ class Cell:
 def all_cells(
     sizes: Sequence[str] = SIZES,
     regimes: Sequence[str] = REGIMES,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = PAPER_METHODS,
     keep_rates: Sequence[int] = KEEP_RATES,
 ) -> list[Cell]:
     """Every combination that there is; ToMe cannot keep less than half of the tokens.

@@ -12,8 +12,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets import AspectRatioBatchSampler
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from torch.utils.data import BatchSampler, DataLoader
 
 from mmdet_atc.engine import EpochSeedHook, seed_worker
 
@@ -40,8 +42,14 @@ def drawn() -> tuple:
     return random.random(), np.random.rand(), torch.rand(1).item()
 
 
-def runner(loop: type = IterBasedTrainLoop, sampler: type = InfiniteSampler, workers: int = 2):
-    loader = SimpleNamespace(num_workers=workers, sampler=Mock(spec=sampler))
+def runner(
+    loop: type = IterBasedTrainLoop,
+    sampler: type = InfiniteSampler,
+    workers: int = 2,
+    batch_sampler: type = AspectRatioBatchSampler,
+):
+    batches = batch_sampler(sampler(range(4)), 2, False)
+    loader = DataLoader(range(4), num_workers=workers, batch_sampler=batches)
     return SimpleNamespace(
         seed=3, epoch=0, iter=0, train_loop=Mock(spec=loop), train_dataloader=loader, logger=Mock()
     )
@@ -77,6 +85,7 @@ def test_within_an_epoch_numbers_go_on():
     ('changes', 'warned'),
     [
         (dict(), False),
+        (dict(batch_sampler=BatchSampler), False),
         (dict(workers=0), True),
         (dict(sampler=DefaultSampler), True),
         (dict(loop=EpochBasedTrainLoop, sampler=DefaultSampler, workers=0), False),

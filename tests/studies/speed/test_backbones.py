@@ -14,9 +14,9 @@ from mmdet_atc.backbones import ATCViTAdapter
 from mmdet_atc.engine import load_config
 from mmdet_atc.studies.figures import append_figures
 from mmdet_atc.studies.speed import backbones
-from mmdet_atc.studies.speed.backbones import METHODS, Study, build_backbones, images_of
+from mmdet_atc.studies.speed.backbones import BACKBONE_CASES, Study, build_backbones, images_of
 from mmdet_atc.studies.speed.backbones_report import (
-    Figure,
+    BackboneFigure,
     csv_figures,
     figures_table,
     stage_table,
@@ -45,7 +45,7 @@ def test_what_is_measured_is_in_the_tables(tmp_path):
         '| training step, float32, batch 2: peak MiB',
     ]
     first = speed.splitlines()[2].strip('| ').split(' | ')
-    assert len(first) == 1 + len(METHODS)
+    assert len(first) == 1 + len(BACKBONE_CASES)
     assert all(cell.endswith('x)') for cell in first[2:])
     assert stages.startswith('| average r=0.5 | ms | launches | MiB moved | floor, ms | of it |')
     for stage in ('clustering', 'merge and back-project', 'output maps', 'Extractor', 'all'):
@@ -76,7 +76,7 @@ def test_models_share_weights_and_a_trained_vits(tmp_path):
     state = {n: p for n, p in vit.state_dict().items() if n.startswith(('patch', 'pos', 'blocks'))}
     torch.save(state, tmp_path / 'vit.pth')
     models = build_backbones('t', str(tmp_path / 'vit.pth'), CPU, **SMALL)
-    assert list(models) == list(METHODS)
+    assert list(models) == list(BACKBONE_CASES)
     for model in models.values():
         assert torch.equal(model.blocks[3].attn.qkv.weight, vit.blocks[3].attn.qkv.weight)
         assert torch.equal(model.up.weight, models['dense'].up.weight)
@@ -111,7 +111,7 @@ def test_settings_of_models_are_as_before(monkeypatch):
     assert model.captured is None
     assert not any(isinstance(m, nn.Module) and m.training for m in model.modules())
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
-    assert all(isinstance(figure, Figure) for figure in study.figures)
+    assert all(isinstance(figure, BackboneFigure) for figure in study.figures)
 
 
 @pytest.mark.parametrize('size', backbones.SIZES)

@@ -99,6 +99,8 @@ def test_counter_writes_parameters_and_multiply_adds(tmp_path: Path):
         (['benchmark_clustering.py', 'no/where'], 1, 'no such image: no/where'),
         (['../misc/tune_near.py', 'no/where.npz'], 1, "No such file or directory: 'no/where.npz'"),
         (['benchmark.py', CONFIG, '--repeats', '0'], 2, '--repeats: must be a whole number'),
+        (['benchmark.py', CONFIG, '--size', 't'], 2, '--size says nothing with configs'),
+        (['benchmark.py', '--out-dir', 'here'], 2, '--out-dir says nothing without configs'),
     ],
 )
 def test_mistakes_end_a_tool_in_one_line(tmp_path, arguments, status, message):

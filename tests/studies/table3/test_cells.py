@@ -17,7 +17,7 @@ from mmdet_atc.studies.table3 import (
     write_csv,
     write_markdown,
 )
-from mmdet_atc.studies.table3.cells import ALL_METHODS, METHODS
+from mmdet_atc.studies.table3.cells import ALL_METHODS, PAPER_METHODS
 
 from ...conftest import ROOT
 
@@ -56,7 +56,7 @@ def test_checkpoints(cell, expected):
 @pytest.mark.parametrize('method', ALL_METHODS)
 def test_merging_is_put_into_a_dense_config(method):
     cell = Cell('small', 'off-the-shelf', method, 50)
-    name = cell.config if method in METHODS else f'configs/{method}_vit_adapter_s_r50.py'
+    name = cell.config if method in PAPER_METHODS else f'configs/{method}_vit_adapter_s_r50.py'
     options = dict(option.split('=') for option in cell.merging_options)
     dense = str(ROOT / Cell('small', 'dense', 'dense', 100).config)
     values = {key: parsed_value(value) for key, value in options.items()}
