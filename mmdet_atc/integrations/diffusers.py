@@ -20,12 +20,13 @@ from typing import Any, TypeVar, cast
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mmdet_atc.arguments import check_counts, check_shares
 from mmdet_atc.merging import BipartiteMerging, TokenClusters, TokenMerger, build_merger
 from mmdet_atc.merging.bipartite import match_in_squares
 
-from .override import Override, is_compiled
+from .override import Override, is_compiled, one_pass_of
 
 Model = TypeVar('Model')
 
@@ -70,6 +71,13 @@ def apply_merging(
             'an image generator merges them'
         )
     unet = _unet(pipe_or_unet)
+    for module in unet.modules():
+        name = type(module).__name__
+        if 'Motion' in name or 'Temporal' in name:
+            raise ValueError(
+                f'{type(unet).__name__} makes videos: its {name} attends over frames, which are '
+                'not to be merged'
+            )
     blocks = [
         module
         for module in unet.modules()
@@ -116,33 +124,35 @@ class _Merging:
         self.merged: list[TokenClusters] = []
         self.warned = False
         self.unet.token_clusters = ()
-        self.handles = [unet.register_forward_pre_hook(self.begin, with_kwargs=True)]
+        self.handles: list[Override | RemovableHandle] = []
         for block in blocks:
             self.handles += _MergingBlock(self).hooks(block)
-        self.handles.append(unet.register_forward_hook(self.end))
+        self.handles.append(Override(unet, 'forward', self.run))
 
     def remove(self) -> None:
-        for handle in self.handles:
+        for handle in reversed(self.handles):
             handle.remove()
         del self.unet.token_clusters
 
-    def begin(self, unet: nn.Module, args: tuple, kwargs: dict) -> None:
+    def run(self, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+        """The UNet's forward; sets its ``token_clusters``."""
         name = 'sample' if 'sample' in kwargs else 'hidden_states'
         sample = args[0] if args else kwargs[name]
-        # A block alone is given its tokens, (B, N, C): those of a square.
-        self.size = tuple(sample.shape[-2:]) if sample.ndim == 4 else None
-        self.merged = []
-
-    def end(self, unet: Any, args: tuple, out: Any) -> None:
-        unet.token_clusters = tuple(self.merged)
-        self.merged = []
-        if not unet.token_clusters and not self.warned:
+        with one_pass_of(self.unet):
+            # A block alone is given its tokens, (B, N, C): those of a square.
+            self.size = tuple(sample.shape[-2:]) if sample.ndim == 4 else None
+            self.merged = []
+            out = forward(*args, **kwargs)
+            self.unet.token_clusters = tuple(self.merged)
+            self.merged = []
+        if not self.unet.token_clusters and not self.warned:
             self.warned = True
             warnings.warn(
-                f'no block of {type(unet).__name__} attends at max_downsample='
+                f'no block of {type(self.unet).__name__} attends at max_downsample='
                 f'{self.max_downsample} or above: nothing was merged',
                 stacklevel=2,
             )
+        return out
 
     def cluster(self, tokens: Tensor) -> TokenClusters | None:
         """The clusters of a block's input ``(B, N, C)``, None where it does not merge."""
@@ -154,7 +164,10 @@ class _Merging:
         if isinstance(self.merger, BipartiteMerging):
             downsample = math.ceil(math.sqrt(height * width // num_tokens))
             grid = math.ceil(height / downsample), math.ceil(width / downsample)
-            count = max(count, (grid[0] // 2) * (grid[1] // 2))
+            squares = (grid[0] // 2) * (grid[1] // 2)
+            if not squares:
+                return None
+            count = max(count, squares)
             labels = match_in_squares(tokens.detach(), count, grid)
         else:
             labels = self.merger.assign(tokens.detach(), count)
@@ -172,7 +185,7 @@ class _MergingBlock:
         self.merging = merging
         self.clusters: TokenClusters | None = None
 
-    def hooks(self, block: BasicTransformerBlock) -> list:
+    def hooks(self, block: BasicTransformerBlock) -> list[Override | RemovableHandle]:
         return [
             Override(block, 'forward', self.run),
             block.attn1.register_forward_pre_hook(self.merge, with_kwargs=True),

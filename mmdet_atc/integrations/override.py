@@ -1,11 +1,18 @@
-"""One module's method replaced, and put back."""
+"""One module's method replaced, and put back; one pass of a patched model at a time."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
+
+#: Of each patched model, held during a pass.
+_passes: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()
 
 
 class Override:
@@ -46,6 +53,13 @@ class Override:
             del vars(self.module)[self.name]
             if self.before is not None:
                 vars(self.module)[self.name] = self.before
+
+
+def one_pass_of(model: nn.Module) -> contextlib.AbstractContextManager:
+    """Another thread's pass waits: clusters are handed from block to block beside the tokens."""
+    if torch.compiler.is_compiling():
+        return contextlib.nullcontext()
+    return _passes.setdefault(model, threading.RLock())
 
 
 def is_compiled(model: Any) -> bool:

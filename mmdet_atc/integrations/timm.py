@@ -36,7 +36,7 @@ from mmdet_atc.merging import (
 )
 from mmdet_atc.merging.segments import take_rows
 
-from .override import Override, is_compiled
+from .override import Override, is_compiled, one_pass_of
 
 
 def apply_merging(
@@ -152,10 +152,8 @@ class _Merging:
             elif before is not None:
                 self.handles.append(Override(block, 'forward', before.run_after))
         self.handles += [
-            model.patch_embed.register_forward_pre_hook(self.begin),
-            model.norm.register_forward_hook(self.end),
+            Override(model, 'forward_features', self.features),
             Override(model, 'forward_intermediates', self.intermediates),
-            Override(model, 'prune_intermediate_layers', self.prune),
         ]
 
     def remove(self, model: VisionTransformer) -> None:
@@ -163,14 +161,28 @@ class _Merging:
             handle.remove()
         del model.token_clusters
 
-    def begin(self, patch_embed: nn.Module, args: tuple[Tensor]) -> None:
+    def features(self, forward: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        """The model's forward_features; each patch gets its cluster's token."""
+        with one_pass_of(self.model):
+            self.begin()
+            tokens = forward(*args, **kwargs)
+            left = self.record()
+        return self.unmerge(tokens, left[-1].clusters) if left else tokens
+
+    def intermediates(self, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+        """The model's forward_intermediates, in which all blocks give all patches."""
+        with one_pass_of(self.model):
+            self.begin()
+            self.all_patches = True
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                self.all_patches = False
+                self.record()
+
+    def begin(self) -> None:
         for block in self.merging_blocks:
             block.clusters = None
-
-    def end(self, norm: nn.Module, args: tuple[Tensor], tokens: Tensor) -> Tensor | None:
-        """After the blocks: give each patch its cluster's token."""
-        left = self.record()
-        return None if self.all_patches or not left else self.unmerge(tokens, left[-1].clusters)
 
     def record(self) -> list[_MergingBlock]:
         """Set the model's ``token_clusters`` to those of the blocks that ran, and return these."""
@@ -179,23 +191,6 @@ class _Merging:
             block.clusters for block in left if self.counts[block.index] is not None
         )
         return left
-
-    def intermediates(self, forward: Callable, *args: Any, **kwargs: Any) -> Any:
-        """The model's forward_intermediates, in which all blocks give all patches."""
-        self.all_patches = True
-        try:
-            return forward(*args, **kwargs)
-        finally:
-            self.all_patches = False
-            self.record()
-
-    def prune(self, forward: Callable, *args: Any, **kwargs: Any) -> list[int]:
-        """The model's prune_intermediate_layers, which may put another norm there."""
-        norm = self.model.norm
-        kept = forward(*args, **kwargs)
-        if self.model.norm is not norm:
-            self.handles.append(self.model.norm.register_forward_hook(self.end))
-        return kept
 
     def unmerge(self, tokens: Tensor, clusters: TokenClusters | None) -> Tensor:
         """From a token per cluster to one per patch, behind the prefix."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet_atc.arguments import check_bools
 
 from .base import TokenMerger
+from .centers import directions
 from .registry import TOKEN_MERGERS
 
 
@@ -44,33 +44,18 @@ class BipartiteMerging(TokenMerger):
 
     @torch.no_grad()
     def assign(self, keys: Tensor, num_clusters: int) -> Tensor:
-        batch, num_tokens, _ = keys.shape
-        positions = torch.arange(num_tokens, device=keys.device)
+        positions = torch.arange(keys.shape[1], device=keys.device)
+        if num_clusters == len(positions):
+            return positions.repeat(len(keys), 1)
         first = 1 if self.class_token else 0
-        even, odd = positions[first::2], positions[1 - first :: 2]
-        num_merged = num_tokens - num_clusters
-        num_kept = even.shape[0] - num_merged
-        if num_merged == 0:
-            return positions.repeat(batch, 1)
+        even, odd = slice(first, None, 2), slice(1 - first, None, 2)
         with torch.autocast(keys.device.type, enabled=False):
-            metric = F.normalize(keys.float(), dim=-1)
-            similarity = metric[:, first::2] @ metric[:, 1 - first :: 2].transpose(1, 2)
-        best, partner = similarity.max(dim=-1)
-        merged, kept = best.argsort(dim=-1, descending=True, stable=True).split(
-            [num_merged, num_kept], dim=1
+            units = directions(keys)
+            similarity = units[:, even] @ units[:, odd].transpose(1, 2)
+        # ToMe's order, which decides the next stage's bipartition.
+        return _joined(
+            similarity, positions[even], positions[odd], num_clusters, by_position=self.class_token
         )
-        # ToMe's order of the merged tokens, which decides the next stage's bipartition: the kept
-        # even tokens by falling similarity (with a class token by position), then all odd tokens.
-        if self.class_token:
-            kept = kept.sort(dim=1).values
-        labels = positions.repeat(batch, 1)
-        labels_of_even = labels[:, : even.shape[0]].scatter(
-            1, kept, positions[:num_kept].expand_as(kept)
-        )
-        labels_of_even.scatter_(1, merged, num_kept + partner.gather(1, merged))
-        labels[:, even] = labels_of_even
-        labels[:, odd] = num_kept + positions[: odd.shape[0]]
-        return labels
 
 
 @torch.no_grad()
@@ -95,18 +80,41 @@ def match_in_squares(features: Tensor, num_clusters: int, grid: tuple[int, int])
     is_destination = (rows % 2 == 0) & (cols % 2 == 0)
     is_destination &= (rows < height // 2 * 2) & (cols < width // 2 * 2)
     destinations, sources = positions[is_destination], positions[~is_destination]
-    num_merged = len(positions) - num_clusters
     with torch.autocast(device.type, enabled=False):
-        metric = F.normalize(
-            features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1
-        )
-        best, partner = (metric[:, sources] @ metric[:, destinations].transpose(1, 2)).max(dim=-1)
-    merged, kept = best.argsort(dim=-1, descending=True, stable=True).split(
-        [num_merged, len(sources) - num_merged], dim=1
-    )
-    labels = positions.repeat(len(features), 1)
-    of_sources = labels[:, : len(sources)].scatter(1, kept, labels[:, : kept.shape[1]])
-    of_sources = of_sources.scatter(1, merged, kept.shape[1] + partner.gather(1, merged))
-    labels[:, sources] = of_sources
-    labels[:, destinations] = kept.shape[1] + positions[: len(destinations)]
+        units = directions(features)
+        similarity = units[:, sources] @ units[:, destinations].transpose(1, 2)
+    return _joined(similarity, sources, destinations, num_clusters)
+
+
+def _joined(
+    similarity: Tensor,
+    sources: Tensor,
+    destinations: Tensor,
+    num_clusters: int,
+    by_position: bool = False,
+) -> Tensor:
+    """The sources of highest similarity to a destination join it.
+
+    Args:
+        similarity (Tensor): ``(B, S, D)``.
+        sources (Tensor): Their positions, ``(S,)`` int64.
+        destinations (Tensor): Likewise, ``(D,)``.
+        num_clusters (int): From D to S + D.
+        by_position (bool): Whether sources that stay keep their order, else they are sorted by
+            falling similarity. Default: False.
+
+    Returns:
+        Tensor: Labels, ``(B, S + D)`` int64: first the sources that stay, then the destinations.
+    """
+    best, partner = similarity.max(dim=-1)
+    num_kept = num_clusters - destinations.shape[0]
+    order = best.argsort(dim=-1, descending=True, stable=True)
+    merged, kept = order.split([sources.shape[0] - num_kept, num_kept], dim=1)
+    if by_position:
+        kept = kept.sort(dim=1).values
+    labels = order.new_empty(order.shape[0], sources.shape[0] + destinations.shape[0])
+    numbers = torch.arange(num_clusters, device=order.device)
+    of_sources = torch.empty_like(order).scatter(1, kept, numbers[:num_kept].expand_as(kept))
+    labels[:, sources] = of_sources.scatter(1, merged, num_kept + partner.gather(1, merged))
+    labels[:, destinations] = numbers[num_kept:]
     return labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 pytest.importorskip('diffusers', reason='pip install -r requirements/diffusers.txt')
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
 from mmdet_atc.integrations.diffusers import apply_merging, remove_merging
 from mmdet_atc.merging import AgglomerativeMerging, TokenClusters
@@ -175,6 +177,36 @@ def test_each_guidance_half_has_its_own_clusters():
     assert both.isfinite().all()
 
 
+def test_threads_get_what_each_gets_alone():
+    unet = apply_merging(micro(), COMPLETE, 0.5)
+    samples, context = torch.randn(4, 1, 4, 8, 8), torch.randn(1, 5, 8)
+
+    def calls(sample):
+        with torch.no_grad():
+            return torch.stack([unet(sample, 500, context).sample for _ in range(5)])
+
+    expected = [calls(sample) for sample in samples]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(torch.equal, pool.map(calls, samples), expected))
+
+
+def test_a_block_alone_is_merged_and_undone():
+    block = BasicTransformerBlock(8, 2, 4)
+    tokens, hooks = torch.randn(1, 16, 8), hooks_of(block)
+    dense = block(tokens)
+    assert not torch.equal(apply_merging(block, COMPLETE, 0.5)(tokens), dense)
+    assert block.token_clusters[0].num_clusters == 8
+    assert torch.equal(remove_merging(block)(tokens), dense)
+    assert hooks_of(block) == hooks
+
+
+def test_tome_leaves_alone_what_has_no_square():
+    unet = apply_merging(micro(), TOME, 0.5, max_downsample=2)
+    sample, context = torch.randn(1, 4, 3, 16), torch.randn(1, 5, 8)
+    with torch.no_grad():
+        assert unet(sample, 500, context).sample.isfinite().all()
+
+
 def test_clusters_of_a_latent_are_drawn_over_the_picture():
     unet = apply_merging(micro(), COMPLETE, 0.1)
     run(unet)
@@ -315,6 +347,7 @@ def test_bad_models_are_refused():
         (without, 'no BasicTransformerBlock'),
         (vae, 'no BasicTransformerBlock'),
         (SimpleNamespace(unet=3), 'must be a pipeline'),
+        (TransformerTemporalModel(2, 4, 8, norm_num_groups=4), 'attends over frames'),
     ):
         with pytest.raises(ValueError, match=message):
             apply_merging(model, COMPLETE, 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import timm
@@ -273,6 +274,26 @@ def test_intermediate_features_are_of_all_patches(kind):
         assert model.token_clusters == ()
         for ours, theirs in zip(first, dense.forward_intermediates(x, [0], stop_early=True)):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_threads_get_what_each_gets_alone():
+    model = apply_merging(micro(), AVERAGE, PLAN)
+    images = torch.rand(4, 2, 3, 64, 64)
+    with torch.no_grad():
+        expected = [model(image) for image in images]
+
+    def calls(index):
+        with torch.no_grad():
+            return all(torch.equal(model(images[index]), expected[index]) for _ in range(10))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(calls, range(4)))
+
+
+def test_a_norm_put_there_later_gives_all_patches():
+    model = apply_merging(micro(), AVERAGE, PLAN)
+    model.norm = nn.Identity()
+    assert model.forward_features(pictures()).shape[1] == 1 + 16
 
 
 def test_pruned_models_give_all_patches():

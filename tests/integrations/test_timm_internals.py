@@ -82,6 +82,14 @@ def test_attention_calls_one_of_two_functions_of_torch():
         assert set(mode.calls[0][2]) <= {'attn_mask', 'dropout_p', 'is_causal', 'dim'}
 
 
+def test_forward_takes_forward_features_of_the_model():
+    model = VisionTransformer(**MICRO).eval()
+    model.forward_features = lambda *_, **__: torch.ones(1, 5, 16)
+    with torch.no_grad():
+        expected = model.forward_head(torch.ones(1, 5, 16))
+        assert torch.equal(model(torch.rand(1, 3, 32, 32)), expected)
+
+
 def test_the_model_knows_its_tokens():
     model = VisionTransformer(**MICRO, reg_tokens=2)
     assert model.num_prefix_tokens == 3
