@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The main job on generated data: tools/demo.sh [WORK_DIR]   (`make demo` calls it)
 set -euo pipefail
+[[ ${1:-} != -* ]] || { sed -n "2s/^# //p" "$0" >&2; exit 2; } # no folder begins so
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work_dir=${1:-work_dirs/demo}
 data=${SHAPES_ROOT:-data/shapes}
@@ -13,7 +14,6 @@ step "1/4 generate images"
 python tools/misc/make_shapes_dataset.py "$data"
 
 step "2/4 train an ATC Mask R-CNN (a few minutes; the log shows the ETA)"
-rm -rf "$work_dir"
 python tools/train.py "$config" --work-dir "$work_dir"
 
 step "3/4 evaluate on unseen images"

@@ -2,6 +2,7 @@
 # Segmentation on generated data, dense and with ATC: tools/segmentation_demo.sh [WORK_DIR]
 # It calls MMSegmentation's own tools (pip install --no-deps mmsegmentation ftfy regex prettytable wcwidth).
 set -euo pipefail
+[[ ${1:-} != -* ]] || { sed -n "2s/^# //p" "$0" >&2; exit 2; } # no folder begins so
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work_dir=${1:-work_dirs/segmentation_demo}
 data=${SHAPES_ROOT:-data/shapes}
@@ -17,7 +18,6 @@ step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
 step "1/5 generate images"
 python tools/misc/make_shapes_dataset.py "$data" --semantic
-rm -rf "$work_dir"
 
 step "2/5 train a dense UPerNet"
 python "$tools/train.py" "$dense" --work-dir "$work_dir/dense"

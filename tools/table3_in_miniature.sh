@@ -4,6 +4,7 @@
 # learns eight of COCO's training images by heart; then every way to merge on the same images, off the shelf.
 # Half an hour on one CPU core; started again, it goes on.
 set -euo pipefail
+[[ ${1:-} != -* ]] || { sed -n "2s/^# //p" "$0" >&2; exit 2; } # no folder begins so
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 vit=${1:?usage: tools/table3_in_miniature.sh VIT [WORK_DIR]}
 work_dir=${2:-work_dirs/table3_in_miniature}

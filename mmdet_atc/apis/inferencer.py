@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os.path as osp
+import warnings
 from collections import Counter
 from os import PathLike
 from typing import Any
@@ -96,7 +97,9 @@ class DetInferencer(apis.DetInferencer):
             classes = DATASETS.build(dataset).metainfo['classes']
             if checkpoint is not None:
                 checkpoint['meta'] = {**checkpoint['meta'], 'dataset_meta': dict(classes=classes)}
-        super()._load_weights_to_model(model, checkpoint, cfg)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'weights is None, use COCO')  # not so: see below
+            super()._load_weights_to_model(model, checkpoint, cfg)
         model.dataset_meta['classes'] = tuple(classes)
 
     def _init_visualizer(self, cfg: Config) -> Visualizer | None:

@@ -135,9 +135,10 @@ def load_config(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no config, ``data_root`` is given for a config that has none, a
-            key begins with what nothing reads, classes contradict each other, or an evaluator
-            reads another file than its data set (:func:`check_evaluated_files`).
+        ValueError: If the file is no config or one without a model, ``data_root`` is given for a
+            config that has none, a key begins with what nothing reads, classes contradict each
+            other, or an evaluator reads another file than its data set
+            (:func:`check_evaluated_files`).
     """
     path = osp.expanduser(path)
     # Ours are not in the working directory where a wheel was installed.
@@ -158,6 +159,8 @@ def load_config(
     _check_keys(options, cfg, path)
     cfg.merge_from_dict(options)
     cfg = Config(_moved(values_of(cfg), '~', osp.expanduser('~')), filename=path)
+    if 'model' not in cfg:
+        raise ValueError(f'{path} has no model: it is only a part of configs')
     allow_no_workers(cfg)
     follow_classes(cfg, path)
     check_evaluated_files(cfg, options)

@@ -61,6 +61,8 @@ def test_what_is_no_config_is_named(tmp_path):
         load_config(str(ROOT / 'README.md'))
     with pytest.raises(FileNotFoundError, match=r"no config at '.*no\.py'"):
         load_config(str(tmp_path / 'no.py'))
+    with pytest.raises(ValueError, match=r'default_runtime\.py has no model'):
+        load_config('configs/_base_/default_runtime.py')
 
 
 def test_work_dir():

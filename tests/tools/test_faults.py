@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,12 @@ def test_a_process_killed_while_evaluating_ends_the_others(data, tmp_path):
         message = survivor.stderr.strip().splitlines()[-1]
         assert message.startswith('error: another process of this run has ended')
         assert 'coco/bbox_mAP' not in survivor.stdout + survivor.stderr
+
+
+@pytest.mark.parametrize('name', ['demo', 'segmentation_demo', 'table3_in_miniature'])
+def test_a_script_takes_no_option_for_a_folder(name):
+    script = [ROOT / f'tools/{name}.sh', '--help']
+    run = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout) == (2, '')
+    assert f'tools/{name}.sh ' in run.stderr
+    assert len(run.stderr.splitlines()) == 1

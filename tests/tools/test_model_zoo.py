@@ -21,6 +21,10 @@ def test_model_zoo_is_up_to_date():
     )
 
 
+def test_a_missing_file_of_figures_is_told_in_one_line(tool):
+    assert 'no.json' in tool('tools/misc/make_model_zoo.py', '--flops', 'no.json')
+
+
 def test_every_config_is_in_the_metafile_with_its_weights():
     models = {model['Config']: model for model in METAFILE['Models']}
     for cell in all_cells():

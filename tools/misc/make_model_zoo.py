@@ -21,7 +21,7 @@ import yaml
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 
-from mmdet_atc.engine import load_config
+from mmdet_atc.engine import faults_in_one_line, load_config
 from mmdet_atc.merging import METHODS, Method
 from mmdet_atc.studies.table3 import all_cells, paper_values
 from mmdet_atc.studies.tables import markdown_table
@@ -201,4 +201,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with faults_in_one_line(mistakes=True):
+        main()
