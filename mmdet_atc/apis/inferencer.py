@@ -19,6 +19,7 @@ from mmengine.visualization import Visualizer
 from mmdet_atc.checkpoints import fitted
 from mmdet_atc.engine import load_config
 from mmdet_atc.shipped import shipped
+from mmdet_atc.visualization.files import find_images
 
 from .pixels import as_8_bit_colour
 
@@ -30,7 +31,8 @@ class DetInferencer(apis.DetInferencer):
     as the data (:func:`mmdet_atc.engine.follow_classes`); a checkpoint that does not fit the model
     is an error instead of a warning and bad boxes; where the checkpoint does not name its classes,
     the config does, not COCO; arrays of pixels are taken as from files, grey, 16-bit and RGBA ones
-    too.
+    too; of a folder each image that :func:`~mmdet_atc.visualization.files.find_images` finds there
+    is taken, sorted.
 
     Args:
         model (str | Config, optional): Config file, name of a model in ``MODEL_ZOO.md``, or a
@@ -42,8 +44,8 @@ class DetInferencer(apis.DetInferencer):
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If there is no such model, or it has no published weights and none are given;
-            in a call, if two of several files have one name and there is an ``out_dir``, or
-            ``batch_size`` is below 1.
+            in a call, if a folder has no images, two of several files would write the same file
+            below ``out_dir``, or ``batch_size`` is below 1.
         CheckpointError: If the checkpoint does not fit the model, or is none.
 
     Examples:
@@ -63,12 +65,14 @@ class DetInferencer(apis.DetInferencer):
     def __call__(self, inputs: Any, *args: Any, out_dir: str = '', **kwargs: Any) -> dict:
         if out_dir:
             inputs = self._inputs_to_list(inputs)
-            _check_names(inputs)
+            _check_names(inputs, without_suffix=not kwargs.get('no_save_pred', True))
         return super().__call__(inputs, *args, out_dir=osp.expanduser(out_dir), **kwargs)
 
     def _inputs_to_list(self, inputs: Any) -> list:
         if isinstance(inputs, str | PathLike):
             inputs = osp.expanduser(inputs)
+            if osp.isdir(inputs):
+                inputs = list(map(str, find_images([inputs])))
         return [_image(x) for x in super()._inputs_to_list(inputs)]
 
     def _get_chunk_data(self, inputs: Any, chunk_size: int) -> Any:
@@ -115,13 +119,18 @@ def _image(given: Any) -> Any:
     raise TypeError(f'an image must be a path or a NumPy array, got {type(given).__name__}')
 
 
-def _check_names(inputs: list) -> None:
-    """What is written is called as the file: refuse to write one picture over another."""
-    names = Counter(osp.basename(one) for one in inputs if isinstance(one, str))
-    if twice := [name for name, count in names.items() if count > 1]:
+def _check_names(inputs: list, without_suffix: bool) -> None:
+    """What is written is called as the file: refuse to write one over another.
+
+    Pictures have the image's suffix, saved predictions have not.
+    """
+    names = [osp.basename(one) for one in inputs if isinstance(one, str)]
+    if without_suffix:
+        names = [osp.splitext(name)[0] for name in names]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(
-            f'out_dir gets a picture by the name of each file, and several are called '
-            f'{", ".join(twice[:5])}: call once for each folder, or use demo/image_demo.py'
+            'out_dir gets files by the name of each image, and several are called '
+            f'{", ".join(twice[:5])}: call once for each, or use demo/image_demo.py'
         )
 
 

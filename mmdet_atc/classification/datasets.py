@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from timm.data import create_transform
@@ -47,7 +48,7 @@ def build_dataset(name: str, root: str, split: str, transform: Any = None) -> Da
     if name == 'textures':
         return Textures(split, transform)
     if name == 'imagenet':
-        data = ImageFolder(str(Path(root, split)), transform)
+        data = ImageFolder(str(Path(root, split)), transform, loader=_image)
         data.num_classes = len(data.classes)
         return data
     readers = dict(nabirds=_nabirds, coco=_coco, nuswide=_nuswide)
@@ -107,7 +108,7 @@ class Listed(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         path, label = self.samples[index]
-        image = Image.open(path).convert('RGB')
+        image = _image(path)
         if not isinstance(label, int):
             label = torch.zeros(self.num_classes).index_fill_(0, torch.tensor(label).long(), 1)
         return image if self.transform is None else self.transform(image), label
@@ -171,6 +172,14 @@ class _Cutout:
         image = image.copy()
         ImageDraw.Draw(image).rectangle(box, color)
         return image
+
+
+def _image(path: str | Path) -> Image.Image:
+    """RGB; of 16 bits the upper 8, as OpenCV takes them: Pillow makes all above 255 white."""
+    with Image.open(path) as image:
+        if image.mode.startswith('I;16'):
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert('RGB')
+        return image.convert('RGB')
 
 
 def _nabirds(root: Path, training: bool) -> tuple[list, int]:

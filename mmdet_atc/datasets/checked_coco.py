@@ -68,6 +68,11 @@ class CheckedCocoDataset(CocoDataset):
                 transforms.insert(index + 1, MatchAnnotatedSize(transforms[index].backend_args))
                 transforms.insert(index, CheckJPEGEnd())
 
+    def _join_prefix(self) -> None:
+        """Without ``data_prefix``, where MMDetection fails, images lie in ``data_root``."""
+        self.data_prefix.setdefault('img', self.data_prefix.get('img_path', ''))
+        super()._join_prefix()
+
     def COCOAPI(self, path: str) -> CheckedCOCO:  # noqa: N802
         """Read the annotation file; MMDetection's ``load_data_list`` calls it."""
         try:

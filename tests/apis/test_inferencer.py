@@ -145,3 +145,25 @@ def test_what_is_no_image_and_what_would_be_overwritten(config, checkpoint, imag
     assert {p.name for p in (tmp_path / 'out').glob('*/*')} == {
         '1.png', '00000001.jpg', '1.json', '0.json',
     }  # fmt: skip
+    jpeg = tmp_path / '1.jpg'
+    mmcv.imwrite(image, str(jpeg))
+    with pytest.raises(ValueError, match='several are called 1:'):
+        inferencer([one, jpeg], out_dir=str(tmp_path / 'out'), no_save_pred=False)
+    inferencer([one, jpeg], out_dir=str(tmp_path / 'pictures'))
+    assert len(list((tmp_path / 'pictures' / 'vis').iterdir())) == 2
+
+
+def test_the_images_of_a_folder_are_taken_in_order(config, checkpoint, image, tmp_path):
+    inferencer = DetInferencer(config, checkpoint, device='cpu', show_progress=False)
+    folder = tmp_path / 'folder [1]'
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r'no such image: .*folder \[1\]'):
+        inferencer(folder)
+    (folder / 'notes.txt').touch()
+    draw = np.random.default_rng(1)
+    images = {name: draw.permuted(image) for name in ('IMG_1.PNG', 'b.png', 'c.png')}
+    for name in ('c.png', 'IMG_1.PNG', 'b.png'):
+        mmcv.imwrite(images[name], str(folder / name))
+    wanted = [found(inferencer, one) for one in images.values()]
+    assert wanted[0] != wanted[1] != wanted[2]
+    assert inferencer(str(folder), pred_score_thr=0)['predictions'] == wanted

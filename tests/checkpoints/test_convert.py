@@ -92,7 +92,7 @@ def test_a_published_file_holds_weights_alone(mmengine, state):
     assert found['state_dict']['neck.weight'].untyped_storage().nbytes() == 4000
 
 
-def test_the_tools_write_what_loads(mmengine, state, tmp_path):
+def test_the_tools_write_what_loads(mmengine, state, tmp_path, run_tool):
     torch.save(mmengine, tmp_path / 'epoch_6.pth')
     convert = 'tools/model_converters/convert_layout.py'
     old = tmp_path / 'new folder' / 'old.pth'
@@ -110,6 +110,9 @@ def test_the_tools_write_what_loads(mmengine, state, tmp_path):
     assert named.name == f'atc_t-{digest[:8]}.pth'
     assert f'sha256 {digest}' in result.stdout
     assert_same_weights(load_safely(str(named))['state_dict'], state)
+
+    run_tool(publish, whole, tmp_path / 'r0.5')
+    assert (tmp_path / f'r0.5-{digest[:8]}.pth').is_file()
 
     bad.write_bytes(b'nothing')
     result = run(tmp_path, publish, str(bad), str(tmp_path / 'x.pth'), check=False)

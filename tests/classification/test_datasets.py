@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -24,6 +25,17 @@ def test_imagenet(tmp_path):
     data = build_dataset('imagenet', str(tmp_path), 'train')
     assert (len(data), data.num_classes) == (6, 2)
     assert build_dataset('imagenet', str(tmp_path), 'val')[3][1] == 1
+
+
+@pytest.mark.parametrize('name', ['imagenet', 'nuswide'])
+def test_of_16_bit_images_the_upper_8_are_taken(tmp_path, name):
+    path = tmp_path / 'train' / 'thing' / 'a.png'
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.full((30, 40), 200 * 256 + 100, np.uint16)).save(path)
+    row = 'filepath,label,split_name\ntrain/thing/a.png,sky,train\n'
+    (tmp_path / 'nus_wide_data.csv').write_text(row)
+    image, _ = build_dataset(name, str(tmp_path), 'train')[0]
+    assert image.getextrema() == ((200, 200),) * 3
 
 
 def test_nabirds(tmp_path):

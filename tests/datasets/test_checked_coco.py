@@ -240,6 +240,23 @@ def test_paths_that_stay_inside_the_data_root_are_fine(make, name):
     assert len(make(name=name, image='none')) == 1
 
 
+@pytest.mark.parametrize(
+    ('prefix', 'name'),
+    [({}, 'images/a.png'), (dict(data_prefix={}), 'images/a.png'),
+     (dict(data_prefix=dict(img_path='images')), 'a.png')],
+)  # fmt: skip
+def test_images_lie_in_the_data_root_unless_told_otherwise(make, tmp_path, prefix, name):
+    dataset = make(name='a.png')
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['images'][0]['file_name'] = name
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    data = type(dataset)(
+        ann_file='a.json', data_root=str(tmp_path), metainfo=dict(classes=('thing',)),
+        pipeline=LOAD, **prefix,
+    )  # fmt: skip
+    assert data[0]['img_path'] == str(tmp_path / 'images' / 'a.png')
+
+
 def test_a_bug_in_a_transform_keeps_its_traceback_and_names_the_image(make, monkeypatch):
     data = make()
     monkeypatch.setattr(data.pipeline.transforms[-1], 'transform', lambda results: {}['oops'])

@@ -22,6 +22,19 @@ def test_detectors_of_boxes_have_no_line_of_masks(tmp_path, run_tool, capsys):
     assert capsys.readouterr().out.splitlines() == ['', titles, 'boxes ' + '  0.250' * 6]
 
 
+@pytest.mark.parametrize(
+    ('run', 'name'), [('lr=1e-3', ''), ('half=lr=1e-3', 'half'), ('r=0.5=lr=1e-3', 'r=0.5')]
+)
+def test_names_and_work_dirs_may_have_equals_signs(
+    tmp_path, run_tool, capsys, monkeypatch, run, name
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'lr=1e-3').mkdir()
+    evaluated(tmp_path / 'lr=1e-3', mIoU=1, mAcc=2, aAcc=3)
+    run_tool('tools/misc/print_ap_table.py', run)
+    assert capsys.readouterr().out.splitlines()[-1].split() == [*name.split(), '1.0', '2.0', '3.0']
+
+
 def test_evaluations_of_two_kinds_make_no_table(tmp_path, run_tool):
     for name in ('boxes', 'segments'):
         (tmp_path / name).mkdir()

@@ -27,7 +27,10 @@ def main() -> None:
     parser.add_argument('runs', nargs='+', help='[NAME=]WORK_DIR of an evaluation')
     rows, titles = [], {}
     for run in parser.parse_args().runs:
-        name, _, work_dir = run.rpartition('=')
+        work_dir = run  # of which, as of a name, '=' may be a part
+        while '=' in work_dir and not Path(work_dir).is_dir():
+            work_dir = work_dir.partition('=')[2]
+        name = run.removesuffix(work_dir).removesuffix('=')
         figures = last_evaluation(Path(work_dir))
         if 'mIoU' in figures:
             titles[tuple(MIOU)] = work_dir

@@ -21,13 +21,14 @@ def main() -> None:
     parser.add_argument('source', help='checkpoint of a training run')
     parser.add_argument('target', type=Path, help='file to write; the digest is added to its name')
     args = parser.parse_args()
-    unnamed = args.target.with_suffix('.partial')
+    stem = args.target.name.removesuffix('.pth')  # which may have a point: atc_r0.5
+    unnamed = args.target.with_name(f'{stem}.partial')
     checkpoint = stripped(CheckpointLoader.load_checkpoint(args.source, 'cpu'))
     # An open file: torch would store the name of a path in the content and so in the digest.
     with open(unnamed, 'wb') as file:
         torch.save(checkpoint, file)
     digest = sha256_of(unnamed)
-    named = args.target.with_name(f'{args.target.stem}-{digest[:8]}.pth')
+    named = args.target.with_name(f'{stem}-{digest[:8]}.pth')
     os.replace(unnamed, named)
     print(f'{named}\nsha256 {digest}')
 
