@@ -44,9 +44,10 @@ class BipartiteMerging(TokenMerger):
 
     @torch.no_grad()
     def assign(self, keys: Tensor, num_clusters: int) -> Tensor:
-        positions = torch.arange(keys.shape[1], device=keys.device)
-        if num_clusters == len(positions):
-            return positions.repeat(len(keys), 1)
+        batch, num_tokens, _ = keys.shape
+        positions = torch.arange(num_tokens, device=keys.device)
+        if num_clusters == num_tokens:
+            return positions.repeat(batch, 1)
         first = 1 if self.class_token else 0
         even, odd = slice(first, None, 2), slice(1 - first, None, 2)
         with torch.autocast(keys.device.type, enabled=False):

@@ -53,7 +53,7 @@ class EViTMerging(AttentionTokenMerger):
         count = num_clusters + 1
         if beside is None:
             labels = self.assign(keys, count, attention)
-            last = labels.new_full((len(labels), 1), num_clusters)
+            last = labels.new_full((labels.shape[0], 1), num_clusters)
         else:
             padding, kept = beside[0], [each + 1 for each in beside[1]]
             labels = assign_beside_padding(self, keys, count, padding, kept, attention)
