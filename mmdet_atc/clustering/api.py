@@ -242,6 +242,8 @@ def _warn_once(message: str) -> None:
 
 
 def _check(x: Tensor, name: str, num_clusters: int, linkage: str, backend: str) -> None:
+    if not isinstance(x, Tensor):
+        raise ValueError(f'{name} must be a tensor, got {type(x).__name__}')
     if x.ndim != 3 or not x.shape[2] or not x.is_floating_point():
         raise ValueError(
             f'{name} must be a batch of float matrices, got {tuple(x.shape)} {x.dtype}'

@@ -65,6 +65,8 @@ class SelectiveBlock(nn.Module):
         Returns:
             Tensor: ``(B, T, C)``.
         """
+        if not x.shape[0]:
+            return x
         counts = selected.sum(dim=1)
         most, least = int(counts.max()), int(counts.min())
         if most == 0:

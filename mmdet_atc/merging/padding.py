@@ -38,7 +38,7 @@ def padded_patches(
     Raises:
         ValueError: If a picture is empty or larger than the grid.
     """
-    sizes = [(int(height), int(width)) for height, width in valid_sizes]
+    sizes = [(int(height), int(width)) for height, width, *_ in valid_sizes]
     limits = tuple(side * patch_size for side in grid)
     for size in sizes:
         if not all(0 < side <= limit for side, limit in zip(size, limits, strict=True)):

@@ -81,6 +81,12 @@ def test_nothing_and_everything_selected():
     assert block(tokens, half).isfinite().all()
 
 
+@torch.no_grad()
+def test_no_image_gives_no_maps():
+    shapes = [tuple(x.shape) for x in svit().eval()(torch.rand(0, 3, 64, 96))]
+    assert shapes == [(0, MICRO['embed_dim'], 64 // s, 96 // s) for s in (4, 8, 16, 32)]
+
+
 def test_deterministic_in_inference_and_sampled_in_training():
     model, image = svit().eval(), torch.randn(2, 3, 64, 96)
     with torch.no_grad():

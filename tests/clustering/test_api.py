@@ -135,6 +135,8 @@ def test_features_of_any_magnitude_have_a_direction(linkage):
 
 
 def test_shapes_are_checked():
+    with pytest.raises(ValueError, match='features must be a tensor, got ndarray'):
+        agglomerative_clustering(np.zeros((1, 4, 4)), 2)
     with pytest.raises(ValueError, match='features must be a batch of float matrices'):
         agglomerative_clustering(torch.rand(1, 4, 0), 2)
     with pytest.raises(ValueError, match='features must be a batch of float matrices'):
