@@ -1,7 +1,7 @@
 """Compiles the package's kernels for two GPUs, launched as there but on tensors without memory.
 
 A program of its own, for Triton must not interpret: ``TRITON_INTERPRET=0 python -m
-tests.compile_kernels``. It needs no GPU, and prints the kernels' names and bytes of machine code.
+tests.compile_kernels``. It needs no GPU, and prints the kernels' names and bytes of shared memory.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def launch_all() -> None:
     for dtype in (F16, BF16, F32):
         q, logs = empty(2, 6, 70, 64, dtype=dtype), empty(2, 6, 70)
         triton_proportional.attention(q, q, q, empty(2, 70))
-        triton_proportional.attention_backward(q, q, q, empty(2, 70), q.transpose(1, 2), logs, q)
+        if dtype != F32:
+            tensors = q, q, q, empty(2, 70), q.transpose(1, 2), logs, q
+            triton_proportional.attention_backward(*tensors)
 
     weight, of_channel = empty(48, 24, 3, 3), empty(48)
     for bias, affine in ((of_channel, of_channel), (None, of_channel), (of_channel, None)):
@@ -89,6 +91,7 @@ def launch_all() -> None:
     triton_pooling.max_pool(half(2, 64, 8, 12))
 
     engine.cluster_features(half(1, 4200, 64), 2100, 'average', programs=132)
+    engine.cluster_features(half(1, 4096, 128), 2048, 'single', programs=132)
     nodes, labels = empty(1, engine.NODE_ROWS.value, 4200, dtype=I64), empty(1, 4200, dtype=I64)
     engine.label_kernel[(1,)](nodes, labels, 4200, 2100, IS_SINGLE=True, NODES=8192, num_warps=32)
 
@@ -98,7 +101,7 @@ def main() -> None:
 
     def compiled(kernel: JITFunction, *args, warmup: bool, **kwargs) -> None:
         program = run(kernel, *args, warmup=True, **kwargs)
-        sys.stdout.write(f'{gpu.architecture} {kernel.__name__} {len(program.asm["cubin"])}\n')
+        sys.stdout.write(f'{gpu.architecture} {kernel.__name__} {program.metadata.shared}\n')
 
     JITFunction.run = compiled
     driver.set_active(gpu)

@@ -332,7 +332,7 @@ def cluster_features(
         **blocks,
         'STEP': min(blocks['STEP'], width),
         'WIDTH': min(blocks['WIDTH'], width),
-        'TOKENS': max(1, min(blocks['TOKENS'], 2**13 // width)),
+        'TOKENS': max(1, min(blocks['TOKENS'], 2**11 // width)),
     }
     pairs = num_tokens * (num_tokens - 1) // 2
     capacity = max(PAIRS_PER_TOKEN * num_tokens, min(pairs, ROOM))

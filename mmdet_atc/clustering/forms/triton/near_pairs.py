@@ -34,24 +34,36 @@ DISTANCE_UNIT = tl.constexpr(2.0**61)
 
 
 @triton.jit
+def add_products(
+    cosine, image, i, j, start, ACCURATE: tl.constexpr, HALF_WIDTH: tl.constexpr, STEP: tl.constexpr
+):
+    """Products of the channels from ``start`` on."""
+    c = start + tl.arange(0, STEP)
+    rows = i[:, None] * HALF_WIDTH + c[None, :]
+    columns = j[:, None] * HALF_WIDTH + c[None, :]
+    is_row, is_column = i[:, None] < image.num_tokens, j[:, None] < image.num_tokens
+    if ACCURATE:
+        x = tl.load(image.single + rows, mask=is_row, other=0.0)
+        y = tl.load(image.single + columns, mask=is_column, other=0.0)
+        return tl.dot(x, tl.trans(y), cosine, input_precision='tf32x3')
+    else:
+        x = tl.load(image.half + rows, mask=is_row, other=0.0)
+        y = tl.load(image.half + columns, mask=is_column, other=0.0)
+        return tl.dot(x, tl.trans(y), cosine)
+
+
+@triton.jit
 def approximate_distances(
     image, i, j, ACCURATE: tl.constexpr, HALF_WIDTH: tl.constexpr, STEP: tl.constexpr
 ):
     """Distances ``(len(i), len(j))`` from half-precision or, accurate, from split directions."""
-    half, single, num_tokens = image.half, image.single, image.num_tokens
     cosine = tl.zeros((i.shape[0], j.shape[0]), tl.float32)
-    for start in tl.static_range(0, HALF_WIDTH, STEP):
-        c = start + tl.arange(0, STEP)
-        rows = i[:, None] * HALF_WIDTH + c[None, :]
-        columns = j[:, None] * HALF_WIDTH + c[None, :]
-        if ACCURATE:
-            x = tl.load(single + rows, mask=i[:, None] < num_tokens, other=0.0)
-            y = tl.load(single + columns, mask=j[:, None] < num_tokens, other=0.0)
-            cosine = tl.dot(x, tl.trans(y), cosine, input_precision='tf32x3')
-        else:
-            x = tl.load(half + rows, mask=i[:, None] < num_tokens, other=0.0)
-            y = tl.load(half + columns, mask=j[:, None] < num_tokens, other=0.0)
-            cosine = tl.dot(x, tl.trans(y), cosine)
+    if HALF_WIDTH == STEP:
+        cosine = add_products(cosine, image, i, j, 0, ACCURATE, HALF_WIDTH, STEP)
+    else:
+        # Unrolled, or with loads that ran ahead, all channels would be in shared memory at once.
+        for start in tl.range(0, HALF_WIDTH, STEP, num_stages=1):
+            cosine = add_products(cosine, image, i, j, start, ACCURATE, HALF_WIDTH, STEP)
     if ACCURATE:
         return 1 - cosine
     else:
