@@ -84,7 +84,7 @@ def check_increasing(what: str, most: int | None, **arguments: Any) -> None:
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise ValueError(f'{name} must be a list of {what} indices, got {values!r}')
         for value in values:
-            if not is_integer(value) or not 0 <= value <= (value if most is None else most):
+            if not is_integer(value) or value < 0 or (most is not None and value > most):
                 raise ValueError(f'{name} must be {what} indices {rule}, got {value!r}')
         if list(values) != sorted(set(values)):
             raise ValueError(f'{name} must be increasing without repetition, got {tuple(values)}')

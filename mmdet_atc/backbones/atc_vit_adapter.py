@@ -129,6 +129,10 @@ class ATCViTAdapter(ViTAdapter, TakesValidSizes):
         merger = build_merger(merging, planned=plan is not None)
         if plan is None:
             own = self._own_merge_blocks
+            if isinstance(own, (list, tuple)) and not own:
+                raise ValueError(
+                    'merge_blocks must not be empty; merging=None switches merging off'
+                )
             check_increasing('block', len(self.blocks) - 1, merge_blocks=own)
             plan = keep_rate_plan(merger.keep_rates(len(own)), own)
         plan = build_plan(plan)

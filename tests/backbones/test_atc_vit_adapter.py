@@ -29,7 +29,7 @@ CENTERED = [
         (dict(merging=AVERAGE, merge_blocks=(3, 12)), r'merge_blocks must be .* 0..11, got 12'),
         (dict(merging=AVERAGE, merge_blocks=(-1,)), 'merge_blocks must be'),
         (dict(merging=AVERAGE, merge_blocks=(3, 3)), 'merge_blocks must be increasing'),
-        (dict(merging=AVERAGE, merge_blocks=()), 'merge_blocks must be a list of block indices'),
+        (dict(merging=AVERAGE, merge_blocks=()), 'merge_blocks must not be empty'),
         (dict(merging=AVERAGE, window_attn=True), 'window_attn must be False from the first merge'),
         (
             dict(merging=AVERAGE, plan=CONSTANT),
